@@ -1,0 +1,68 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Read it from the top: each target imports only from the lines above its own.
+// Layer 0 is C, layer 7 is the program.
+
+let settings: [SwiftSetting] = [
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+func system(_ name: String, pkgConfig: String, debian: String) -> Target {
+  .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([debian])])
+}
+func library(_ name: String, _ imports: Target.Dependency...) -> Target {
+  .target(name: name, dependencies: imports, swiftSettings: settings)
+}
+func tests(of name: String, _ imports: Target.Dependency...) -> Target {
+  .testTarget(
+    name: name + "Tests", dependencies: [.target(name: name)] + imports, swiftSettings: settings)
+}
+
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let histogram = Target.Dependency.product(name: "Histogram", package: "hdrhistogram-swift")
+
+let package = Package(
+  name: "sluice",
+  products: [.executable(name: "sluice", targets: ["sluice"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
+  ],
+  targets: [
+    // 0: C
+    .target(name: "CLinux"),
+    system("CPcap", pkgConfig: "libpcap", debian: "libpcap-dev"),
+    system("CNuma", pkgConfig: "numa", debian: "libnuma-dev"),
+    system("CCrypto", pkgConfig: "libcrypto", debian: "libssl-dev"),
+    // 1: the machine
+    library("Linux", "CLinux", "CNuma"),
+    library("FlowSteering"),
+    // 2: memory and traces
+    library("GuestMemory", "Linux", "CLinux"),
+    library("Capture", "CPcap"),
+    // 3: the guest's rings, and the bus
+    library("Virtio", "GuestMemory", "CLinux"),
+    library("Bus", "GuestMemory", "Linux", "CLinux"),
+    // 4: the seam between kinds of NIC
+    library("NIC", "Bus"),
+    // 5: what stands on either side of the seams; none of these names another
+    library("Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"),
+    library("Intel", "NIC", "Bus", "FlowSteering", "CLinux"),
+    library("Simulation", "Bus", "Virtio", "GuestMemory", "FlowSteering", "Linux", "CLinux", "CCrypto"),
+    // 6: a trace, a card, its driver, the paths and the guests, put together
+    library(
+      "Replay", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
+      "GuestMemory", "Linux", "CLinux", "CCrypto", histogram),
+    // 7: the program
+    .executableTarget(
+      name: "sluice", dependencies: ["Replay", "Capture", "Linux", argumentParser, logging],
+      swiftSettings: settings),
+  ]
+)

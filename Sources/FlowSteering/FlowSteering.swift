@@ -1,0 +1,1 @@
+// The idea of this module opens its first file.
