@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 // Lets a Swift function marked @_noLocks call these.
@@ -91,6 +92,9 @@ static inline unsigned int sl_mfd_cloexec(void) { return MFD_CLOEXEC; }
 static inline unsigned int sl_mfd_allow_sealing(void) { return MFD_ALLOW_SEALING; }
 static inline unsigned int sl_mfd_hugetlb(void) { return MFD_HUGETLB; }
 
+// eventfd(2), close-on-exec, never blocking.
+static inline int sl_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
 // Pins the calling thread to one processor. Returns 0 or an errno.
 static inline int sl_pin_to_processor(int number) {
   cpu_set_t set;
@@ -98,6 +102,14 @@ static inline int sl_pin_to_processor(int number) {
   if (number < 0 || number >= CPU_SETSIZE) return 22;
   CPU_SET(number, &set);
   return pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
+
+// Whether this process may run on a processor.
+static inline int sl_may_run_on(int number) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (number < 0 || number >= CPU_SETSIZE || sched_getaffinity(0, sizeof set, &set) != 0) return 0;
+  return CPU_ISSET(number, &set) ? 1 : 0;
 }
 
 #endif

@@ -1,0 +1,110 @@
+public import CLinux
+public import Linux
+
+/// Hands out bus addresses for our own rings and pools, from a window that no guest's memory uses.
+///
+/// Between two buffers lies an unmapped page: a device that runs past one faults instead of writing the next.
+public final class IOVAAllocator {
+  private var next: UInt64
+  private let end: UInt64
+
+  /// - Parameters: bounds of the window, multiples of 4096.
+  public init(from start: IOVA = IOVA(0x0010_0000), to end: IOVA = IOVA(1 << 32)) {
+    next = start.rawValue
+    self.end = end.rawValue
+  }
+
+  /// Room for this many bytes, or nil when the window is used up. Addresses are not used again.
+  public func allocate(byteCount: Int) -> IOVA? {
+    let length = (UInt64(byteCount) + 4095) & ~4095
+    guard length <= end - next else { return nil }
+    defer { next = min(end, next + length + 4096) }
+    return IOVA(next)
+  }
+}
+
+/// Pages of ours that a device may reach: descriptor rings and bounce buffers.
+///
+/// Its end takes the pages off the bus first and frees them then, in that order, because `deinit` says so.
+/// `@safe`: every access names an offset that is checked against the length.
+@safe public struct DMABuffer: ~Copyable {
+  @usableFromInline let base: UnsafeMutableRawPointer
+  private let mapping: Mapping
+  private let space: any IOAddressSpace
+  /// Where the device sees the first byte.
+  public let address: IOVA
+  /// Bytes that were asked for; the pages reach a little further.
+  public let byteCount: Int
+  private let mappedBytes: Int
+
+  public init(
+    byteCount: Int, access: DMAAccess, in space: any IOAddressSpace, allocator: IOVAAllocator
+  ) throws(DMABufferError) {
+    let length = (byteCount + 4095) & ~4095
+    guard let address = allocator.allocate(byteCount: byteCount) else { throw .noAddresses(byteCount: byteCount) }
+    let pages = try Self.pages(length)
+    do {
+      try unsafe space.map(HostMemory(base: pages.base, byteCount: length), at: address, access: access)
+    } catch { throw .bus(error) }
+    unsafe base = pages.base
+    mapping = pages
+    mappedBytes = length
+    self.address = address
+    self.space = space
+    self.byteCount = byteCount
+  }
+
+  private static func pages(_ byteCount: Int) throws(DMABufferError) -> Mapping {
+    do { return try Mapping(anonymousBytes: byteCount) } catch { throw .system(error) }
+  }
+
+  deinit {
+    // A mapping that is gone already (the device's window was torn down) needs nothing more.
+    try? space.unmap(address, byteCount: mappedBytes)
+  }
+
+  @inlinable func check(_ offset: Int, _ width: Int) {
+    precondition(offset >= 0 && width >= 0 && offset <= byteCount - width, "outside the DMA buffer")
+  }
+
+  /// Reads what a device wrote, and everything that the device wrote before it.
+  @inlinable public func load64Acquire(_ offset: Int) -> UInt64 {
+    check(offset, 8)
+    return unsafe sl_load64_acquire(base + offset)
+  }
+  @inlinable public func load64(_ offset: Int) -> UInt64 {
+    check(offset, 8)
+    return unsafe sl_load64(base + offset)
+  }
+  @inlinable public func load32Acquire(_ offset: Int) -> UInt32 {
+    check(offset, 4)
+    return unsafe sl_load32_acquire(base + offset)
+  }
+  @inlinable public func store64(_ value: UInt64, _ offset: Int) {
+    check(offset, 8)
+    unsafe sl_store64(base + offset, value)
+  }
+  @inlinable public func store32(_ value: UInt32, _ offset: Int) {
+    check(offset, 4)
+    unsafe sl_store32(base + offset, value)
+  }
+  /// Some of these bytes, to copy from or into. Valid while this buffer lives.
+  @inlinable public func bytes(_ offset: Int, _ count: Int) -> UnsafeMutableRawBufferPointer {
+    check(offset, count)
+    return unsafe UnsafeMutableRawBufferPointer(start: base + offset, count: count)
+  }
+}
+
+public enum DMABufferError: Error, Hashable, Sendable, CustomStringConvertible {
+  case noAddresses(byteCount: Int)
+  case bus(IOAddressSpaceError)
+  case system(SystemError)
+
+  public var description: String {
+    switch self {
+    case .noAddresses(let count): "no bus addresses left for a buffer of \(count) bytes"
+    case .bus(let error): "\(error)"
+    case .system(let error): "memory for DMA: \(error)"
+    }
+  }
+}

@@ -1,0 +1,54 @@
+public import GuestMemory
+
+/// A guest's memory on the bus: guest address `a` is bus address `base + a`, for every region and nothing else.
+///
+/// A class: it is shared by the paths of a guest, and taken down once, after all of them are quiet.
+public final class DMAWindow {
+  /// Each guest has a window of 2⁴⁰ bytes; number 0 is ours.
+  public static let span: UInt64 = 1 << 40
+
+  public let base: IOVA
+  public let map: MemoryMap
+  private let space: any IOAddressSpace
+  private var mapped: [MemoryRegion] = []
+
+  /// Maps every region, or none. The device may read (transmit) and write (receive).
+  public init(number: Int, map: MemoryMap, in space: any IOAddressSpace) throws(IOAddressSpaceError) {
+    precondition(number > 0)
+    base = IOVA(UInt64(number) * Self.span)
+    self.map = map
+    self.space = space
+    for region in map.regions {
+      do throws(IOAddressSpaceError) {
+        guard region.guestStart.rawValue < Self.span,
+          UInt64(region.byteCount) <= Self.span - region.guestStart.rawValue
+        else { throw .outOfRange(base, byteCount: region.byteCount) }
+        try unsafe space.map(
+          HostMemory(base: region.base, byteCount: region.byteCount), at: address(of: region),
+          access: [.read, .write])
+        mapped.append(region)
+      } catch {
+        close()
+        throw error
+      }
+    }
+  }
+
+  deinit { close() }
+
+  private func address(of region: MemoryRegion) -> IOVA { base + region.guestStart.rawValue }
+
+  /// Takes one region off the bus, as when a front-end removes it. Who calls has made sure that no buffer in it
+  /// is lent; a device that writes there all the same faults.
+  public func remove(_ region: MemoryRegion) throws(IOAddressSpaceError) {
+    guard let index = mapped.firstIndex(where: { $0 === region }) else { throw .notMapped(address(of: region)) }
+    try space.unmap(address(of: region), byteCount: region.byteCount)
+    mapped.remove(at: index)
+  }
+
+  /// Takes everything off the bus. When it returns, the device cannot reach the guest.
+  public func close() {
+    for region in mapped { try? space.unmap(address(of: region), byteCount: region.byteCount) }
+    mapped = []
+  }
+}

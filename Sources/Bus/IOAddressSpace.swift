@@ -1,0 +1,51 @@
+/// What a device may do with pages that are mapped for it.
+public struct DMAAccess: OptionSet, Hashable, Sendable {
+  public let rawValue: UInt8
+  public init(rawValue: UInt8) { self.rawValue = rawValue }
+  public static let read = DMAAccess(rawValue: 1)
+  public static let write = DMAAccess(rawValue: 2)
+}
+
+/// Memory of this process that may be put on the bus. Who makes one keeps the memory until it is unmapped.
+@unsafe public struct HostMemory {
+  public let base: UnsafeMutableRawPointer
+  /// Bytes.
+  public let byteCount: Int
+  public init(base: UnsafeMutableRawPointer, byteCount: Int) {
+    unsafe self.base = base
+    unsafe self.byteCount = byteCount
+  }
+}
+
+/// The addresses that a device can reach: a seam between the machine (VFIO type 1, iommufd) and the simulated IOMMU.
+///
+/// Mapping is done per region, never per frame. All calls come from the control side.
+public protocol IOAddressSpace: AnyObject {
+  /// Lets the device reach `memory` from `address` on. Both are multiples of 4096, and so is the length.
+  func map(_ memory: HostMemory, at address: IOVA, access: DMAAccess) throws(IOAddressSpaceError)
+  /// Takes a mapping away, whole. When it returns, no access of the device can reach those pages any more:
+  /// the translation caches have been emptied.
+  func unmap(_ address: IOVA, byteCount: Int) throws(IOAddressSpaceError)
+}
+
+public enum IOAddressSpaceError: Error, Hashable, Sendable, CustomStringConvertible {
+  case misaligned(IOVA, byteCount: Int)
+  /// Something is mapped there already.
+  case overlap(IOVA)
+  /// Nothing is mapped there, or it was mapped with other bounds.
+  case notMapped(IOVA)
+  /// Past the address width of the bus.
+  case outOfRange(IOVA, byteCount: Int)
+  /// The limit on mappings (VFIO: dma_entry_limit) or on pinned memory was met.
+  case limitReached
+
+  public var description: String {
+    switch self {
+    case .misaligned(let address, let count): "DMA mapping at \(address) of \(count) bytes is not made of whole 4096-byte pages"
+    case .overlap(let address): "DMA mapping at \(address): something is mapped there already"
+    case .notMapped(let address): "DMA mapping at \(address): nothing is mapped there with these bounds"
+    case .outOfRange(let address, let count): "DMA mapping at \(address) of \(count) bytes is past the bus's address width"
+    case .limitReached: "DMA mapping: the limit on mappings was reached"
+    }
+  }
+}

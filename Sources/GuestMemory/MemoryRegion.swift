@@ -1,0 +1,55 @@
+public import Linux
+
+/// One contiguous piece of a guest's memory, mapped here for as long as somebody holds it.
+///
+/// A class, because a memory map, the bus windows over it and a guest may share it; the last to let go unmaps it.
+/// It has no property that answers a span or an array over guest pages: the guest and the NIC write them
+/// at any moment.
+@safe public final class MemoryRegion: Sendable {
+  /// Where the guest sees its first byte.
+  public let guestStart: GuestAddress
+  private let mapping: Mapping
+
+  public var byteCount: Int { mapping.byteCount }
+  /// The first byte in this process. Valid while the region lives.
+  public var base: UnsafeMutableRawPointer { unsafe mapping.base }
+
+  /// Maps `byteCount` bytes of a shared file, as a front-end hands them over.
+  public init(
+    at guestStart: GuestAddress, of file: borrowing OwnedDescriptor, byteCount: Int, offset: Int = 0
+  ) throws(MemoryError) {
+    guard byteCount > 0, guestStart.rawValue.addingReportingOverflow(UInt64(byteCount)).overflow == false
+    else { throw .badRegion(at: guestStart, byteCount: byteCount) }
+    self.guestStart = guestStart
+    do {
+      // 2 MiB: large pages here, and large entries in an IOMMU.
+      mapping = try Mapping(
+        of: file, byteCount: byteCount, offset: offset, alignment: byteCount >= 2 << 20 ? 2 << 20 : 4096)
+    } catch { throw .system(error) }
+  }
+
+  /// Takes a mapping that is there already.
+  public init(at guestStart: GuestAddress, mapping: consuming Mapping) {
+    self.guestStart = guestStart
+    self.mapping = mapping
+  }
+}
+
+/// Why guest memory could not be set up.
+public enum MemoryError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// Empty, or past the end of the address space.
+  case badRegion(at: GuestAddress, byteCount: Int)
+  /// Two regions claim the same guest addresses.
+  case overlap(GuestAddress, GuestAddress)
+  case tooManyRegions(Int, limit: Int)
+  case system(SystemError)
+
+  public var description: String {
+    switch self {
+    case .badRegion(let start, let count): "memory region at \(start) of \(count) bytes: empty, or past the end of the address space"
+    case .overlap(let a, let b): "memory regions at \(a) and \(b) overlap"
+    case .tooManyRegions(let count, let limit): "\(count) memory regions; at most \(limit)"
+    case .system(let error): "guest memory: \(error)"
+    }
+  }
+}

@@ -1,0 +1,43 @@
+/// One path's way into a memory map: looks a whole range up, the last region hit first.
+///
+/// `@safe`: it holds the map that its table belongs to, and what it answers was checked against it.
+@safe public struct MemoryView: ~Copyable {
+  public let map: MemoryMap
+  @usableFromInline let table: UnsafeMutablePointer<MemoryMap.Entry>
+  @usableFromInline let count: Int
+  @usableFromInline var last = 0
+
+  public init(_ map: MemoryMap) {
+    self.map = map
+    unsafe table = map.table
+    count = map.regions.count
+  }
+
+  /// The bytes of a range that lies wholly in one region; nil if any of it does not: a hole, a region's end,
+  /// or an address that wraps.
+  @inlinable public mutating func slice(_ range: GuestRange) -> GuestSlice? {
+    // The shortest way: the region of the previous range.
+    if count == 0 { return nil }
+    let entry = unsafe table + last
+    let offset = range.start.rawValue &- (unsafe entry.pointee.start)
+    if unsafe offset < entry.pointee.byteCount && UInt64(range.count) <= entry.pointee.byteCount &- offset {
+      return unsafe GuestSlice(unchecked: entry.pointee.host + Int(truncatingIfNeeded: offset), count: range.count)
+    }
+    return search(range)
+  }
+
+  @inlinable mutating func search(_ range: GuestRange) -> GuestSlice? {
+    var index = 0
+    while index < count {
+      let entry = unsafe table + index
+      let offset = range.start.rawValue &- (unsafe entry.pointee.start)
+      if unsafe offset < entry.pointee.byteCount && UInt64(range.count) <= entry.pointee.byteCount &- offset {
+        last = index
+        return unsafe GuestSlice(
+          unchecked: entry.pointee.host + Int(truncatingIfNeeded: offset), count: range.count)
+      }
+      index &+= 1
+    }
+    return nil
+  }
+}

@@ -1,0 +1,53 @@
+internal import Glibc
+
+/// Pages mapped into this process, readable and writable; unmapped when the owner goes away.
+///
+/// `@safe`: the address leaves only through `base`, which is unsafe to use and says so at each use.
+@safe public struct Mapping: ~Copyable, @unchecked Sendable {
+  /// The first byte. Valid while this mapping lives.
+  public let base: UnsafeMutableRawPointer
+  public let byteCount: Int
+
+  /// Maps pages of a file, shared with all who map it.
+  ///
+  /// - Parameter alignment: of the first byte in this process, in bytes, a power of two: 2 MiB lets a
+  ///   bus (and the kernel) use large pages.
+  public init(
+    of file: borrowing OwnedDescriptor, byteCount: Int, offset: Int = 0, alignment: Int = 4096
+  ) throws(SystemError) {
+    try self.init(number: file.number, byteCount: byteCount, offset: offset, alignment: alignment)
+  }
+
+  /// Maps fresh zeroed pages that a forked child, but no other process, would share.
+  public init(anonymousBytes byteCount: Int, alignment: Int = 4096) throws(SystemError) {
+    try self.init(number: -1, byteCount: byteCount, offset: 0, alignment: alignment)
+  }
+
+  private init(number: CInt, byteCount: Int, offset: Int, alignment: Int) throws(SystemError) {
+    precondition(byteCount > 0 && offset >= 0 && alignment > 0 && alignment & (alignment - 1) == 0)
+    let page = PageSize.standard.byteCount
+    let length = (byteCount + page - 1) / page * page
+    // Reserve more than is asked for, then map over the aligned part and give the rest back.
+    let slack = max(alignment, page)
+    let reserved = unsafe mmap(nil, length + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    guard let reserved = unsafe reserved, unsafe reserved != MAP_FAILED else { throw SystemError(.mmap) }
+    let start = UInt(bitPattern: reserved)
+    let aligned = (start + UInt(slack) - 1) & ~(UInt(slack) - 1)
+    let first = unsafe reserved + Int(aligned - start)
+    if aligned > start { unsafe munmap(reserved, Int(aligned - start)) }
+    let tail = start + UInt(length + slack) - (aligned + UInt(length))
+    if tail > 0 { unsafe munmap(first + length, Int(tail)) }
+    let flags = MAP_SHARED | MAP_FIXED | (number < 0 ? MAP_ANONYMOUS : 0)
+    let mapped = unsafe mmap(first, length, PROT_READ | PROT_WRITE, flags, number, off_t(offset))
+    guard let mapped = unsafe mapped, unsafe mapped != MAP_FAILED else {
+      let error = SystemError(.mmap)
+      unsafe munmap(first, length)
+      throw error
+    }
+    unsafe base = mapped
+    self.byteCount = byteCount
+    unsafe _ = madvise(mapped, length, MADV_DONTDUMP)
+  }
+
+  deinit { unsafe munmap(base, byteCount) }
+}

@@ -1,0 +1,22 @@
+internal import CNuma
+
+/// On which memory node things lie, by libnuma. A machine without nodes has one, number 0.
+public enum NUMA {
+  public static var isAvailable: Bool { numa_available() >= 0 }
+
+  /// How many nodes there are, at least one.
+  public static var nodeCount: Int { isAvailable ? Int(numa_max_node()) + 1 : 1 }
+
+  /// The node next to a processor, or nil where that cannot be told.
+  public static func node(ofProcessor number: Int) -> Int? {
+    guard isAvailable else { return nil }
+    let node = numa_node_of_cpu(CInt(number))
+    return node < 0 ? nil : Int(node)
+  }
+
+  /// Asks that the pages of a mapping that nobody has touched yet come from one node.
+  public static func prefer(node: Int, for mapping: borrowing Mapping) {
+    guard isAvailable, node < nodeCount else { return }
+    unsafe numa_tonode_memory(mapping.base, mapping.byteCount, CInt(node))
+  }
+}

@@ -1,0 +1,28 @@
+internal import Glibc
+
+/// A file descriptor with one owner; it is closed exactly once, when that owner goes away.
+public struct OwnedDescriptor: ~Copyable, Sendable {
+  public let number: CInt
+
+  /// Takes over a descriptor that the kernel has just handed to us.
+  public init(adopting number: CInt) {
+    precondition(number >= 0, "not a descriptor: \(number)")
+    self.number = number
+  }
+
+  deinit { _ = Glibc.close(number) }
+
+  /// Another descriptor of the same open file, with an owner of its own.
+  public borrowing func duplicate() throws(SystemError) -> OwnedDescriptor {
+    let copy = fcntl(number, F_DUPFD_CLOEXEC, 0)
+    guard copy >= 0 else { throw SystemError(.dup) }
+    return OwnedDescriptor(adopting: copy)
+  }
+
+  /// Closes now, for callers who need to know that it worked.
+  public consuming func close() throws(SystemError) {
+    let number = self.number
+    discard self
+    guard Glibc.close(number) == 0 else { throw SystemError(.close) }
+  }
+}

@@ -1,0 +1,26 @@
+public import Glibc
+
+/// A system call that failed: which one, and how.
+public struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// The calls that this module makes.
+  public enum Call: String, Sendable {
+    case close, ftruncate, mmap, munmap, memfdCreate = "memfd_create", eventfd, read, write, dup
+    case pthreadCreate = "pthread_create", setAffinity = "pthread_setaffinity_np", open, fstat
+  }
+  public let call: Call
+  /// errno's value right after the call.
+  public let code: CInt
+
+  public init(_ call: Call, code: CInt = errno) {
+    self.call = call
+    self.code = code
+  }
+
+  public var description: String { "\(call.rawValue): \(Self.text(code))" }
+
+  /// The C library's words for an errno.
+  public static func text(_ code: CInt) -> String {
+    guard let text = unsafe strerror(code) else { return "error \(code)" }
+    return unsafe String(cString: text)
+  }
+}

@@ -1,0 +1,58 @@
+public import Bus
+
+/// What the hardware asks of a buffer that is lent to it; checked once, when a guest is attached.
+public struct BufferRequirements: Hashable, Sendable {
+  /// The most bytes one frame may put into a buffer: the largest frame that the hardware accepts, as it is stored.
+  /// The hardware stops there, whatever its own buffer-size unit says.
+  public let largestFrame: Int
+  /// Alignment of a buffer's first byte, in bytes; 1 for any.
+  public let alignment: Int
+  public init(largestFrame: Int, alignment: Int = 1) {
+    self.largestFrame = largestFrame
+    self.alignment = alignment
+  }
+}
+
+/// What came back in one buffer.
+@frozen public struct Completion: Hashable, Sendable {
+  /// Bytes that the hardware wrote.
+  public var byteCount: UInt32
+  public var flags: Flags
+
+  @frozen public struct Flags: OptionSet, Hashable, Sendable {
+    public let rawValue: UInt32
+    @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
+    /// The whole frame is in this buffer.
+    public static var isWhole: Flags { @inlinable get { Flags(rawValue: 1) } }
+    /// The hardware says that the frame is damaged.
+    public static var isDamaged: Flags { @inlinable get { Flags(rawValue: 2) } }
+    /// The hardware checked the frame's IP and transport checksums and found them right.
+    public static var isChecksumValid: Flags { @inlinable get { Flags(rawValue: 4) } }
+  }
+
+  @inlinable public init(byteCount: UInt32, flags: Flags) {
+    self.byteCount = byteCount
+    self.flags = flags
+  }
+}
+
+/// One hardware receive queue. Buffers come back in the order they were posted.
+///
+/// A turn makes these calls once a frame or once a batch. They are meant to be inlined into the caller:
+/// conforming types live in other modules and mark them `@inlinable`.
+public protocol ReceiveQueue: ~Copyable {
+  var requirements: BufferRequirements { get }
+  /// How many buffers can be out at once.
+  var capacity: Int { get }
+  /// How many more can be posted now.
+  var room: Int { get }
+  /// Writes one descriptor. The hardware does not know of it before `ring`. Precondition: `room > 0`.
+  mutating func post(_ address: IOVA)
+  /// Tells the hardware of everything posted so far: one doorbell.
+  mutating func ring()
+  /// Takes back the oldest buffer if the hardware has filled it.
+  mutating func reap() -> Completion?
+  /// Stops the hardware, and returns only when it can no longer write to any buffer lent to it. Buffers that
+  /// were filled can still be reaped; the others are forgotten with the next `restart`.
+  mutating func quiesce() throws(RegisterError)
+}
