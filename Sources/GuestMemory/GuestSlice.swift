@@ -6,7 +6,9 @@ public import CLinux
 /// stays inside it. It is valid while the map that it came from is held; who keeps slices keeps the map.
 /// Whatever is read may have changed by the next read: read once, then check, then use.
 @safe @frozen public struct GuestSlice {
-  @usableFromInline let base: UnsafeMutableRawPointer
+  /// For the few types that mask or check every index themselves: a ring, a ledger. Everybody else has the
+  /// checked accesses below.
+  public let base: UnsafeMutableRawPointer
   /// Bytes.
   public let count: UInt32
 

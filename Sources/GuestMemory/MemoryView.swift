@@ -41,3 +41,14 @@
     return nil
   }
 }
+
+extension MemoryView {
+  /// As much of the range, from its start, as lies in one region; nil if not even its first byte is memory.
+  public mutating func leadingSlice(_ range: GuestRange) -> GuestSlice? {
+    if let whole = slice(range) { return whole }
+    guard let first = slice(GuestRange(range.start, count: 1)) else { return nil }
+    let entry = unsafe table[last]
+    let left = unsafe entry.byteCount - (range.start.rawValue - entry.start)
+    return unsafe GuestSlice(unchecked: first.base, count: UInt32(min(left, UInt64(range.count))))
+  }
+}

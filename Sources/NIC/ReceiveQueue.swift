@@ -22,11 +22,11 @@ public struct BufferRequirements: Hashable, Sendable {
   @frozen public struct Flags: OptionSet, Hashable, Sendable {
     public let rawValue: UInt32
     @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
-    /// The whole frame is in this buffer.
-    public static var isWhole: Flags { @inlinable get { Flags(rawValue: 1) } }
+    /// The frame ends in this buffer. Without it, the next buffer has its continuation.
+    public static var isEnd: Flags { @inlinable get { Flags(rawValue: 1) } }
     /// The hardware says that the frame is damaged.
     public static var isDamaged: Flags { @inlinable get { Flags(rawValue: 2) } }
-    /// The hardware checked the frame's IP and transport checksums and found them right.
+    /// The hardware checked the frame's transport checksums and found them right.
     public static var isChecksumValid: Flags { @inlinable get { Flags(rawValue: 4) } }
   }
 

@@ -1,0 +1,41 @@
+public import Bus
+
+/// Host buffers for frames that cannot land in the guest's. Used in the order of their slots, so the pool is a FIFO too.
+public struct BouncePool: ~Copyable {
+  @usableFromInline let memory: DMABuffer
+  /// Bytes from one buffer to the next.
+  @usableFromInline let stride: Int
+  /// Buffers, a power of two.
+  public let capacity: Int
+  @usableFromInline var taken: UInt32 = 0
+  @usableFromInline var released: UInt32 = 0
+
+  /// - Parameters:
+  ///   - capacity: buffers, a power of two.
+  ///   - largestFrame: bytes that the card may write to one.
+  public init(
+    capacity: Int, largestFrame: Int, in space: any IOAddressSpace, allocator: IOVAAllocator
+  ) throws(DMABufferError) {
+    precondition(capacity > 0 && capacity & (capacity - 1) == 0)
+    stride = (largestFrame + 127) & ~63
+    self.capacity = capacity
+    memory = try DMABuffer(byteCount: capacity * stride, access: [.read, .write], in: space, allocator: allocator)
+  }
+
+  /// How many are with the card.
+  @inlinable public var outstanding: UInt32 { taken &- released }
+
+  /// The next buffer's bus address, or nil if all are out.
+  @inlinable mutating func take() -> IOVA? {
+    guard Int(outstanding) < capacity else { return nil }
+    let index = Int(taken) & (capacity - 1)
+    taken = taken &+ 1
+    return memory.address + UInt64(index * stride)
+  }
+
+  /// The oldest one's bytes, which the card has written.
+  @inlinable func oldest(byteCount: Int) -> UnsafeMutableRawBufferPointer {
+    unsafe memory.bytes((Int(released) & (capacity - 1)) * stride, byteCount)
+  }
+  @inlinable mutating func release() { released = released &+ 1 }
+}

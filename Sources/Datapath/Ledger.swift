@@ -1,0 +1,172 @@
+/// Who has which buffer, and in what order: the guest's buffers that were taken, and the card's slots they went to.
+///
+/// Two queues that move together. A *lent* buffer has one slot and one place here. A *bounced* slot has a host buffer
+/// and no place: when its frame comes, it takes as many of the oldest guest buffers as it fills. Guest buffers go
+/// back strictly in the order they came (see `SplitVirtqueue`), so all of those lie before the next lent one.
+///
+/// `@safe`: every index is masked to storage that lives as long as the ledger; the pointers inside entries come from
+/// slices of guest memory whose map the path holds.
+@safe public struct Ledger: ~Copyable {
+  /// A guest buffer that is out.
+  @usableFromInline @unsafe struct Entry {
+    /// Where the header goes; for a bounced buffer of one piece, its first byte.
+    @usableFromInline var base: UnsafeMutableRawPointer
+    /// Bytes from there on: header and frame.
+    @usableFromInline var byteCount: UInt32
+    @usableFromInline var id: UInt16
+    @usableFromInline var kind: Kind
+    /// Why it is not lent.
+    @usableFromInline var reason: UInt8
+    @inlinable init(base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16, kind: Kind, reason: UInt8) {
+      unsafe self.base = base
+      unsafe self.byteCount = byteCount
+      unsafe self.id = id
+      unsafe self.kind = kind
+      unsafe self.reason = reason
+    }
+  }
+  @usableFromInline enum Kind: UInt8 {
+    case lent
+    /// To be filled by copying; one piece of memory.
+    case piece
+    /// To be filled by copying; its chain is read again then.
+    case chain
+  }
+
+  @usableFromInline let entries: UnsafeMutablePointer<Entry>
+  @usableFromInline let entryMask: UInt32
+  @usableFromInline var front: UInt32 = 0
+  @usableFromInline var tail: UInt32 = 0
+  /// Places that are not lent.
+  @usableFromInline var waiting: UInt32 = 0
+
+  @usableFromInline let slots: UnsafeMutablePointer<Bool>
+  @usableFromInline let slotMask: UInt32
+  @usableFromInline var slotFront: UInt32 = 0
+  @usableFromInline var slotTail: UInt32 = 0
+
+  // The run: what was taken after the last lent buffer. Only there can further bounced slots be posted.
+  @usableFromInline var runStart: UInt32 = 0
+  @usableFromInline var runSlots: UInt32 = 0
+  @usableFromInline var runSlotStart: UInt32 = 0
+  /// The size of every buffer of the run, or 0 if they differ.
+  @usableFromInline var runUniform: UInt32 = 0
+
+  /// - Parameters: the guest's ring and the card's, in entries.
+  init(queueSize: Int, slotCount: Int) {
+    let places = Self.powerOfTwo(queueSize)
+    let slotPlaces = Self.powerOfTwo(slotCount)
+    unsafe entries = .allocate(capacity: places)
+    entryMask = UInt32(places - 1)
+    unsafe slots = .allocate(capacity: slotPlaces)
+    unsafe slots.initialize(repeating: false, count: slotPlaces)
+    slotMask = UInt32(slotPlaces - 1)
+  }
+  deinit {
+    unsafe entries.deallocate()
+    unsafe slots.deallocate()
+  }
+
+  private static func powerOfTwo(_ n: Int) -> Int {
+    var power = 1
+    while power < n { power *= 2 }
+    return power
+  }
+
+  /// Guest buffers that are out.
+  @inlinable public var count: Int { Int(tail &- front) }
+  /// Slots of the card that are out.
+  @inlinable public var slotCount: Int { Int(slotTail &- slotFront) }
+  /// Whether everything that is out is lent: then slot n is place n, and the short way may be taken.
+  @inlinable var isPlain: Bool { waiting == 0 && tail &- front == slotTail &- slotFront }
+
+  /// Enters a lent buffer and its slot.
+  @inlinable mutating func enterLent(_ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16) {
+    unsafe entries[Int(tail & entryMask)] = Entry(base: base, byteCount: byteCount, id: id, kind: .lent, reason: 0)
+    tail = tail &+ 1
+    unsafe slots[Int(slotTail & slotMask)] = false
+    slotTail = slotTail &+ 1
+  }
+
+  /// Ends the run: a lent buffer was entered behind it.
+  @inline(never) @usableFromInline mutating func closeRun() {
+    runStart = tail
+    runSlotStart = slotTail
+    runSlots = 0
+    runUniform = 0
+  }
+
+  /// Enters a buffer that is to be copied into.
+  mutating func enterWaiting(
+    _ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16, kind: Kind, reason: BounceReason
+  ) {
+    clipRun()
+    if tail == runStart { runUniform = byteCount } else if runUniform != byteCount { runUniform = 0 }
+    unsafe entries[Int(tail & entryMask)] = Entry(
+      base: base, byteCount: byteCount, id: id, kind: kind, reason: UInt8(reason.rawValue))
+    tail = tail &+ 1
+    waiting += 1
+  }
+
+  /// Enters a slot that points at a host buffer.
+  mutating func enterBouncedSlot() {
+    unsafe slots[Int(slotTail & slotMask)] = true
+    slotTail = slotTail &+ 1
+    runSlots += 1
+  }
+
+  /// How many frames of `need` bytes, header included, the run can take for certain, up to `limit`; and whether it
+  /// ends with too few bytes for another.
+  ///
+  /// Filling in order, with the rest of each last buffer wasted, is the worst case: a shorter frame starts the
+  /// next one earlier, never later.
+  mutating func frames(need: UInt32, merging: Bool, limit: UInt32) -> (count: UInt32, hasRest: Bool) {
+    clipRun()
+    let places = tail &- runStart
+    if !merging { return (places, false) }
+    if runUniform > 0 {
+      let each = (need - 1) / runUniform + 1
+      return (places / each, places % each != 0)
+    }
+    var count: UInt32 = 0
+    var bytes: UInt64 = 0
+    var index = runStart
+    while index != tail {
+      bytes += UInt64(unsafe entries[Int(index & entryMask)].byteCount)
+      if bytes >= UInt64(need) {
+        count += 1
+        bytes = 0
+        if count > limit { return (count, true) }
+      }
+      index = index &+ 1
+    }
+    return (count, bytes > 0)
+  }
+
+  /// What was given back is no longer part of the run.
+  private mutating func clipRun() {
+    if Int32(bitPattern: runStart &- front) < 0 { runStart = front }
+  }
+
+  /// Takes the oldest slot out; true if it was a bounced one.
+  mutating func takeSlot() -> Bool {
+    let bounced = unsafe slots[Int(slotFront & slotMask)]
+    if bounced && Int32(bitPattern: slotFront &- runSlotStart) >= 0 { runSlots -= 1 }
+    slotFront = slotFront &+ 1
+    return bounced
+  }
+
+  /// Takes the oldest place out.
+  mutating func removeFront() {
+    if unsafe entries[Int(front & entryMask)].kind != .lent { waiting -= 1 }
+    front = front &+ 1
+  }
+
+  /// Forgets everything that is out: the card has been stopped.
+  mutating func removeAll() {
+    front = tail
+    slotFront = slotTail
+    waiting = 0
+    closeRun()
+  }
+}

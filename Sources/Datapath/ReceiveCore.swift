@@ -1,0 +1,310 @@
+public import Bus
+internal import CLinux
+public import GuestMemory
+public import NIC
+public import Virtio
+
+/// How a path treats a buffer that could be lent, and one that could not.
+public enum PathMode: String, CaseIterable, Sendable {
+  /// Lend what can be lent, copy the rest and say why.
+  case auto
+  /// Lend everything, or stop.
+  case required
+  /// Copy everything.
+  case copy
+}
+
+/// Everything of a receive path that does not depend on the kind of card: the guest's ring and memory, the ledger,
+/// the host buffers and the counters. The long ways are here, out of line; the short way is in `ReceivePath`.
+public struct ReceiveCore: ~Copyable {
+  @usableFromInline var virtqueue: SplitVirtqueue
+  @usableFromInline var memory: MemoryView
+  @usableFromInline var ledger: Ledger
+  @usableFromInline var pool: BouncePool
+  @usableFromInline var chain: DescriptorChain
+  @usableFromInline let windowBase: UInt64
+  /// Bytes of a buffer that can be lent: the header, and the largest frame that the card accepts.
+  @usableFromInline let need: UInt32
+  @usableFromInline let mode: PathMode
+  @usableFromInline let merges: Bool
+  /// NetHeader's low word for a frame whose checksums the card found right.
+  @usableFromInline let checkedWord: UInt64
+  @usableFromInline let counters: ReceiveCounters
+  /// Inside a frame that came in pieces.
+  @usableFromInline var isDiscarding = false
+  @usableFromInline var stopReason: StopReason?
+
+  init(
+    virtqueue: consuming SplitVirtqueue, window: DMAWindow, pool: consuming BouncePool, slotCount: Int,
+    largestFrame: Int, mode: PathMode
+  ) {
+    let size = Int(virtqueue.size)
+    let features = virtqueue.features
+    self.virtqueue = virtqueue
+    memory = MemoryView(window.map)
+    ledger = Ledger(queueSize: size, slotCount: slotCount)
+    self.pool = pool
+    chain = DescriptorChain(queueSize: size)
+    windowBase = window.base.rawValue
+    need = NetHeader.byteCount + UInt32(largestFrame)
+    self.mode = mode
+    merges = features.contains(.mergeableBuffers)
+    checkedWord = features.contains(.guestChecksum) ? NetHeader(isChecksumValid: true).lowWord : 0
+    counters = ReceiveCounters()
+  }
+
+  /// What to do with a head that was just taken.
+  @usableFromInline enum Entry {
+    case lend(IOVA)
+    /// It waits to be copied into.
+    case wait
+    case stop
+  }
+
+  @inlinable var isPlain: Bool { ledger.isPlain && mode != .copy }
+
+  @inline(never) @usableFromInline mutating func stop(_ reason: StopReason) {
+    if case .none = stopReason { stopReason = reason }
+  }
+
+  // MARK: Out to the card, the long way
+
+  /// Reads a head's whole chain, and finds out whether a frame can land in it.
+  @inline(never) @usableFromInline mutating func enter(_ head: UInt16) -> Entry {
+    guard virtqueue.read(head, into: &chain, in: &memory) else { return .stop }
+    let byteCount = UInt32(min(chain.byteCount, UInt64(UInt32.max)))
+    let whole = chain.piece(0)
+    guard let (reason, address) = judge(byteCount) else { return .stop }
+    if let address {
+      // The run must be covered by slots before something is posted behind it.
+      let run = ledger.frames(need: need, merging: merges, limit: ledger.runSlots)
+      if run.count == ledger.runSlots && !run.hasRest {
+        unsafe ledger.enterLent(whole.base, byteCount: NetHeader.byteCount + runByteCount, id: head)
+        ledger.closeRun()
+        return .lend(address)
+      }
+    }
+    if mode == .required {
+      stop(.cannotLend(reason))
+      return .stop
+    }
+    unsafe ledger.enterWaiting(
+      whole.base, byteCount: byteCount, id: head, kind: chain.count == 1 ? .piece : .chain, reason: reason)
+    return .wait
+  }
+
+  /// Bytes behind the header in the one run that a frame would land in. Set by `judge`.
+  private var runByteCount: UInt32 = 0
+
+  /// Where a frame could land, and else why it cannot. virtio 1.3, 2.7.4: nothing may be assumed of how a driver
+  /// splits its buffers.
+  private mutating func judge(_ byteCount: UInt32) -> (BounceReason, IOVA?)? {
+    if mode == .copy { return (.copyMode, nil) }
+    if byteCount < need { return (.tooSmall, nil) }
+    if chain.crossesRegions { return (.crossesRegions, nil) }
+    let header = NetHeader.byteCount
+    let first = chain.piece(0)
+    // The header must lie in one piece; the frame begins right behind it, there or in the second.
+    guard first.count >= header else { return (.scattered, nil) }
+    var index = 0
+    var start = chain.start(0).rawValue
+    var length = UInt64(first.count)
+    if first.count == header {
+      guard chain.count > 1 else { return (.tooSmall, nil) }
+      index = 1
+      start = chain.start(1).rawValue
+      length = UInt64(chain.piece(1).count)
+    } else {
+      start += UInt64(header)
+      length -= UInt64(header)
+    }
+    // Pieces that follow one another on the bus are one run.
+    while index + 1 < chain.count, chain.start(index + 1).rawValue == start + length, length < UInt64(need) {
+      index += 1
+      length += UInt64(chain.piece(index).count)
+    }
+    guard length >= UInt64(need - header) else { return (.scattered, nil) }
+    runByteCount = UInt32(min(length, UInt64(UInt32.max - header)))
+    return (.behindSmaller, IOVA(windowBase &+ start))
+  }
+
+  /// A host buffer for the next bounced slot, if what waits can take its frame.
+  @inline(never) @usableFromInline mutating func nextBounce() -> IOVA? {
+    guard ledger.waiting > 0 else { return nil }
+    let run = ledger.frames(need: need, merging: merges, limit: ledger.runSlots)
+    let covered = run.count > ledger.runSlots
+    // Too few bytes for the largest frame, and nothing else out: a smaller frame may still come.
+    let lastHope = run.hasRest && run.count == 0 && ledger.slotCount == 0
+    guard covered || lastHope, let address = pool.take() else { return nil }
+    ledger.enterBouncedSlot()
+    return address
+  }
+
+  // MARK: Back to the guest, the long way
+
+  /// Settles one completion, whatever its slot; answers how many used elements were put, from `offset` on.
+  @inline(never) @usableFromInline mutating func settle(_ completion: Completion, at offset: UInt16) -> UInt16 {
+    if ledger.takeSlot() { return settleBounced(completion, at: offset) }
+    // What bounced frames left over lies before this buffer, and must go back before it.
+    var used: UInt16 = 0
+    while ledger.waiting > 0, unsafe ledger.entries[Int(ledger.front & ledger.entryMask)].kind != .lent {
+      returnEmpty(at: offset &+ used)
+      used &+= 1
+    }
+    return used &+ settleLent(completion, at: offset &+ used)
+  }
+
+  /// A lent buffer whose slot was taken out already.
+  private mutating func settleLent(_ completion: Completion, at offset: UInt16) -> UInt16 {
+    let entry = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)]
+    let verdict = unsafe judge(completion, capacity: entry.byteCount)
+    guard verdict == .deliver else {
+      count(verdict)
+      returnEmpty(at: offset)
+      return 1
+    }
+    unsafe storeHeader(entry.base, isChecked: completion.flags.contains(.isChecksumValid), bufferCount: 1)
+    virtqueue.put(unsafe entry.id, byteCount: completion.byteCount &+ NetHeader.byteCount, at: offset)
+    ledger.removeFront()
+    counters.add(.lentFrames, 1)
+    counters.add(.lentBytes, UInt64(completion.byteCount))
+    return 1
+  }
+
+  /// A lent buffer that came back with something else than one whole frame. The short way calls it.
+  @inline(never) @usableFromInline mutating func settleOdd(_ completion: Completion, at offset: UInt16) {
+    _ = ledger.takeSlot()
+    _ = settleLent(completion, at: offset)
+  }
+
+  private enum Verdict: Equatable {
+    case deliver
+    case drop(PathDrop)
+    /// Part of a frame that is dropped, and counted, with its last part.
+    case part
+  }
+
+  /// Whether a completion is a frame to deliver. A frame in pieces is dropped whole: its rest is not a new frame.
+  private mutating func judge(_ completion: Completion, capacity: UInt32) -> Verdict {
+    guard completion.flags.contains(.isEnd) else {
+      isDiscarding = true
+      return .part
+    }
+    if isDiscarding {
+      isDiscarding = false
+      return .drop(.damaged)
+    }
+    if virtqueue.fault != nil { return .drop(.ringViolation) }
+    if completion.flags.contains(.isDamaged) { return .drop(.damaged) }
+    if UInt64(completion.byteCount) + UInt64(NetHeader.byteCount) > UInt64(capacity) { return .drop(.badLength) }
+    return .deliver
+  }
+
+  private func count(_ verdict: Verdict) {
+    if case .drop(let reason) = verdict { counters.add(reason) }
+  }
+
+  private mutating func returnEmpty(at offset: UInt16) {
+    let id = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)].id
+    virtqueue.put(id, byteCount: 0, at: offset)
+    ledger.removeFront()
+    counters.add(.returnedEmpty, 1)
+  }
+
+  private func storeHeader(_ base: UnsafeMutableRawPointer, isChecked: Bool, bufferCount: UInt16) {
+    unsafe sl_store64(base, isChecked ? checkedWord : 0)
+    unsafe sl_store32(base + 8, NetHeader(bufferCount: bufferCount).highWord)
+  }
+
+  /// Copies a frame out of the oldest host buffer into as many of the oldest guest buffers as it fills.
+  /// virtio 1.3, 5.1.6.4.1: all of them but the last are filled to their end, and only the first has a header.
+  private mutating func settleBounced(_ completion: Completion, at offset: UInt16) -> UInt16 {
+    defer { pool.release() }
+    let verdict = judge(completion, capacity: need)
+    guard verdict == .deliver else {
+      count(verdict)
+      return 0
+    }
+    let total = UInt64(completion.byteCount) + UInt64(NetHeader.byteCount)
+    // How many buffers it takes.
+    var count: UInt16 = 0
+    var capacity: UInt64 = 0
+    var index = ledger.front
+    while capacity < total {
+      guard index != ledger.tail, unsafe ledger.entries[Int(index & ledger.entryMask)].kind != .lent,
+        merges || count == 0
+      else {
+        counters.add(merges ? .insufficientBuffers : .tooLong)
+        return 0
+      }
+      capacity += UInt64(unsafe ledger.entries[Int(index & ledger.entryMask)].byteCount)
+      count += 1
+      index = index &+ 1
+    }
+    let reason = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)].reason
+    let source = unsafe pool.oldest(byteCount: Int(completion.byteCount))
+    var words = (
+      completion.flags.contains(.isChecksumValid) ? checkedWord : 0, NetHeader(bufferCount: count).highWord
+    )
+    var written = 0
+    for n in 0..<count {
+      let filled = unsafe withUnsafeBytes(of: &words) { header in
+        unsafe fillFront(header: n == 0 ? UnsafeRawBufferPointer(rebasing: header[0..<12]) : nil, from: source, at: written)
+      }
+      guard let filled else {
+        counters.add(.ringViolation)
+        return 0
+      }
+      let id = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)].id
+      virtqueue.put(id, byteCount: UInt32(filled), at: offset &+ n)
+      ledger.removeFront()
+      written += n == 0 ? filled - Int(NetHeader.byteCount) : filled
+    }
+    counters.add(.bouncedFrames, 1)
+    counters.add(.bouncedBytes, UInt64(completion.byteCount))
+    counters.add(BounceReason(rawValue: Int(reason)) ?? .tooSmall)
+    return count
+  }
+
+  /// Fills the oldest guest buffer: a header, if given, then the frame from byte `start` on. Answers the bytes
+  /// written; nil, and a fault, if the driver changed its chain for a worse one.
+  private mutating func fillFront(
+    header: UnsafeRawBufferPointer?, from frame: UnsafeMutableRawBufferPointer, at start: Int
+  ) -> Int? {
+    let entry = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)]
+    if unsafe entry.kind == .piece {
+      let room = Int(unsafe entry.byteCount)
+      var offset = 0
+      if let header = unsafe header {
+        unsafe sl_copy(entry.base, header.baseAddress!, header.count)
+        offset = header.count
+      }
+      let count = min(room - offset, frame.count - start)
+      unsafe sl_copy(entry.base + offset, frame.baseAddress! + start, count)
+      return offset + count
+    }
+    // Read again, and checked again: what counts is what is written to now.
+    guard unsafe virtqueue.read(entry.id, into: &chain, in: &memory) else { return nil }
+    guard unsafe chain.byteCount == UInt64(entry.byteCount) else {
+      virtqueue.poison(.malformedChain(head: unsafe entry.id))
+      return nil
+    }
+    var filled = 0
+    var headerLeft = unsafe header ?? UnsafeRawBufferPointer(start: nil, count: 0)
+    var frameLeft = unsafe UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(frame)[start...])
+    for n in 0..<chain.count where headerLeft.count + frameLeft.count > 0 {
+      var piece = chain.piece(n)
+      for step in 0..<2 {
+        let source = unsafe step == 0 ? headerLeft : frameLeft
+        let count = min(Int(piece.count), source.count)
+        if count == 0 { continue }
+        unsafe piece.copy(from: UnsafeRawBufferPointer(rebasing: source[0..<count]))
+        piece = piece.dropping(UInt32(count))
+        filled += count
+        let rest = unsafe UnsafeRawBufferPointer(rebasing: source[count...])
+        if step == 0 { unsafe headerLeft = rest } else { unsafe frameLeft = rest }
+      }
+    }
+    return filled
+  }
+}

@@ -1,0 +1,56 @@
+public import CLinux
+
+/// What one path counted. Written by its thread alone, with plain stores; read by anyone at any time.
+///
+/// `@safe`: the cells live as long as this object, and every index is a case of an enum.
+@safe public final class ReceiveCounters: @unchecked Sendable {
+  @usableFromInline enum Cell: Int {
+    case lentFrames, lentBytes, bouncedFrames, bouncedBytes, returnedEmpty, turns, doorbells, signals
+    case bounces  // one each BounceReason
+    case drops = 16  // one each PathDrop
+    static let count = 32
+  }
+  @usableFromInline let cells: UnsafeMutablePointer<UInt64>
+
+  public init() {
+    unsafe cells = .allocate(capacity: Cell.count)
+    unsafe cells.initialize(repeating: 0, count: Cell.count)
+  }
+  deinit { unsafe cells.deallocate() }
+
+  @inlinable func add(_ cell: Cell, _ amount: UInt64) {
+    let place = unsafe cells + cell.rawValue
+    unsafe sl_store64(place, sl_load64(place) &+ amount)
+  }
+  @inlinable func add(_ reason: BounceReason) {
+    let place = unsafe cells + (Cell.bounces.rawValue + reason.rawValue)
+    unsafe sl_store64(place, sl_load64(place) &+ 1)
+  }
+  @inlinable func add(_ drop: PathDrop) {
+    let place = unsafe cells + (Cell.drops.rawValue + drop.rawValue)
+    unsafe sl_store64(place, sl_load64(place) &+ 1)
+  }
+  private func value(_ cell: Cell) -> UInt64 { unsafe sl_load64(cells + cell.rawValue) }
+
+  /// Frames and bytes that the card wrote where the guest reads them.
+  public var lentFrames: UInt64 { value(.lentFrames) }
+  public var lentBytes: UInt64 { value(.lentBytes) }
+  /// Frames and bytes that were copied once.
+  public var bouncedFrames: UInt64 { value(.bouncedFrames) }
+  public var bouncedBytes: UInt64 { value(.bouncedBytes) }
+  public var deliveredFrames: UInt64 { lentFrames + bouncedFrames }
+  public var deliveredBytes: UInt64 { lentBytes + bouncedBytes }
+  /// Guest buffers given back with nothing in them.
+  public var returnedEmpty: UInt64 { value(.returnedEmpty) }
+  public var turns: UInt64 { value(.turns) }
+  public var doorbells: UInt64 { value(.doorbells) }
+  public var signals: UInt64 { value(.signals) }
+  /// Delivered frames by why they were bounced.
+  public func bounced(_ reason: BounceReason) -> UInt64 {
+    unsafe sl_load64(cells + (Cell.bounces.rawValue + reason.rawValue))
+  }
+  public func dropped(_ reason: PathDrop) -> UInt64 {
+    unsafe sl_load64(cells + (Cell.drops.rawValue + reason.rawValue))
+  }
+  public var droppedFrames: UInt64 { PathDrop.allCases.reduce(0) { $0 + dropped($1) } }
+}

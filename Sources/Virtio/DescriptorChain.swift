@@ -1,0 +1,61 @@
+public import GuestMemory
+
+/// The pieces of one receive buffer in the order they are filled, each checked to be guest memory.
+///
+/// Reused from chain to chain: its storage is made once, for the longest chain that a queue allows and as many
+/// region edges as one may cross.
+@safe public struct DescriptorChain: ~Copyable {
+  @usableFromInline let pieces: UnsafeMutablePointer<GuestSlice>
+  @usableFromInline let starts: UnsafeMutablePointer<GuestAddress>
+  public let capacity: Int
+  public internal(set) var count = 0
+  /// Bytes in all pieces together.
+  public internal(set) var byteCount: UInt64 = 0
+  /// Whether a single descriptor had to be cut where a memory region ends.
+  public internal(set) var crossesRegions = false
+
+  /// - Parameter queueSize: entries of the queue whose chains are read into it.
+  public init(queueSize: Int) {
+    capacity = queueSize + 16
+    unsafe pieces = .allocate(capacity: capacity)
+    unsafe starts = .allocate(capacity: capacity)
+  }
+
+  deinit {
+    unsafe pieces.deallocate()
+    unsafe starts.deallocate()
+  }
+
+  /// The n-th piece. Precondition: `n < count`.
+  @inlinable public func piece(_ n: Int) -> GuestSlice {
+    precondition(n >= 0 && n < count)
+    return unsafe pieces[n]
+  }
+  /// Where the guest sees it.
+  @inlinable public func start(_ n: Int) -> GuestAddress {
+    precondition(n >= 0 && n < count)
+    return unsafe starts[n]
+  }
+
+  mutating func removeAll() {
+    count = 0
+    byteCount = 0
+    crossesRegions = false
+  }
+
+  /// Adds a descriptor's bytes; false if some of them are no guest memory, or if there are too many pieces.
+  mutating func append(_ range: GuestRange, in view: inout MemoryView) -> Bool {
+    if range.count == 0 { return true }
+    byteCount += UInt64(range.count)
+    var rest = range
+    while rest.count > 0 {
+      guard count < capacity, let slice = view.leadingSlice(rest) else { return false }
+      unsafe (pieces + count).initialize(to: slice)
+      unsafe (starts + count).initialize(to: rest.start)
+      count += 1
+      if slice.count < rest.count { crossesRegions = true }
+      rest = GuestRange(GuestAddress(rest.start.rawValue &+ UInt64(slice.count)), count: rest.count - slice.count)
+    }
+    return true
+  }
+}

@@ -1,0 +1,99 @@
+public import CLinux
+public import GuestMemory
+
+/// One entry of the descriptor table, as it was at one moment. virtio 1.3, 2.7.5.
+@frozen public struct Descriptor: Hashable, Sendable {
+  public var range: GuestRange
+  public var flags: UInt16
+  public var next: UInt16
+
+  /// VIRTQ_DESC_F_NEXT
+  @inlinable public static var hasNext: UInt16 { 1 }
+  /// VIRTQ_DESC_F_WRITE: the device writes.
+  @inlinable public static var isWritable: UInt16 { 2 }
+  /// VIRTQ_DESC_F_INDIRECT
+  @inlinable public static var isIndirect: UInt16 { 4 }
+
+  @inlinable public init(range: GuestRange, flags: UInt16, next: UInt16) {
+    self.range = range
+    self.flags = flags
+    self.next = next
+  }
+}
+
+/// The three parts of a split virtqueue in guest memory.
+///
+/// `@safe`: each part was checked, once, to lie wholly in a region of the map that is held here; every index
+/// is masked to the size at the access. The driver may write any of it at any moment, so each
+/// read is one load, and nothing is read twice to be believed twice.
+@safe public struct SplitRingMemory: ~Copyable {
+  @usableFromInline let descriptors: UnsafeMutableRawPointer
+  @usableFromInline let available: UnsafeMutableRawPointer
+  @usableFromInline let used: UnsafeMutableRawPointer
+  @usableFromInline let mask: UInt32
+  private let map: MemoryMap
+
+  public init(_ layout: SplitRingLayout, in view: inout MemoryView) throws(VirtqueueError) {
+    let size = layout.size
+    guard size >= 1, size <= SplitRingLayout.largestSize, size & (size - 1) == 0 else { throw .badSize(size) }
+    let parts = [
+      (layout.descriptorTable, SplitRingLayout.descriptorTableBytes(size), 16),
+      (layout.availableRing, SplitRingLayout.availableRingBytes(size), 2),
+      (layout.usedRing, SplitRingLayout.usedRingBytes(size), 4),
+    ]
+    var bases: [UnsafeMutableRawPointer] = unsafe []
+    for (start, byteCount, alignment) in parts {
+      guard start.rawValue % UInt64(alignment) == 0 else { throw .misaligned(start, alignment: alignment) }
+      let range = GuestRange(start, count: UInt32(byteCount))
+      guard let slice = view.slice(range) else { throw .outsideMemory(range) }
+      unsafe bases.append(slice.base)
+    }
+    for (i, a) in parts.enumerated() {
+      for b in parts[(i + 1)...]
+      where a.0.rawValue < b.0.rawValue + UInt64(b.1) && b.0.rawValue < a.0.rawValue + UInt64(a.1) {
+        throw .overlap(a.0, b.0)
+      }
+    }
+    unsafe (descriptors, available, used) = (bases[0], bases[1], bases[2])
+    mask = UInt32(size - 1)
+    map = view.map
+  }
+
+  @inlinable public var size: UInt32 { mask &+ 1 }
+
+  /// The driver's index; every entry that it covers can be read after this. Pairs with the driver's release.
+  @inlinable public var availableIndex: UInt16 { unsafe sl_load16_acquire(available + 2) }
+  /// VIRTQ_AVAIL_F_NO_INTERRUPT is bit 0.
+  @inlinable public var availableFlags: UInt16 { unsafe sl_load16(available) }
+  /// After which used index the driver wants to hear of us. virtio 1.3, 2.7.7.
+  @inlinable public var usedEvent: UInt16 { unsafe sl_load16(available + 4 + 2 * Int(size)) }
+  @inlinable public func head(at index: UInt16) -> UInt16 {
+    unsafe sl_load16(available + 4 + 2 * Int(UInt32(index) & mask))
+  }
+
+  @inlinable public func descriptor(_ index: UInt16) -> Descriptor {
+    let entry = unsafe descriptors + 16 * Int(UInt32(index) & mask)
+    let word = unsafe sl_load64(entry + 8)
+    return Descriptor(
+      range: GuestRange(GuestAddress(unsafe sl_load64(entry)), count: UInt32(truncatingIfNeeded: word)),
+      flags: UInt16(truncatingIfNeeded: word >> 32), next: UInt16(truncatingIfNeeded: word >> 48))
+  }
+
+  @inlinable public func prefetch(at index: UInt16) {
+    unsafe sl_prefetch(available + 4 + 2 * Int(UInt32(index) & mask))
+  }
+
+  /// Writes one element of the used ring; nobody looks at it before the index is published.
+  @inlinable public func storeUsed(at index: UInt16, id: UInt16, byteCount: UInt32) {
+    let element = unsafe used + 4 + 8 * Int(UInt32(index) & mask)
+    unsafe sl_store32(element, UInt32(id))
+    unsafe sl_store32(element + 4, byteCount)
+  }
+  /// Makes everything stored before visible to the driver. virtio 1.3, 2.7.8.2.
+  @inlinable public func publish(index: UInt16) { unsafe sl_store16_release(used + 2, index) }
+  public func publishedIndex() -> UInt16 { unsafe sl_load16(used + 2) }
+  /// VIRTQ_USED_F_NO_NOTIFY is bit 0.
+  public func setUsedFlags(_ flags: UInt16) { unsafe sl_store16(used, flags) }
+  /// At which available index the driver shall kick us. virtio 1.3, 2.7.10.
+  public func setAvailableEvent(_ index: UInt16) { unsafe sl_store16(used + 4 + 8 * Int(size), index) }
+}

@@ -1,0 +1,192 @@
+public import CLinux
+public import GuestMemory
+
+/// A split virtqueue from the device's side: takes what the driver makes available, gives back what was used.
+/// virtio 1.3, 2.7 "Split Virtqueues".
+///
+/// Everything goes back in the order it came: with IN_ORDER or without, because a back-end that dies can then be
+/// followed by one that starts at the used index.
+@safe public struct SplitVirtqueue: ~Copyable {
+  @usableFromInline let ring: SplitRingMemory
+  /// One byte a descriptor: whether it is the head of a buffer that is out.
+  @usableFromInline let outstanding: UnsafeMutablePointer<UInt8>
+  /// Free-running, as the driver's own indices; masked at the access.
+  @usableFromInline var nextAvailable: UInt16
+  @usableFromInline var nextUsed: UInt16
+  @usableFromInline let usesEventIndex: Bool
+  private let allowsIndirect: Bool
+  public let features: Features
+  /// Set by the first thing the driver does wrong; from then on nothing more is taken.
+  public private(set) var fault: VirtqueueFault?
+
+  /// - Parameter base: where to go on: both indices. Zero for a fresh queue.
+  public init(
+    _ layout: SplitRingLayout, features: Features, base: UInt16 = 0, in view: inout MemoryView
+  ) throws(VirtqueueError) {
+    ring = try SplitRingMemory(layout, in: &view)
+    unsafe outstanding = .allocate(capacity: layout.size)
+    unsafe outstanding.initialize(repeating: 0, count: layout.size)
+    self.features = features
+    usesEventIndex = features.contains(.eventIndex)
+    allowsIndirect = features.contains(.indirectDescriptors)
+    nextAvailable = base
+    nextUsed = base
+  }
+
+  deinit { unsafe outstanding.deallocate() }
+
+  @inlinable public var size: UInt32 { ring.size }
+  /// The used index as last published. What a stopped ring reports as its base.
+  public var usedIndex: UInt16 { nextUsed }
+  /// The next entry of the available ring to take.
+  public var availableIndex: UInt16 { nextAvailable }
+  /// Buffers that were taken and not given back.
+  public var outstandingCount: Int { Int(nextAvailable &- nextUsed) }
+
+  @inline(never) @_noLocks @usableFromInline mutating func fail(_ fault: VirtqueueFault) {
+    if case .none = self.fault { self.fault = fault }
+  }
+  /// Records a fault that somebody else found in what this queue's driver gave.
+  public mutating func poison(_ fault: VirtqueueFault) { fail(fault) }
+
+  /// How many buffers can be taken now.
+  @inlinable public mutating func pending() -> UInt32 {
+    let index = ring.availableIndex
+    let count = UInt32(index &- nextAvailable)
+    if _slowPath(count > ring.size) {
+      fail(.indexRanAhead(from: nextAvailable, to: index))
+      return 0
+    }
+    return count
+  }
+
+  /// Takes the next buffer's head. Precondition: fewer were taken since `pending` than it said.
+  /// Nil, and a fault, if it is no head that could be there.
+  @inlinable public mutating func take() -> UInt16? {
+    let head = ring.head(at: nextAvailable)
+    guard _fastPath(UInt32(head) < ring.size) else {
+      fail(.headOutOfRange(head))
+      return nil
+    }
+    guard _fastPath(unsafe outstanding[Int(head)] == 0) else {
+      fail(.headOutstanding(head))
+      return nil
+    }
+    unsafe outstanding[Int(head)] = 1
+    nextAvailable = nextAvailable &+ 1
+    return head
+  }
+
+  /// A head's own descriptor, read once.
+  @inlinable public func descriptor(_ head: UInt16) -> Descriptor { ring.descriptor(head) }
+
+  /// Reads the whole chain of a receive buffer; false, and a fault, if it is not one.
+  public mutating func read(
+    _ head: UInt16, into chain: inout DescriptorChain, in view: inout MemoryView
+  ) -> Bool {
+    chain.removeAll()
+    var steps: UInt32 = 0
+    var index = head
+    while true {
+      // One step an entry: a chain that is longer than the queue has come to an entry twice.
+      guard steps < ring.size else { return refuse(.malformedChain(head: head)) }
+      steps += 1
+      let descriptor = ring.descriptor(index)
+      if descriptor.flags & Descriptor.isIndirect != 0 {
+        // The flag for writing is ignored on the entry that names a table; the table ends the chain.
+        guard allowsIndirect, descriptor.flags & Descriptor.hasNext == 0 else {
+          return refuse(.badIndirectTable(head: head))
+        }
+        guard readTable(descriptor.range, head: head, into: &chain, in: &view) else { return false }
+        break
+      }
+      guard add(descriptor, head: head, to: &chain, in: &view) else { return false }
+      guard descriptor.flags & Descriptor.hasNext != 0 else { break }
+      guard UInt32(descriptor.next) < ring.size else { return refuse(.malformedChain(head: head)) }
+      index = descriptor.next
+    }
+    guard chain.byteCount >= UInt64(NetHeader.byteCount) else {
+      return refuse(.bufferTooSmall(head: head, byteCount: UInt32(chain.byteCount)))
+    }
+    // virtio 1.3, 2.7.5.2: no chain describes more than 2³² bytes.
+    guard chain.byteCount <= 1 << 32 else { return refuse(.malformedChain(head: head)) }
+    return true
+  }
+
+  private mutating func readTable(
+    _ range: GuestRange, head: UInt16, into chain: inout DescriptorChain, in view: inout MemoryView
+  ) -> Bool {
+    guard range.count > 0, range.count % 16 == 0, range.count / 16 <= ring.size else {
+      return refuse(.badIndirectTable(head: head))
+    }
+    guard let table = view.slice(range) else { return refuse(.outsideMemory(range)) }
+    let entries = range.count / 16
+    var index: UInt32 = 0
+    var steps: UInt32 = 0
+    while true {
+      guard steps < entries else { return refuse(.malformedChain(head: head)) }
+      steps += 1
+      let offset = 16 * Int(index)
+      let word = table.load64(offset + 8)
+      let descriptor = Descriptor(
+        range: GuestRange(GuestAddress(table.load64(offset)), count: UInt32(truncatingIfNeeded: word)),
+        flags: UInt16(truncatingIfNeeded: word >> 32), next: UInt16(truncatingIfNeeded: word >> 48))
+      guard descriptor.flags & Descriptor.isIndirect == 0 else { return refuse(.badIndirectTable(head: head)) }
+      guard add(descriptor, head: head, to: &chain, in: &view) else { return false }
+      guard descriptor.flags & Descriptor.hasNext != 0 else { return true }
+      index = UInt32(descriptor.next)
+      guard index < entries else { return refuse(.malformedChain(head: head)) }
+    }
+  }
+
+  private mutating func add(
+    _ descriptor: Descriptor, head: UInt16, to chain: inout DescriptorChain, in view: inout MemoryView
+  ) -> Bool {
+    guard descriptor.flags & Descriptor.isWritable != 0 else { return refuse(.readOnlyBuffer(head: head)) }
+    guard chain.append(descriptor.range, in: &view) else { return refuse(.outsideMemory(descriptor.range)) }
+    return true
+  }
+
+  private mutating func refuse(_ fault: VirtqueueFault) -> Bool {
+    fail(fault)
+    return false
+  }
+
+  /// Writes the used element `offset` places after the published index. Nobody sees it before `publish`.
+  @inlinable public mutating func put(_ head: UInt16, byteCount: UInt32, at offset: UInt16) {
+    ring.storeUsed(at: nextUsed &+ offset, id: head, byteCount: byteCount)
+    unsafe outstanding[Int(UInt32(head) & ring.mask)] = 0
+  }
+
+  /// Makes `count` used elements visible in one store. True if the driver asked to be told.
+  /// virtio 1.3, 2.7.7 "Used Buffer Notification Suppression".
+  @inlinable public mutating func publish(_ count: UInt16) -> Bool {
+    let old = nextUsed
+    nextUsed = old &+ count
+    ring.publish(index: nextUsed)
+    // The index must be visible before the driver's wish is read: the driver does it the other way round.
+    sl_fence()
+    if usesEventIndex {
+      return Self.crosses(event: ring.usedEvent, from: old, to: nextUsed)
+    }
+    return ring.availableFlags & 1 == 0
+  }
+
+  /// Whether an index that went from `old` to `new` passed `event`. virtio 1.3, 2.7.7.2, in 16-bit arithmetic.
+  @inlinable public static func crosses(event: UInt16, from old: UInt16, to new: UInt16) -> Bool {
+    new &- event &- 1 < new &- old
+  }
+
+  /// Tells the driver not to kick: we look by ourselves. A hint; kicks may come all the same.
+  public mutating func disableNotifications() {
+    // With EVENT_IDX an index that lies behind us is not reached for another 65 535 buffers.
+    if usesEventIndex { ring.setAvailableEvent(nextAvailable &- 1) } else { ring.setUsedFlags(1) }
+  }
+
+  /// Asks for a kick at the next buffer. True if one is there already: then there will be no kick for it.
+  public mutating func enableNotifications() -> Bool {
+    if usesEventIndex { ring.setAvailableEvent(nextAvailable) } else { ring.setUsedFlags(0) }
+    sl_fence()
+    return pending() > 0
+  }
+}
