@@ -64,5 +64,7 @@ let package = Package(
     .executableTarget(
       name: "sluice", dependencies: ["Replay", "Capture", "Linux", argumentParser, logging],
       swiftSettings: settings),
+    // Tests, one folder a target
+    tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
   ]
 )
