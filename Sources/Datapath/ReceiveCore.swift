@@ -33,6 +33,9 @@ public struct ReceiveCore: ~Copyable {
   /// Inside a frame that came in pieces.
   @usableFromInline var isDiscarding = false
   @usableFromInline var stopReason: StopReason?
+  /// Frames that left the path, delivered or dropped.
+  @usableFromInline var settledFrames: UInt64 = 0
+  @usableFromInline let drops: DropLog
 
   init(
     virtqueue: consuming SplitVirtqueue, window: DMAWindow, pool: consuming BouncePool, slotCount: Int,
@@ -51,6 +54,7 @@ public struct ReceiveCore: ~Copyable {
     merges = features.contains(.mergeableBuffers)
     checkedWord = features.contains(.guestChecksum) ? NetHeader(isChecksumValid: true).lowWord : 0
     counters = ReceiveCounters()
+    drops = DropLog()
   }
 
   /// What to do with a head that was just taken.
@@ -144,6 +148,7 @@ public struct ReceiveCore: ~Copyable {
 
   /// Settles one completion, whatever its slot; answers how many used elements were put, from `offset` on.
   @inline(never) @usableFromInline mutating func settle(_ completion: Completion, at offset: UInt16) -> UInt16 {
+    defer { if completion.flags.contains(.isEnd) { settledFrames += 1 } }
     if ledger.takeSlot() { return settleBounced(completion, at: offset) }
     // What bounced frames left over lies before this buffer, and must go back before it.
     var used: UInt16 = 0
@@ -173,8 +178,7 @@ public struct ReceiveCore: ~Copyable {
 
   /// A lent buffer that came back with something else than one whole frame. The short way calls it.
   @inline(never) @usableFromInline mutating func settleOdd(_ completion: Completion, at offset: UInt16) {
-    _ = ledger.takeSlot()
-    _ = settleLent(completion, at: offset)
+    _ = settle(completion, at: offset)
   }
 
   private enum Verdict: Equatable {
@@ -201,7 +205,12 @@ public struct ReceiveCore: ~Copyable {
   }
 
   private func count(_ verdict: Verdict) {
-    if case .drop(let reason) = verdict { counters.add(reason) }
+    if case .drop(let reason) = verdict { drop(reason) }
+  }
+
+  private func drop(_ reason: PathDrop) {
+    counters.add(reason)
+    drops.append(settledFrames)
   }
 
   private mutating func returnEmpty(at offset: UInt16) {
@@ -234,7 +243,7 @@ public struct ReceiveCore: ~Copyable {
       guard index != ledger.tail, unsafe ledger.entries[Int(index & ledger.entryMask)].kind != .lent,
         merges || count == 0
       else {
-        counters.add(merges ? .insufficientBuffers : .tooLong)
+        drop(merges ? .insufficientBuffers : .tooLong)
         return 0
       }
       capacity += UInt64(unsafe ledger.entries[Int(index & ledger.entryMask)].byteCount)
@@ -252,7 +261,7 @@ public struct ReceiveCore: ~Copyable {
         unsafe fillFront(header: n == 0 ? UnsafeRawBufferPointer(rebasing: header[0..<12]) : nil, from: source, at: written)
       }
       guard let filled else {
-        counters.add(.ringViolation)
+        drop(.ringViolation)
         return 0
       }
       let id = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)].id

@@ -57,6 +57,10 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   public var counters: ReceiveCounters { core.counters }
   /// Why the path has stopped, or nil while it runs.
   public var stopReason: StopReason? { core.stopReason }
+  /// Frames that left the path, delivered or dropped, in the order in which the card received them.
+  public var settledFrames: UInt64 { core.settledFrames }
+  /// Which of those were dropped.
+  public var drops: DropLog { core.drops }
   /// Guest buffers that were taken and not given back.
   public var outstandingBuffers: Int { core.ledger.count }
   /// Slots of the card that are out.
@@ -146,11 +150,15 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     if _fastPath(core.isPlain) {
       var bytes: UInt64 = 0
       var odd: UInt16 = 0
+      var counted: UInt16 = 0
       while UInt32(used) < Self.batch, let completion = queue.reap() {
         let entry = unsafe core.ledger.entries[Int(core.ledger.front & core.ledger.entryMask)]
         let isWhole = completion.flags.rawValue & 3 == 1 && !core.isDiscarding
         let fits = unsafe completion.byteCount &+ NetHeader.byteCount <= entry.byteCount
         guard _fastPath(isWhole && fits) else {
+          // Those before it are settled first: the long way counts for itself.
+          core.settledFrames &+= UInt64(used &- odd &- counted)
+          counted = used &- odd
           core.settleOdd(completion, at: used)
           used &+= 1
           odd &+= 1
@@ -165,6 +173,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
         used &+= 1
       }
       if used == 0 { return 0 }
+      core.settledFrames &+= UInt64(used &- odd &- counted)
       core.counters.add(.lentFrames, UInt64(used &- odd))
       core.counters.add(.lentBytes, bytes)
     } else {
@@ -204,7 +213,10 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     // A broken ring takes no more frames, and a stopped card brings no more than it had.
     let drop: PathDrop = core.virtqueue.fault == nil ? .stopped : .ringViolation
     while let completion = queue.reap() {
-      if completion.flags.contains(.isEnd) { core.counters.add(drop) }
+      guard completion.flags.contains(.isEnd) else { continue }
+      core.counters.add(drop)
+      core.drops.append(core.settledFrames)
+      core.settledFrames += 1
     }
     core.ledger.removeAll()
   }
