@@ -64,5 +64,10 @@ let package = Package(
     .executableTarget(
       name: "sluice", dependencies: ["Replay", "Capture", "Linux", argumentParser, logging],
       swiftSettings: settings),
+    // Tests, and what they need
+    .executableTarget(
+      name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",
+      exclude: ["capture-real.sh"], swiftSettings: settings),
+    tests(of: "Capture"),
   ]
 )
