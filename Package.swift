@@ -66,6 +66,9 @@ let package = Package(
       swiftSettings: settings),
     // Tests, one folder a target
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
-    tests(of: "Capture"),
+    .executableTarget(
+      name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",
+      exclude: ["capture-real.sh"], swiftSettings: settings),
+    tests(of: "Capture", "TraceGenerator"),
   ]
 )
