@@ -146,7 +146,7 @@ extension CaptureWalker {
     let captured = min(original, interface.snapshotLength)
     guard begin(captured: captured) else { return }
     if captured < original {
-      hiddenOriginals.append((packetCount, original))
+      hiddenOriginals.append(original, packet: packetCount)
       bytes.store(isSwapped ? captured.byteSwapped : captured, position + 8)
     }
     note(captured: captured, original: original, snapshotLength: interface.snapshotLength)
