@@ -42,8 +42,6 @@ struct CaptureWalker {
     private var entries: [(packet: UInt64, byteCount: UInt32)] = []
     private var taken = 0
 
-    var isEmpty: Bool { taken == entries.count }
-
     mutating func append(_ byteCount: UInt32, packet: UInt64) { entries.append((packet, byteCount)) }
 
     /// Takes out the length of this packet, if it has one here.
