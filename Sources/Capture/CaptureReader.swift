@@ -103,7 +103,8 @@ extension CaptureReader {
     return rareNanoseconds(time)
   }
 
-  /// libpcap takes the unsigned fields of pcap for signed ones; and 64 bits of pcapng seconds are too many for nanoseconds.
+  /// libpcap takes the unsigned fields of pcap for signed ones; and 64 bits of pcapng seconds are too many for
+  /// nanoseconds.
   private mutating func rareNanoseconds(_ time: timeval) -> UInt64 {
     if format.container == .pcap {
       let unit = format.resolution == .microseconds ? 1000 : 1

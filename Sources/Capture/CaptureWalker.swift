@@ -37,7 +37,8 @@ struct CaptureWalker {
   /// Packets whose original length libpcap cannot be told, oldest first.
   var hiddenOriginals = HiddenOriginals()
 
-  /// A queue that is empty again before the next bytes are read, so it is no longer than what is read at a time has packets.
+  /// A queue that is empty again before the next bytes are read, so it is no longer than what is read at a time has
+  /// packets.
   struct HiddenOriginals {
     private var entries: [(packet: UInt64, byteCount: UInt32)] = []
     private var taken = 0

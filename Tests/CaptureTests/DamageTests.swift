@@ -66,7 +66,8 @@ import Testing
       blocks.interface(snapshot: 0)
       note()
       for frame in frames {
-        blocks.enhanced(frame, interface: 1, time: 5, options: frame.count == 61 ? [Option(code: 2, value: [0, 0, 0, 1]), .end] : [])
+        let options = frame.count == 61 ? [Option(code: 2, value: [0, 0, 0, 1]), .end] : []
+        blocks.enhanced(frame, interface: 1, time: 5, options: options)
         note()
         ends.append(blocks.bytes.count)
       }
