@@ -82,7 +82,8 @@ extension CaptureReader {
   ) throws(CaptureError) -> CapturedFrame {
     let captured = unsafe Int(packet.header.pointee.caplen)
     var original = unsafe Int(packet.header.pointee.len)
-    if !stream.walker.hiddenOriginals.isEmpty { takeHiddenOriginal(&original) }
+    // Only pcapng hides any, as equal lengths; to look costs an exclusivity check, 5 ns.
+    if format.container == .pcapng, captured == original { takeHiddenOriginal(&original) }
     guard captured <= buffer.count else {
       throw .frameLongerThanBuffer(
         file: path, offset: byteOffset, frameBytes: captured, bufferBytes: buffer.count)
@@ -102,7 +103,8 @@ extension CaptureReader {
     return rareNanoseconds(time)
   }
 
-  /// libpcap takes the unsigned fields of pcap for signed ones; and 64 bits of pcapng seconds are too many for nanoseconds.
+  /// libpcap takes the unsigned fields of pcap for signed ones; and 64 bits of pcapng seconds are too many for
+  /// nanoseconds.
   private mutating func rareNanoseconds(_ time: timeval) -> UInt64 {
     if format.container == .pcap {
       let unit = format.resolution == .microseconds ? 1000 : 1
@@ -119,14 +121,12 @@ extension CaptureReader {
   /// Replaces the original length that libpcap was told by the one in the file. Readings.md, "Snapshot length".
   private func takeHiddenOriginal(_ original: inout Int) {
     // The walker counts packets from 0 as it passes them, and we from 1 as they come out.
-    guard let first = stream.walker.hiddenOriginals.first, first.packet == packetCount - 1 else { return }
-    stream.walker.hiddenOriginals.removeFirst()
-    original = Int(first.byteCount)
+    if let byteCount = stream.walker.hiddenOriginals.take(packet: packetCount - 1) { original = Int(byteCount) }
   }
 
   private func dropHiddenOriginal() {
     var ignored = 0
-    if !stream.walker.hiddenOriginals.isEmpty { takeHiddenOriginal(&ignored) }
+    if format.container == .pcapng { takeHiddenOriginal(&ignored) }
   }
 
   /// Goes on to the next section, if one follows.
@@ -137,8 +137,8 @@ extension CaptureReader {
 
   private mutating func fail(_ defect: CaptureDefect) {
     // Where the walker stopped the stream, libpcap fails for want of bytes, and what the walker found is the reason.
-    let hasReadAll = byteOffset == stream.walker.offset
-    let found = hasReadAll ? stream.walker.defect ?? (byteOffset, defect) : (byteOffset, defect)
+    let isForWant = byteOffset == stream.walker.offset && stream.walker.isInside
+    let found = isForWant ? stream.walker.defect ?? (byteOffset, defect) : (byteOffset, defect)
     failure = .unreadable(file: path, offset: found.0, found.1)
     section.close()
   }
@@ -159,7 +159,7 @@ extension CaptureReader {
       }
       do { return try section.open() } catch {
         let hasReadAll = error.offset == stream.walker.offset
-        if hasReadAll, stream.walker.defect != nil || stream.walker.section.interfaces.isEmpty { continue }
+        if hasReadAll, stream.walker.isInside || stream.walker.section.interfaces.isEmpty { continue }
         throw .unreadable(file: path, offset: error.offset, .refusedByLibpcap(error.reason))
       }
     }

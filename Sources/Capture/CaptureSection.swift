@@ -11,7 +11,8 @@ import Glibc
 
 /// A libpcap reader, open or closed.
 ///
-/// Safe: it owns the `pcap_t`, which owns the C stream, which reads from `stream`, which it holds on to; it closes in that order.
+/// Safe: it owns the `pcap_t`, which owns the C stream, which reads from `stream`, which it holds on to; it closes in
+/// that order.
 @safe struct CaptureSection: ~Copyable {
   enum Step { case packet, end, failure }
 

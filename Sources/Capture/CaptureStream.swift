@@ -40,7 +40,8 @@ import Glibc
     unsafe held.deallocate()
   }
 
-  /// A C stream of what is left of the section, nil if there is no memory for it. It must be closed before another is asked for.
+  /// A C stream of what is left of the section, nil if there is no memory for it. It must be closed before another is
+  /// asked for.
   func cStream() -> UnsafeMutablePointer<FILE>? {
     let functions = unsafe cookie_io_functions_t(
       read: { cookie, buffer, byteCount in

@@ -58,7 +58,8 @@ extension CaptureWalker {
     return defect == nil ? 8 + fixed : 0
   }
 
-  /// Takes a block's type and length, and returns how long its fixed part is; nil until that is here, or if the length is bad.
+  /// Takes a block's type and length, and returns how long its fixed part is; nil until that is here, or if the
+  /// length is bad.
   private mutating func beginBlock(
     _ type: UInt32, _ bytes: borrowing MutableRawSpan, _ position: Int
   ) -> Int? {
@@ -146,7 +147,7 @@ extension CaptureWalker {
     let captured = min(original, interface.snapshotLength)
     guard begin(captured: captured) else { return }
     if captured < original {
-      hiddenOriginals.append((packetCount, original))
+      hiddenOriginals.append(original, packet: packetCount)
       bytes.store(isSwapped ? captured.byteSwapped : captured, position + 8)
     }
     note(captured: captured, original: original, snapshotLength: interface.snapshotLength)
@@ -193,7 +194,8 @@ extension CaptureWalker {
     return 4
   }
 
-  /// if_tsresol, 4.2: a negative power of 10, or of 2. 2⁶⁴ units of 10⁻²⁰ s are a fifth of a second, so such times are 0.
+  /// if_tsresol, 4.2: a negative power of 10, or of 2. 2⁶⁴ units of 10⁻²⁰ s are a fifth of a second, so such times
+  /// are 0.
   private mutating func unitOfTime(_ bytes: inout MutableRawSpan, _ position: Int) {
     let value = bytes.load(position, as: UInt8.self)
     guard value & 0x7f > (value & 0x80 == 0 ? 19 : 63) else { return }

@@ -35,7 +35,28 @@ struct CaptureWalker {
   /// Packets walked over, of all sections.
   var packetCount: UInt64 = 0
   /// Packets whose original length libpcap cannot be told, oldest first.
-  var hiddenOriginals: [(packet: UInt64, byteCount: UInt32)] = []
+  var hiddenOriginals = HiddenOriginals()
+
+  /// A queue that is empty again before the next bytes are read, so it is no longer than what is read at a time has
+  /// packets.
+  struct HiddenOriginals {
+    private var entries: [(packet: UInt64, byteCount: UInt32)] = []
+    private var taken = 0
+
+    mutating func append(_ byteCount: UInt32, packet: UInt64) { entries.append((packet, byteCount)) }
+
+    /// Takes out the length of this packet, if it has one here.
+    mutating func take(packet: UInt64) -> UInt32? {
+      guard taken < entries.count, entries[taken].packet == packet else { return nil }
+      defer { taken += 1 }
+      let byteCount = entries[taken].byteCount
+      if taken == entries.count - 1 {
+        entries.removeAll(keepingCapacity: true)
+        taken = -1
+      }
+      return byteCount
+    }
+  }
 
   /// Walks over `bytes`, adjusting them, and returns how many of them may pass on to libpcap.
   ///
@@ -66,6 +87,10 @@ struct CaptureWalker {
       fail(.cutShort(wanted.part, needed: wanted.byteCount, found: count))
     }
   }
+
+  /// Whether the walk stands inside a record or a block, a part of which has passed; or at the very beginning.
+  /// A stream that ends there makes libpcap fail; one that ends elsewhere just ends.
+  var isInside: Bool { place != .record && place != .block || unread.left > 0 }
 
   /// Notes a defect, `distance` bytes on from the header that is being walked over.
   mutating func fail(_ defect: CaptureDefect, after distance: Int = 0) {

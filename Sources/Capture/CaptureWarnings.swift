@@ -32,7 +32,8 @@ extension CaptureWarning: CustomStringConvertible {
 
 /// How often each kind of oddity was met.
 ///
-/// What the file's own headers show is counted as they are read, up to a read-ahead before the frames; only at the end are the counts those of all frames.
+/// What the file's own headers show is counted as they are read, up to a read-ahead before the frames; only at the
+/// end are the counts those of all frames.
 public struct CaptureWarnings: Hashable, Sendable {
   private var counts = SIMD8<UInt64>()
 

@@ -35,7 +35,8 @@ extension MutableRawSpan {
   private func isText(_ byte: UInt8) -> Bool { 0x20...0x7e ~= byte || 0x09...0x0d ~= byte }
 }
 
-/// libpcap's name for a link type. The types below 104 that libpcap has other numbers for have no name here, but for raw IP.
+/// libpcap's name for a link type. The types below 104 that libpcap has other numbers for have no name here, but for
+/// raw IP.
 func linkTypeName(_ linkType: UInt32) -> String? {
   let number = linkType == 101 ? DLT_RAW : CInt(clamping: linkType)
   guard linkType < 100 || linkType == 101 || linkType >= 104,

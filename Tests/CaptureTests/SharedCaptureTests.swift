@@ -1,4 +1,5 @@
 import Capture
+import Foundation
 import Testing
 
 /// Captures of others, against a parser that has nothing in common with the reader.
@@ -12,6 +13,24 @@ struct SharedCaptureTests {
     #expect(reading.byteCount == plain.byteCount)
     #expect(reading.frames == plain.frames)
     #expect((reading.error == nil) == (plain.stop == nil), "\(String(describing: reading.error))")
+  }
+
+  @Test func `captures have as many frames as their manifest says`() throws {
+    let text = String(decoding: try bytes(of: shared("MANIFEST.md")), as: UTF8.self)
+    var folder = ""
+    var compared = 0
+    for line in text.split(separator: "\n") {
+      if line.hasPrefix("## ") { folder = String(line.dropFirst(3).prefix { $0 != " " }) }
+      let cells = line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+      // Whole files of Ethernet only: the manifest counts past what ends a reading.
+      guard cells.count == 8, cells[4] == "1", let count = Int(cells[1]), !cells[6].contains("ERR"),
+        !cells[6].contains("EXPECT: named"), sharedCaptures.contains(folder + cells[0])
+      else { continue }
+      let reading = Reading(shared(folder + cells[0]))
+      if reading.error == nil { compared += 1 }
+      #expect(reading.frames.count == count || reading.error != nil, "\(cells[0])")
+    }
+    #expect(compared > 150)
   }
 
   @Test(arguments: [
