@@ -64,5 +64,6 @@ let package = Package(
     .executableTarget(
       name: "sluice", dependencies: ["Replay", "Capture", "Linux", argumentParser, logging],
       swiftSettings: settings),
+    tests(of: "Simulation", "Bus", "Virtio", "GuestMemory", "Linux", "CLinux"),
   ]
 )
