@@ -67,6 +67,7 @@ let package = Package(
       name: "sluice", dependencies: ["Replay", "Capture", "Linux", argumentParser, logging],
       swiftSettings: settings),
     // Tests, one folder a target
+    tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(
       name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",
