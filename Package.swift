@@ -73,5 +73,12 @@ let package = Package(
       name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",
       exclude: ["capture-real.sh"], swiftSettings: settings),
     tests(of: "Capture", "TraceGenerator"),
+    .testTarget(
+      name: "ScenarioTests",
+      dependencies: ["Replay", "Capture", "FlowSteering", "GuestMemory", "Simulation", "Bus", "Linux", "Datapath"],
+      swiftSettings: settings),
+    // Benchmarks, one folder a question
+    .executableTarget(
+      name: "ReceiveCost", dependencies: ["Replay", argumentParser], path: "Bench/ReceiveCost", swiftSettings: settings),
   ]
 )

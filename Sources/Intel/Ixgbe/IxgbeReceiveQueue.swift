@@ -52,7 +52,7 @@ public struct IxgbeReceiveQueue: ~Copyable, ReceiveQueue {
   @inlinable public var capacity: Int { size &- 1 }
   @inlinable public var room: Int { size &- 1 &- outCount }
 
-  @inlinable public mutating func post(_ address: IOVA) {
+  @inlinable @inline(__always) @_noLocks public mutating func post(_ address: IOVA) {
     precondition(outCount < size &- 1, "no room in the receive ring")
     let descriptor = next &* ReceiveDescriptor.byteCount
     descriptors.store64(address.rawValue, descriptor)
@@ -62,24 +62,25 @@ public struct IxgbeReceiveQueue: ~Copyable, ReceiveQueue {
     outCount &+= 1
   }
 
-  @inlinable public mutating func ring() { tail.ring(UInt32(truncatingIfNeeded: next)) }
+  @inlinable @_noLocks public mutating func ring() { tail.ring(UInt32(truncatingIfNeeded: next)) }
 
   /// A frame longer than the limit that was set cannot be; if the card says so, it is damaged, and `byteCount` stays
   /// inside the buffer.
-  @inlinable public mutating func reap() -> Completion? {
+  @inlinable @inline(__always) @_noLocks public mutating func reap() -> Completion? {
     if outCount == 0 { return nil }
     let word = descriptors.load64Acquire(oldest &* ReceiveDescriptor.byteCount &+ 8)
     if word & ReceiveDescriptor.done == 0 { return nil }
     oldest = oldest &+ 1 == size ? 0 : oldest &+ 1
     outCount &-= 1
     let found = UInt32(truncatingIfNeeded: word >> 32) & 0xFFFF
-    var flags: Completion.Flags = []
-    if word & ReceiveDescriptor.endOfPacket != 0 { flags.insert(.isEnd) }
-    if word & ReceiveDescriptor.macError != 0 || found > largestFrame { flags.insert(.isDamaged) }
+    // By bits: the set's own methods are generic, and would not be free.
+    var flags: UInt32 = 0
+    if word & ReceiveDescriptor.endOfPacket != 0 { flags |= Completion.Flags.isEnd.rawValue }
+    if word & ReceiveDescriptor.macError != 0 || found > largestFrame { flags |= Completion.Flags.isDamaged.rawValue }
     if reportsChecksum && word & ReceiveDescriptor.checksumFields == ReceiveDescriptor.checksumRight {
-      flags.insert(.isChecksumValid)
+      flags |= Completion.Flags.isChecksumValid.rawValue
     }
-    return Completion(byteCount: found > largestFrame ? largestFrame : found, flags: flags)
+    return Completion(byteCount: found > largestFrame ? largestFrame : found, flags: Completion.Flags(rawValue: flags))
   }
 
   /// Stops the queue: 4.6.7.1.2. Idempotent; `reap` still works, and `Ixgbe.start` begins anew.
