@@ -64,7 +64,8 @@ let package = Package(
       "GuestMemory", "Linux", "CLinux", "CCrypto", histogram),
     // 7: the program
     .executableTarget(
-      name: "sluice", dependencies: ["Replay", "Capture", "Linux", argumentParser, logging],
+      name: "sluice",
+      dependencies: ["Replay", "Datapath", "Simulation", "FlowSteering", "Linux", argumentParser, logging],
       swiftSettings: settings),
     // Tests, one folder a target
     tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux"),
