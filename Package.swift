@@ -64,5 +64,14 @@ let package = Package(
     .executableTarget(
       name: "sluice", dependencies: ["Replay", "Capture", "Linux", argumentParser, logging],
       swiftSettings: settings),
+    // What tests share, and the tests
+    .target(
+      name: "Support", dependencies: ["NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"],
+      path: "Tests/Support", swiftSettings: settings),
+    tests(of: "Linux", "Support"),
+    tests(of: "GuestMemory", "Linux", "Support"),
+    tests(of: "Virtio", "GuestMemory", "Support"),
+    tests(of: "Bus", "GuestMemory", "Linux", "Support"),
+    tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
   ]
 )
