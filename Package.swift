@@ -15,8 +15,8 @@ let settings: [SwiftSetting] = [
 func system(_ name: String, pkgConfig: String, debian: String) -> Target {
   .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([debian])])
 }
-func library(_ name: String, _ imports: Target.Dependency...) -> Target {
-  .target(name: name, dependencies: imports, swiftSettings: settings)
+func library(_ name: String, _ imports: Target.Dependency..., exclude: [String] = []) -> Target {
+  .target(name: name, dependencies: imports, exclude: exclude, swiftSettings: settings)
 }
 func tests(of name: String, _ imports: Target.Dependency...) -> Target {
   .testTarget(
@@ -46,7 +46,7 @@ let package = Package(
     library("FlowSteering"),
     // 2: memory and traces
     library("GuestMemory", "Linux", "CLinux"),
-    library("Capture", "CPcap"),
+    library("Capture", "CPcap", exclude: ["Readings.md"]),
     // 3: the guest's rings, and the bus
     library("Virtio", "GuestMemory", "CLinux"),
     library("Bus", "GuestMemory", "Linux", "CLinux"),
@@ -64,7 +64,13 @@ let package = Package(
     .executableTarget(
       name: "sluice", dependencies: ["Replay", "Capture", "Linux", argumentParser, logging],
       swiftSettings: settings),
-    // What tests share, and the tests
+    // Tests, one folder a target
+    tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
+    .executableTarget(
+      name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",
+      exclude: ["capture-real.sh"], swiftSettings: settings),
+    tests(of: "Capture", "TraceGenerator"),
+    // What tests share.
     .target(
       name: "Support", dependencies: ["NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"],
       path: "Tests/Support", swiftSettings: settings),

@@ -89,7 +89,7 @@
   }
 
   /// Ends the run: a lent buffer was entered behind it.
-  @inline(never) @usableFromInline mutating func closeRun() {
+  @inline(never) @_noLocks @usableFromInline mutating func closeRun() {
     runStart = tail
     runSlotStart = slotTail
     runSlots = 0

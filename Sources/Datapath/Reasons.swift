@@ -1,3 +1,4 @@
+public import Bus
 public import Virtio
 
 /// Why a buffer is not lent, so that its frame is copied once. A closed list: each has a counter.
@@ -59,7 +60,7 @@ public enum StopReason: Error, Hashable, Sendable, CustomStringConvertible {
   /// `required` was asked for, and a buffer could not be lent.
   case cannotLend(BounceReason)
   /// The IOMMU refused an access of the card to the guest's memory.
-  case busFault(String)
+  case busFault(at: IOVA)
   /// It was asked to.
   case requested
 
@@ -67,7 +68,7 @@ public enum StopReason: Error, Hashable, Sendable, CustomStringConvertible {
     switch self {
     case .virtqueue(let fault): "the guest broke its ring: \(fault)"
     case .cannotLend(let reason): "zero copy is required, but a buffer cannot be lent: \(reason.name)"
-    case .busFault(let text): "the IOMMU refused the card: \(text)"
+    case .busFault(let address): "the IOMMU refused the card access to its memory at \(address)"
     case .requested: "stopped on request"
     }
   }

@@ -29,10 +29,16 @@ public struct ReceiveCore: ~Copyable {
   @usableFromInline let merges: Bool
   /// NetHeader's low word for a frame whose checksums the card found right.
   @usableFromInline let checkedWord: UInt64
-  @usableFromInline let counters: ReceiveCounters
+  let counters: ReceiveCounters
+  @usableFromInline let tally: ReceiveCounters.Writer
   /// Inside a frame that came in pieces.
   @usableFromInline var isDiscarding = false
   @usableFromInline var stopReason: StopReason?
+  /// Frames that left the path, delivered or dropped.
+  @usableFromInline var settledFrames: UInt64 = 0
+  let drops: DropLog
+  @usableFromInline let scratch: HeaderScratch
+  private let dropWriter: DropLog.Writer
 
   init(
     virtqueue: consuming SplitVirtqueue, window: DMAWindow, pool: consuming BouncePool, slotCount: Int,
@@ -51,6 +57,10 @@ public struct ReceiveCore: ~Copyable {
     merges = features.contains(.mergeableBuffers)
     checkedWord = features.contains(.guestChecksum) ? NetHeader(isChecksumValid: true).lowWord : 0
     counters = ReceiveCounters()
+    tally = counters.writer
+    drops = DropLog()
+    dropWriter = drops.writer
+    scratch = HeaderScratch()
   }
 
   /// What to do with a head that was just taken.
@@ -63,14 +73,18 @@ public struct ReceiveCore: ~Copyable {
 
   @inlinable var isPlain: Bool { ledger.isPlain && mode != .copy }
 
-  @inline(never) @usableFromInline mutating func stop(_ reason: StopReason) {
+  @inline(never) @_noLocks @usableFromInline mutating func stop(_ reason: StopReason) {
     if case .none = stopReason { stopReason = reason }
+  }
+
+  @inline(never) @_noLocks @usableFromInline mutating func stopForFault() {
+    if let fault = virtqueue.fault { stop(.virtqueue(fault)) }
   }
 
   // MARK: Out to the card, the long way
 
   /// Reads a head's whole chain, and finds out whether a frame can land in it.
-  @inline(never) @usableFromInline mutating func enter(_ head: UInt16) -> Entry {
+  @inline(never) @_noLocks @usableFromInline mutating func enter(_ head: UInt16) -> Entry {
     guard virtqueue.read(head, into: &chain, in: &memory) else { return .stop }
     let byteCount = UInt32(min(chain.byteCount, UInt64(UInt32.max)))
     let whole = chain.piece(0)
@@ -129,7 +143,7 @@ public struct ReceiveCore: ~Copyable {
   }
 
   /// A host buffer for the next bounced slot, if what waits can take its frame.
-  @inline(never) @usableFromInline mutating func nextBounce() -> IOVA? {
+  @inline(never) @_noLocks @usableFromInline mutating func nextBounce() -> IOVA? {
     guard ledger.waiting > 0 else { return nil }
     let run = ledger.frames(need: need, merging: merges, limit: ledger.runSlots)
     let covered = run.count > ledger.runSlots
@@ -143,7 +157,8 @@ public struct ReceiveCore: ~Copyable {
   // MARK: Back to the guest, the long way
 
   /// Settles one completion, whatever its slot; answers how many used elements were put, from `offset` on.
-  @inline(never) @usableFromInline mutating func settle(_ completion: Completion, at offset: UInt16) -> UInt16 {
+  @inline(never) @_noLocks @usableFromInline mutating func settle(_ completion: Completion, at offset: UInt16) -> UInt16 {
+    defer { if completion.flags.contains(.isEnd) { settledFrames += 1 } }
     if ledger.takeSlot() { return settleBounced(completion, at: offset) }
     // What bounced frames left over lies before this buffer, and must go back before it.
     var used: UInt16 = 0
@@ -166,15 +181,14 @@ public struct ReceiveCore: ~Copyable {
     unsafe storeHeader(entry.base, isChecked: completion.flags.contains(.isChecksumValid), bufferCount: 1)
     virtqueue.put(unsafe entry.id, byteCount: completion.byteCount &+ NetHeader.byteCount, at: offset)
     ledger.removeFront()
-    counters.add(.lentFrames, 1)
-    counters.add(.lentBytes, UInt64(completion.byteCount))
+    tally.add(.lentFrames, 1)
+    tally.add(.lentBytes, UInt64(completion.byteCount))
     return 1
   }
 
   /// A lent buffer that came back with something else than one whole frame. The short way calls it.
-  @inline(never) @usableFromInline mutating func settleOdd(_ completion: Completion, at offset: UInt16) {
-    _ = ledger.takeSlot()
-    _ = settleLent(completion, at: offset)
+  @inline(never) @_noLocks @usableFromInline mutating func settleOdd(_ completion: Completion, at offset: UInt16) {
+    _ = settle(completion, at: offset)
   }
 
   private enum Verdict: Equatable {
@@ -194,21 +208,26 @@ public struct ReceiveCore: ~Copyable {
       isDiscarding = false
       return .drop(.damaged)
     }
-    if virtqueue.fault != nil { return .drop(.ringViolation) }
+    if virtqueue.isFaulted { return .drop(.ringViolation) }
     if completion.flags.contains(.isDamaged) { return .drop(.damaged) }
     if UInt64(completion.byteCount) + UInt64(NetHeader.byteCount) > UInt64(capacity) { return .drop(.badLength) }
     return .deliver
   }
 
   private func count(_ verdict: Verdict) {
-    if case .drop(let reason) = verdict { counters.add(reason) }
+    if case .drop(let reason) = verdict { drop(reason) }
+  }
+
+  func drop(_ reason: PathDrop) {
+    tally.add(reason)
+    dropWriter.append(settledFrames)
   }
 
   private mutating func returnEmpty(at offset: UInt16) {
     let id = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)].id
     virtqueue.put(id, byteCount: 0, at: offset)
     ledger.removeFront()
-    counters.add(.returnedEmpty, 1)
+    tally.add(.returnedEmpty, 1)
   }
 
   private func storeHeader(_ base: UnsafeMutableRawPointer, isChecked: Bool, bufferCount: UInt16) {
@@ -234,7 +253,7 @@ public struct ReceiveCore: ~Copyable {
       guard index != ledger.tail, unsafe ledger.entries[Int(index & ledger.entryMask)].kind != .lent,
         merges || count == 0
       else {
-        counters.add(merges ? .insufficientBuffers : .tooLong)
+        drop(merges ? .insufficientBuffers : .tooLong)
         return 0
       }
       capacity += UInt64(unsafe ledger.entries[Int(index & ledger.entryMask)].byteCount)
@@ -243,16 +262,13 @@ public struct ReceiveCore: ~Copyable {
     }
     let reason = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)].reason
     let source = unsafe pool.oldest(byteCount: Int(completion.byteCount))
-    var words = (
-      completion.flags.contains(.isChecksumValid) ? checkedWord : 0, NetHeader(bufferCount: count).highWord
-    )
+    let header = NetHeader(
+      isChecksumValid: checkedWord != 0 && completion.flags.contains(.isChecksumValid), bufferCount: count)
     var written = 0
     for n in 0..<count {
-      let filled = unsafe withUnsafeBytes(of: &words) { header in
-        unsafe fillFront(header: n == 0 ? UnsafeRawBufferPointer(rebasing: header[0..<12]) : nil, from: source, at: written)
-      }
+      let filled = unsafe fillFront(header: n == 0 ? header : nil, from: source, at: written)
       guard let filled else {
-        counters.add(.ringViolation)
+        drop(.ringViolation)
         return 0
       }
       let id = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)].id
@@ -260,24 +276,24 @@ public struct ReceiveCore: ~Copyable {
       ledger.removeFront()
       written += n == 0 ? filled - Int(NetHeader.byteCount) : filled
     }
-    counters.add(.bouncedFrames, 1)
-    counters.add(.bouncedBytes, UInt64(completion.byteCount))
-    counters.add(BounceReason(rawValue: Int(reason)) ?? .tooSmall)
+    tally.add(.bouncedFrames, 1)
+    tally.add(.bouncedBytes, UInt64(completion.byteCount))
+    tally.add(BounceReason(rawValue: Int(reason)) ?? .tooSmall)
     return count
   }
 
   /// Fills the oldest guest buffer: a header, if given, then the frame from byte `start` on. Answers the bytes
   /// written; nil, and a fault, if the driver changed its chain for a worse one.
   private mutating func fillFront(
-    header: UnsafeRawBufferPointer?, from frame: UnsafeMutableRawBufferPointer, at start: Int
+    header: NetHeader?, from frame: UnsafeMutableRawBufferPointer, at start: Int
   ) -> Int? {
     let entry = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)]
     if unsafe entry.kind == .piece {
       let room = Int(unsafe entry.byteCount)
       var offset = 0
-      if let header = unsafe header {
-        unsafe sl_copy(entry.base, header.baseAddress!, header.count)
-        offset = header.count
+      if let header {
+        unsafe storeHeader(entry.base, isChecked: header.isChecksumValid, bufferCount: header.bufferCount)
+        offset = Int(NetHeader.byteCount)
       }
       let count = min(room - offset, frame.count - start)
       unsafe sl_copy(entry.base + offset, frame.baseAddress! + start, count)
@@ -289,22 +305,39 @@ public struct ReceiveCore: ~Copyable {
       virtqueue.poison(.malformedChain(head: unsafe entry.id))
       return nil
     }
+    var headerLeft = 0
+    if let header {
+      unsafe storeHeader(scratch.base, isChecked: header.isChecksumValid, bufferCount: header.bufferCount)
+      headerLeft = Int(NetHeader.byteCount)
+    }
     var filled = 0
-    var headerLeft = unsafe header ?? UnsafeRawBufferPointer(start: nil, count: 0)
-    var frameLeft = unsafe UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(frame)[start...])
-    for n in 0..<chain.count where headerLeft.count + frameLeft.count > 0 {
-      var piece = chain.piece(n)
-      for step in 0..<2 {
-        let source = unsafe step == 0 ? headerLeft : frameLeft
-        let count = min(Int(piece.count), source.count)
-        if count == 0 { continue }
-        unsafe piece.copy(from: UnsafeRawBufferPointer(rebasing: source[0..<count]))
-        piece = piece.dropping(UInt32(count))
-        filled += count
-        let rest = unsafe UnsafeRawBufferPointer(rebasing: source[count...])
-        if step == 0 { unsafe headerLeft = rest } else { unsafe frameLeft = rest }
+    var next = start
+    var n = 0
+    while n < chain.count, headerLeft > 0 || next < frame.count {
+      let piece = chain.piece(n)
+      var used = 0
+      if headerLeft > 0 {
+        let count = min(Int(piece.count), headerLeft)
+        let from = unsafe scratch.base + (Int(NetHeader.byteCount) - headerLeft)
+        unsafe sl_copy(piece.base, from, count)
+        headerLeft -= count
+        used = count
       }
+      let count = min(Int(piece.count) - used, frame.count - next)
+      if count > 0 {
+        unsafe sl_copy(piece.base + used, frame.baseAddress! + next, count)
+        next += count
+      }
+      filled += used + max(count, 0)
+      n += 1
     }
     return filled
   }
+}
+
+/// Twelve bytes in which a header is made before it is spread over pieces.
+@safe @usableFromInline struct HeaderScratch: ~Copyable {
+  @usableFromInline let base: UnsafeMutableRawPointer
+  init() { unsafe base = .allocate(byteCount: 16, alignment: 8) }
+  @inlinable deinit { unsafe base.deallocate() }
 }

@@ -18,18 +18,9 @@ public import CLinux
   }
   deinit { unsafe cells.deallocate() }
 
-  @inlinable func add(_ cell: Cell, _ amount: UInt64) {
-    let place = unsafe cells + cell.rawValue
-    unsafe sl_store64(place, sl_load64(place) &+ amount)
-  }
-  @inlinable func add(_ reason: BounceReason) {
-    let place = unsafe cells + (Cell.bounces.rawValue + reason.rawValue)
-    unsafe sl_store64(place, sl_load64(place) &+ 1)
-  }
-  @inlinable func add(_ drop: PathDrop) {
-    let place = unsafe cells + (Cell.drops.rawValue + drop.rawValue)
-    unsafe sl_store64(place, sl_load64(place) &+ 1)
-  }
+  /// The way to the cells that a path keeps: no reference to count.
+  var writer: Writer { unsafe Writer(cells: cells) }
+
   private func value(_ cell: Cell) -> UInt64 { unsafe sl_load64(cells + cell.rawValue) }
 
   /// Frames and bytes that the card wrote where the guest reads them.
@@ -53,4 +44,25 @@ public import CLinux
     unsafe sl_load64(cells + (Cell.drops.rawValue + reason.rawValue))
   }
   public var droppedFrames: UInt64 { PathDrop.allCases.reduce(0) { $0 + dropped($1) } }
+}
+
+extension ReceiveCounters {
+  /// Adds to the cells. Valid while its counters live: the path that has one holds them.
+  @safe @usableFromInline struct Writer {
+    @usableFromInline let cells: UnsafeMutablePointer<UInt64>
+    init(cells: UnsafeMutablePointer<UInt64>) { unsafe self.cells = cells }
+
+    @inlinable func add(_ cell: Cell, _ amount: UInt64) {
+      let place = unsafe cells + cell.rawValue
+      unsafe sl_store64(place, sl_load64(place) &+ amount)
+    }
+    @inlinable func add(_ reason: BounceReason) {
+      let place = unsafe cells + (Cell.bounces.rawValue + reason.rawValue)
+      unsafe sl_store64(place, sl_load64(place) &+ 1)
+    }
+    @inlinable func add(_ drop: PathDrop) {
+      let place = unsafe cells + (Cell.drops.rawValue + drop.rawValue)
+      unsafe sl_store64(place, sl_load64(place) &+ 1)
+    }
+  }
 }

@@ -57,15 +57,21 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   public var counters: ReceiveCounters { core.counters }
   /// Why the path has stopped, or nil while it runs.
   public var stopReason: StopReason? { core.stopReason }
+  /// Frames that left the path, delivered or dropped, in the order in which the card received them.
+  public var settledFrames: UInt64 { core.settledFrames }
+  /// Which of those were dropped.
+  public var drops: DropLog { core.drops }
   /// Guest buffers that were taken and not given back.
   public var outstandingBuffers: Int { core.ledger.count }
+  /// The most slots that can be out.
+  public var queueCapacity: Int { queue.capacity }
   /// Slots of the card that are out.
   public var outstandingSlots: Int { core.ledger.slotCount }
   /// Where a back-end that follows this one must go on.
   public var base: UInt16 { core.virtqueue.usedIndex }
 
   /// Walks one batch out and one batch back. Answers how many guest buffers went back.
-  @inlinable public mutating func turn() -> Int {
+  @inlinable @inline(__always) public mutating func turn() -> Int {
     guard case .none = core.stopReason else { return 0 }
     lend()
     return settle()
@@ -74,13 +80,13 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   // MARK: Out to the card
 
   /// Takes what the driver made available and posts it: the guest's own buffers where a frame can land in them.
-  @inlinable mutating func lend() {
+  @inlinable @inline(__always) mutating func lend() {
     let pending = min(core.virtqueue.pending(), Self.batch)
     let count = min(pending, UInt32(truncatingIfNeeded: queue.room))
     let rung = core.ledger.slotTail
     if _fastPath(core.isPlain) {
       if count == 0 {
-        if _slowPath(core.virtqueue.fault != nil) { stopForFault() }
+        if _slowPath(core.virtqueue.isFaulted) { core.stopForFault() }
         return
       }
       var done: UInt32 = 0
@@ -105,17 +111,14 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     }
     if core.ledger.slotTail != rung {
       queue.ring()
-      core.counters.add(.doorbells, 1)
+      core.tally.add(.doorbells, 1)
     }
-    if _slowPath(core.virtqueue.fault != nil) { stopForFault() }
+    if _slowPath(core.virtqueue.isFaulted) { core.stopForFault() }
   }
 
-  @inline(never) @usableFromInline mutating func stopForFault() {
-    if let fault = core.virtqueue.fault { core.stop(.virtqueue(fault)) }
-  }
 
   /// The same for buffers that are not all alike.
-  @inline(never) @usableFromInline mutating func lendSlowly(_ count: UInt32) {
+  @inline(never) @inlinable mutating func lendSlowly(_ count: UInt32) {
     postBounces()
     var left = count
     while left > 0, queue.room > 0, let head = core.virtqueue.take() {
@@ -125,7 +128,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   }
 
   /// Puts one head where it belongs; false if the path must stop. Precondition: the queue has room.
-  @inline(never) @usableFromInline mutating func enter(_ head: UInt16) -> Bool {
+  @inline(never) @inlinable mutating func enter(_ head: UInt16) -> Bool {
     switch core.enter(head) {
     case .lend(let address): queue.post(address)
     case .wait: postBounces()
@@ -134,23 +137,27 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     return true
   }
 
-  @inline(never) @usableFromInline mutating func postBounces() {
+  @inline(never) @inlinable mutating func postBounces() {
     while queue.room > 0, let address = core.nextBounce() { queue.post(address) }
   }
 
   // MARK: Back to the guest
 
   /// Takes back what the card has filled, and hands it to the guest in one store.
-  @inlinable mutating func settle() -> Int {
+  @inlinable @inline(__always) mutating func settle() -> Int {
     var used: UInt16 = 0
     if _fastPath(core.isPlain) {
       var bytes: UInt64 = 0
       var odd: UInt16 = 0
+      var counted: UInt16 = 0
       while UInt32(used) < Self.batch, let completion = queue.reap() {
         let entry = unsafe core.ledger.entries[Int(core.ledger.front & core.ledger.entryMask)]
         let isWhole = completion.flags.rawValue & 3 == 1 && !core.isDiscarding
         let fits = unsafe completion.byteCount &+ NetHeader.byteCount <= entry.byteCount
         guard _fastPath(isWhole && fits) else {
+          // Those before it are settled first: the long way counts for itself.
+          core.settledFrames &+= UInt64(used &- odd &- counted)
+          counted = used &- odd
           core.settleOdd(completion, at: used)
           used &+= 1
           odd &+= 1
@@ -165,27 +172,28 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
         used &+= 1
       }
       if used == 0 { return 0 }
-      core.counters.add(.lentFrames, UInt64(used &- odd))
-      core.counters.add(.lentBytes, bytes)
+      core.settledFrames &+= UInt64(used &- odd &- counted)
+      core.tally.add(.lentFrames, UInt64(used &- odd))
+      core.tally.add(.lentBytes, bytes)
     } else {
       used = settleSlowly()
       if used == 0 { return 0 }
     }
     if core.virtqueue.publish(used) {
       wantsSignal = true
-      core.counters.add(.signals, 1)
+      core.tally.add(.signals, 1)
     }
     return Int(used)
   }
 
-  @inline(never) @usableFromInline mutating func settleSlowly() -> UInt16 {
+  @inline(never) @inlinable mutating func settleSlowly() -> UInt16 {
     var used: UInt16 = 0
     var frames: UInt32 = 0
     while frames < Self.batch, let completion = queue.reap() {
       used &+= core.settle(completion, at: used)
       frames += 1
     }
-    if core.virtqueue.fault != nil { stopForFault() }
+    if core.virtqueue.isFaulted { core.stopForFault() }
     return used
   }
 
@@ -204,7 +212,9 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     // A broken ring takes no more frames, and a stopped card brings no more than it had.
     let drop: PathDrop = core.virtqueue.fault == nil ? .stopped : .ringViolation
     while let completion = queue.reap() {
-      if completion.flags.contains(.isEnd) { core.counters.add(drop) }
+      guard completion.flags.contains(.isEnd) else { continue }
+      core.drop(drop)
+      core.settledFrames += 1
     }
     core.ledger.removeAll()
   }

@@ -44,7 +44,7 @@
 
 extension MemoryView {
   /// As much of the range, from its start, as lies in one region; nil if not even its first byte is memory.
-  public mutating func leadingSlice(_ range: GuestRange) -> GuestSlice? {
+  @_noLocks public mutating func leadingSlice(_ range: GuestRange) -> GuestSlice? {
     if let whole = slice(range) { return whole }
     guard let first = slice(GuestRange(range.start, count: 1)) else { return nil }
     let entry = unsafe table[last]

@@ -22,4 +22,10 @@ public struct EventDescriptor: ~Copyable, Sendable {
     var value: UInt64 = 0
     return unsafe read(descriptor.number, &value, 8) == 8
   }
+
+  /// Waits until it is raised, at most so long. Does not take what was raised.
+  public borrowing func wait(milliseconds: Int) {
+    var request = pollfd(fd: descriptor.number, events: Int16(POLLIN), revents: 0)
+    _ = unsafe poll(&request, 1, CInt(milliseconds))
+  }
 }

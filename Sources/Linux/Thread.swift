@@ -51,8 +51,9 @@ internal import Glibc
     sl_pin_to_processor(Int32(processor)) == 0
   }
 
+  /// Lets the calling thread run wherever the process may.
+  public static func unpin() { sl_unpin() }
+
   /// The processors that this process may run on, in order.
-  public static var processors: [Int] {
-    (0..<1024).filter { sl_may_run_on(Int32($0)) != 0 }
-  }
+  public static let processors: [Int] = (0..<1024).filter { sl_may_run_on(Int32($0)) != 0 }
 }

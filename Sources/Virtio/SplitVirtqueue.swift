@@ -16,8 +16,11 @@ public import GuestMemory
   @usableFromInline let usesEventIndex: Bool
   private let allowsIndirect: Bool
   public let features: Features
+  @usableFromInline var firstFault: VirtqueueFault?
   /// Set by the first thing the driver does wrong; from then on nothing more is taken.
-  public private(set) var fault: VirtqueueFault?
+  @inlinable public var fault: VirtqueueFault? { firstFault }
+  /// Whether the driver has done something wrong.
+  @inlinable public var isFaulted: Bool { if case .none = firstFault { false } else { true } }
 
   /// - Parameter base: where to go on: both indices. Zero for a fresh queue.
   public init(
@@ -44,10 +47,10 @@ public import GuestMemory
   public var outstandingCount: Int { Int(nextAvailable &- nextUsed) }
 
   @inline(never) @_noLocks @usableFromInline mutating func fail(_ fault: VirtqueueFault) {
-    if case .none = self.fault { self.fault = fault }
+    if case .none = firstFault { firstFault = fault }
   }
   /// Records a fault that somebody else found in what this queue's driver gave.
-  public mutating func poison(_ fault: VirtqueueFault) { fail(fault) }
+  @_noLocks public mutating func poison(_ fault: VirtqueueFault) { fail(fault) }
 
   /// How many buffers can be taken now.
   @inlinable public mutating func pending() -> UInt32 {
@@ -81,7 +84,7 @@ public import GuestMemory
   @inlinable public func descriptor(_ head: UInt16) -> Descriptor { ring.descriptor(head) }
 
   /// Reads the whole chain of a receive buffer; false, and a fault, if it is not one.
-  public mutating func read(
+  @_noLocks public mutating func read(
     _ head: UInt16, into chain: inout DescriptorChain, in view: inout MemoryView
   ) -> Bool {
     chain.removeAll()

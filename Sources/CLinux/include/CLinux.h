@@ -104,6 +104,13 @@ static inline int sl_pin_to_processor(int number) {
   return pthread_setaffinity_np(pthread_self(), sizeof set, &set);
 }
 
+// Lets the calling thread run on every processor again.
+static inline void sl_unpin(void) {
+  cpu_set_t set;
+  memset(&set, 0xff, sizeof set);
+  pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
+
 // Whether this process may run on a processor.
 static inline int sl_may_run_on(int number) {
   cpu_set_t set;

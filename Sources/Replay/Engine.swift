@@ -1,0 +1,384 @@
+internal import Bus
+internal import CLinux
+internal import Datapath
+internal import Intel
+internal import Linux
+internal import Simulation
+
+/// The moves of a replay: put frames on the wire, turn paths, see what became of each frame. When which move is made
+/// is the business of `ThreadedRun` and `DeterministicRun`.
+final class Engine {
+  /// Frames that one move puts on the wire.
+  static let burst = 64
+
+  let options: ReplayOptions
+  let source: TraceSource
+  let rig: Rig
+  var pacer: Pacer
+  /// One each lane; empty unless frames are compared.
+  private let expectations: [Expectation]
+  private var arrivals: [ArrivalTimes]
+  private(set) var latency = DurationHistogram()
+  /// Nanoseconds for one unit of `time`.
+  private let scale: Double
+
+  // What was put on the wire, and what the card said.
+  private(set) var received: UInt64 = 0
+  private(set) var receivedBytes: UInt64 = 0
+  private(set) var replicated: UInt64 = 0
+  private(set) var cardDrops: [String: UInt64] = [:]
+  private(set) var laneDrops: [[String: UInt64]]
+  private(set) var accepted: [UInt64]
+  private(set) var settled: [UInt64]
+  /// Frames that the card put into another VM's queue than the rules say.
+  private(set) var misdelivered: UInt64 = 0
+  private(set) var firstMisdelivery: String?
+  /// Lanes for which the wire no longer waits: their guest has stalled.
+  private var overrun: [Bool]
+  private(set) var stopped: [String?]
+  private var burstArrivals: [UInt64]
+
+  // Ticks spent: in the card's model, in the paths, in reading and comparing.
+  var modelTicks: UInt64 = 0
+  var pathTicks: UInt64 = 0
+  var sourceTicks: UInt64 = 0
+
+  init(options: ReplayOptions, source: TraceSource, rig: Rig, verifies: Bool, nanosecondsPerTick: Double = 1) {
+    self.options = options
+    self.source = source
+    self.rig = rig
+    pacer = Pacer(options.pace)
+    let count = rig.lanes.count
+    expectations = verifies ? rig.lanes.map { Expectation(capacity: $0.capacity) } : []
+    arrivals = rig.lanes.map { ArrivalTimes(capacity: $0.capacity) }
+    scale = nanosecondsPerTick
+    laneDrops = Array(repeating: [:], count: count)
+    accepted = Array(repeating: 0, count: count)
+    settled = Array(repeating: 0, count: count)
+    overrun = Array(repeating: false, count: count)
+    stopped = Array(repeating: nil, count: count)
+    burstArrivals = Array(repeating: 0, count: count)
+  }
+
+  var verifies: Bool { !expectations.isEmpty }
+
+  /// What a move on the wire came to.
+  enum Feed {
+    case sent(Int)
+    /// The next frame waits for this lane's guest.
+    case held(lane: Int)
+    /// The next frame is due later, by the clock given.
+    case early(due: UInt64)
+    case finished
+  }
+
+  /// Puts up to `limit` frames on the wire.
+  ///
+  /// - Parameters:
+  ///   - time: the moment, for latencies, in ticks.
+  ///   - clock: nanoseconds since the start, for the pace.
+  func feed(_ limit: Int, time: UInt64, clock: () -> UInt64) throws(ReplayError) -> Feed {
+    var sent = 0
+    var result: Feed?
+    var now: UInt64 = pacer.isPaced ? clock() : 0
+    while sent < limit {
+      guard try source.advance() else {
+        if sent == 0 { result = .finished }
+        break
+      }
+      let due = unsafe pacer.due(source.current)
+      if due > now {
+        now = clock()
+        if due > now {
+          if sent == 0 { result = .early(due: due) }
+          break
+        }
+      }
+      guard let lane = unsafe put(source.current.wire) else {
+        unsafe pacer.sent(source.current.wire.count, due: due, at: now)
+        source.consume()
+        sent += 1
+        continue
+      }
+      if sent == 0 { result = .held(lane: lane) }
+      break
+    }
+    for lane in burstArrivals.indices where burstArrivals[lane] > 0 {
+      arrivals[lane].arrived(burstArrivals[lane], at: time)
+      accepted[lane] += burstArrivals[lane]
+      burstArrivals[lane] = 0
+    }
+    return result ?? .sent(sent)
+  }
+
+  /// Offers one frame to the card. Answers the lane that it must wait for; nil when it was taken or dropped.
+  private func put(_ wire: WireFrame) -> Int? {
+    let waits = !pacer.isPaced
+    switch unsafe rig.card.receive(wire, flowControl: waits) {
+    case .delivered(let queue):
+      arrive(unsafe wire, queue: queue)
+    case .held(let queue):
+      let lane = rig.laneOfQueue[queue]
+      if lane >= 0 && !overrun[lane] && stopped[lane] == nil { return lane }
+      // Nobody waits for this guest: the card drops the frame, and counts it.
+      return unsafe settleUnheld(wire)
+    case .dropped(let reason, let queue):
+      drop(reason, queue: queue)
+    case .replicated(let queues, let dropped):
+      replicate(unsafe wire, queues: queues, dropped: dropped)
+    }
+    received += 1
+    receivedBytes += UInt64(unsafe wire.count)
+    return nil
+  }
+
+  private func arrive(_ wire: WireFrame, queue: Int) {
+    let lane = rig.laneOfQueue[queue]
+    precondition(lane >= 0, "the card delivered to queue \(queue), which nobody has")
+    burstArrivals[lane] += 1
+    guard verifies else { return }
+    let bytes = unsafe UnsafeRawBufferPointer(start: wire.bytes, count: wire.count)
+    unsafe expectations[lane].arrive(bytes)
+    if unsafe rig.classifier.receivers(of: bytes) >> UInt64(rig.lanes[lane].machine) & 1 == 0 {
+      noteMisdelivery(lane: lane, byteCount: bytes.count)
+    }
+  }
+
+  private func noteMisdelivery(lane: Int, byteCount: Int) {
+    misdelivered += 1
+    if firstMisdelivery == nil {
+      let name = rig.machines[rig.lanes[lane].machine].vm.name
+      firstMisdelivery = "frame \(source.read) of \(byteCount) bytes was put into a queue of VM \(name), to which no rule sends it"
+    }
+  }
+
+  /// Counts a frame that the card did not deliver: for the VM that it was for, or for none.
+  private func drop(_ reason: CardDrop, queue: Int?) {
+    guard let queue, rig.laneOfQueue[queue] >= 0 else {
+      cardDrops[reason.name, default: 0] += 1
+      return
+    }
+    laneDrops[rig.laneOfQueue[queue]][reason.name, default: 0] += 1
+  }
+
+  // MARK: Paths
+
+  /// One turn of one path. Answers whether anything moved.
+  ///
+  /// - Parameter time: the moment, for latencies, in ticks.
+  @discardableResult func turn(_ lane: Int, time: UInt64) -> Bool {
+    guard stopped[lane] == nil else { return false }
+    let returned = rig.worker.turn(lane)
+    let total = rig.worker.settledFrames(lane)
+    if total != settled[lane] { settle(lane, upTo: total, time: time) }
+    if rig.worker.hasStopped(lane) { stop(lane, .requested) }
+    return returned > 0
+  }
+
+  private func settle(_ lane: Int, upTo total: UInt64, time: UInt64) {
+    arrivals[lane].left(total - settled[lane], at: time, in: &latency, scale: scale)
+    if verifies {
+      let drops = rig.lanes[lane].drops
+      var dropped = drops.next()
+      for number in settled[lane]..<total {
+        let isDropped = dropped == number
+        if isDropped { dropped = drops.next() }
+        expectations[lane].leave(delivered: !isDropped)
+      }
+    }
+    settled[lane] = total
+  }
+
+  /// Ends a path for good: the card is stopped first. What it still held is counted.
+  func stop(_ lane: Int, _ reason: StopReason) {
+    guard stopped[lane] == nil else { return }
+    let (text, total) = rig.worker.withPath(lane) { path -> (String, UInt64) in
+      do throws(RegisterError) {
+        try path.stop(reason)
+      } catch {
+        // The card does not say that it has stopped: the IOMMU keeps it out.
+        rig.closeWindow(of: rig.lanes[lane].machine)
+        return ("\(path.stopReason ?? reason); \(error)", path.settledFrames)
+      }
+      return ("\(path.stopReason ?? reason)", path.settledFrames)
+    }
+    settle(lane, upTo: total, time: 0)
+    stopped[lane] = text
+  }
+
+  /// Frames that the card has put into queues and that have not left their paths.
+  var inFlight: UInt64 {
+    var sum: UInt64 = 0
+    for lane in accepted.indices { sum += accepted[lane] - settled[lane] }
+    return sum
+  }
+
+  /// From now on the wire does not wait for this lane.
+  func giveUpWaiting(for lane: Int) { overrun[lane] = true }
+  /// Its guest has made progress: the wire waits for it again.
+  func waitAgain(for lane: Int) { overrun[lane] = false }
+  var overrunLanes: [Int] { overrun.indices.filter { overrun[$0] } }
+
+  /// Stops the paths whose memory the IOMMU refused to the card. Answers the faults seen.
+  func checkBus(after seen: Int) -> Int {
+    let count = rig.iommu.faultCount
+    guard count > seen else { return seen }
+    for fault in rig.iommu.faults {
+      let machine = rig.machine(at: fault.address)
+      for lane in rig.lanes.indices where machine == rig.lanes[lane].machine { stop(lane, .busFault("\(fault)")) }
+    }
+    return count
+  }
+
+  func progress(elapsed: Double) -> ReplayProgress {
+    var (delivered, bytes, dropped) = (UInt64(0), UInt64(0), UInt64(0))
+    for lane in rig.lanes {
+      delivered += lane.counters.deliveredFrames
+      bytes += lane.counters.deliveredBytes
+      dropped += lane.counters.droppedFrames
+    }
+    dropped += cardDrops.values.reduce(0, +) + laneDrops.reduce(0) { $0 + $1.values.reduce(0, +) }
+    var fraction = source.fraction
+    if let seconds = options.limit.seconds {
+      let ofTime = min(1, elapsed / seconds)
+      fraction = max(fraction ?? 0, ofTime)
+    }
+    return ReplayProgress(
+      framesReceived: received, framesDelivered: delivered, bytesDelivered: bytes, framesDropped: dropped,
+      elapsed: elapsed, fraction: fraction)
+  }
+
+  // MARK: The report
+
+  /// Everything that was counted, compared and summed up. The guests have ended.
+  func report(elapsed: Double, seconds ticks: Double) -> ReplayReport {
+    var report = ReplayReport()
+    report.files = options.files
+    report.seed = options.seed
+    report.deterministic = options.isDeterministic
+    report.mode = options.mode.rawValue
+    report.loops = source.completedLoops
+    report.warnings = source.warnings
+    report.trace_error = source.failure.map { "\($0)" }
+    report.elapsed_s = elapsed
+    report.frames.read = source.read
+    report.frames.skipped = source.skipped
+    report.frames.received = received
+    report.frames.replicated = replicated
+    report.bytes.received = receivedBytes
+    report.dropped_by = cardDrops
+    for (index, machine) in rig.machines.enumerated() { add(machine, index, to: &report) }
+    report.frames.delivered = report.frames.lent + report.frames.bounced
+    report.frames.dropped = report.dropped_by.values.reduce(0, +)
+    report.iommu.faults = UInt64(rig.iommu.faultCount)
+    report.iommu.maps = UInt64(rig.iommu.mapCount)
+    report.iommu.first = rig.iommu.faults.prefix(5).map { "\($0)" }
+    if elapsed > 0 {
+      report.rate.frames_per_second = Double(report.frames.delivered) / elapsed
+      report.rate.bits_per_second = Double(report.bytes.delivered) * 8 / elapsed
+    }
+    let frames = Double(max(received, 1))
+    report.cost.model_ns_per_frame = Double(modelTicks) * ticks * 1e9 / frames
+    report.cost.source_ns_per_frame = Double(sourceTicks) * ticks * 1e9 / frames
+    report.cost.datapath_ns_per_frame = Double(pathTicks) * ticks * 1e9 / Double(max(settled.reduce(0, +), 1))
+    report.latency_ns.p50 = latency.percentile(50)
+    report.latency_ns.p99 = latency.percentile(99)
+    report.latency_ns.p999 = latency.percentile(99.9)
+    report.latency_ns.max = latency.largest
+    report.pacing.asked = pacer.asked
+    report.pacing.achieved_frames_per_second = elapsed > 0 ? Double(received) / elapsed : 0
+    if let asked = pacer.askedRate {
+      report.pacing.asked_frames_per_second = asked
+      report.pacing.error_percent = (report.pacing.achieved_frames_per_second / asked - 1) * 100
+      report.pacing.late_p99_ns = pacer.lateness.percentile(99)
+      report.pacing.late_max_ns = pacer.lateness.largest
+    }
+    compare(&report)
+    conserve(&report)
+    return report
+  }
+
+  private func add(_ machine: Rig.Machine, _ index: Int, to report: inout ReplayReport) {
+    var vm = ReplayReport.VM()
+    for lane in machine.paths {
+      let counters = rig.lanes[lane].counters
+      vm.lent += counters.lentFrames
+      vm.bounced += counters.bouncedFrames
+      vm.bytes += counters.deliveredBytes
+      report.bytes.copied += counters.bouncedBytes
+      for reason in BounceReason.allCases where counters.bounced(reason) > 0 {
+        vm.bounced_by[reason.name, default: 0] += counters.bounced(reason)
+      }
+      for reason in PathDrop.allCases where counters.dropped(reason) > 0 {
+        vm.dropped_by[reason.name, default: 0] += counters.dropped(reason)
+      }
+      vm.dropped_by.merge(laneDrops[lane], uniquingKeysWith: +)
+      if let reason = stopped[lane], reason != "\(StopReason.requested)" { vm.stopped = reason }
+    }
+    vm.delivered = vm.lent + vm.bounced
+    vm.dropped = vm.dropped_by.values.reduce(0, +)
+    vm.steering = rig.steering(of: index)
+    vm.buffers = machine.vm.buffers.rawValue
+    vm.queues = machine.vm.queues
+    vm.violations = machine.guest.violations.descriptions
+    if verifies { vm.sha256 = digest(machine) }
+    report.frames.lent += vm.lent
+    report.frames.bounced += vm.bounced
+    report.bytes.delivered += vm.bytes
+    report.bounced_by.merge(vm.bounced_by, uniquingKeysWith: +)
+    report.dropped_by.merge(vm.dropped_by, uniquingKeysWith: +)
+    report.vms[machine.vm.name] = vm
+  }
+
+  /// What the guest's own memory hashed to.
+  private func digest(_ machine: Rig.Machine) -> String? {
+    let digests = (0..<machine.vm.queues).compactMap { machine.guest.digest(queue: $0) }
+    guard digests.count == machine.vm.queues else { return nil }
+    return Self.combine(digests)
+  }
+  private static func combine(_ digests: [SHA256Digest]) -> String {
+    if digests.count == 1 { return "\(digests[0])" }
+    var hash = SHA256Stream()
+    for digest in digests { unsafe digest.bytes.withUnsafeBytes { unsafe hash.update($0) } }
+    return "\(hash.finish())"
+  }
+
+  private func compare(_ report: inout ReplayReport) {
+    guard verifies else { return }
+    var errors: [String] = []
+    for machine in rig.machines {
+      let expected = Self.combine(machine.paths.map { expectations[$0].digest })
+      let frames = machine.paths.reduce(0) { $0 + expectations[$1].frames }
+      let found = machine.guest.counters()
+      if found.frames != frames {
+        errors.append("VM \(machine.vm.name) found \(found.frames) frames in its memory, and the trace has \(frames) for it")
+      } else if report.vms[machine.vm.name]?.sha256 != expected {
+        errors.append("VM \(machine.vm.name): what it found in its memory hashes to \(report.vms[machine.vm.name]?.sha256 ?? "nothing"), and the trace to \(expected)")
+      }
+    }
+    if let firstMisdelivery { errors.append("\(misdelivered) frames went to a VM that no rule sends them to; the first: \(firstMisdelivery)") }
+    for machine in rig.machines where !machine.guest.violations.descriptions.isEmpty {
+      errors.append("VM \(machine.vm.name)'s driver objects: \(machine.guest.violations.descriptions[0])")
+    }
+    report.verified = errors.isEmpty
+    report.verification_errors = errors
+  }
+
+  /// The laws of conservation, each as two sums from different places.
+  private func conserve(_ report: inout ReplayReport) {
+    let frames = report.frames
+    var laws = [
+      ReplayReport.Law("read = received + skipped", frames.read, frames.received + frames.skipped),
+      ReplayReport.Law(
+        "received + replicated = delivered + dropped", frames.received + frames.replicated,
+        frames.delivered + frames.dropped),
+      ReplayReport.Law(
+        "put into queues = left them", accepted.reduce(0, +), settled.reduce(0, +)),
+      ReplayReport.Law(
+        "delivered = found by the guests", frames.delivered,
+        rig.machines.reduce(0) { $0 + $1.guest.counters().frames }),
+    ]
+    laws += rig.cardLaws(accepted: accepted.reduce(0, +), droppedForBuffers: report.dropped_by[CardDrop.noDescriptors.name] ?? 0)
+    report.conservation = laws
+  }
+}

@@ -1,0 +1,171 @@
+internal import Bus
+internal import Datapath
+internal import FlowSteering
+internal import GuestMemory
+internal import Intel
+internal import Linux
+internal import NIC
+internal import Simulation
+internal import Virtio
+
+/// A simulated machine: a card behind an IOMMU, its driver, and guests whose queues are joined to the card's.
+///
+/// The card and the IOMMU are models; the driver, the paths and everything between are what runs on hardware.
+final class Rig {
+  /// A guest and what was set up for it.
+  struct Machine {
+    let vm: ReplayOptions.VM
+    let guest: SimulatedGuest
+    let window: DMAWindow
+    /// The numbers of its paths, in the order of its queues.
+    var paths: [Int] = []
+  }
+  /// A path's place in the world.
+  struct Lane {
+    let machine: Int
+    let queue: Int
+    /// The card's queue.
+    let cardQueue: Int
+    let counters: ReceiveCounters
+    let drops: DropLog
+    /// The most frames that can be in the card's queue.
+    let capacity: Int
+  }
+
+  let clock = SimulatedClock()
+  let iommu: SimulatedIOMMU
+  let card: SimulatedCard
+  let driver: Ixgbe
+  private(set) var machines: [Machine] = []
+  private(set) var lanes: [Lane] = []
+  private(set) var worker = Worker<IxgbeReceiveQueue>()
+  let classifier: Classifier
+  /// The lane that each of the card's queues belongs to; -1 for none.
+  let laneOfQueue: [Int]
+
+  /// The features that a path offers.
+  static let offered: Features = [
+    .version1, .mergeableBuffers, .eventIndex, .indirectDescriptors, .guestChecksum, .mtu, .mac,
+  ]
+  /// Queues of the card that one pool has.
+  let queuesPerPool: Int
+
+  init(_ options: ReplayOptions, vms: [ReplayOptions.VM], hashes: Bool, sinks: [Int: any FrameSink]) throws(ReplayError) {
+    iommu = SimulatedIOMMU()
+    card = SimulatedCard(dma: iommu, clock: clock)
+    queuesPerPool = vms.map(\.queues).max() ?? 1
+    classifier = Classifier(vms.map { Classifier.Receiver(address: $0.address, vlan: $0.vlan) })
+    let allocator = IOVAAllocator()
+    var configuration = Ixgbe.Configuration()
+    configuration.mtu = options.mtu
+    configuration.poolCount = vms.count
+    configuration.queuesPerPool = queuesPerPool
+    driver = try Self.attempt("the card") { () throws(IxgbeError) in
+      try Ixgbe(registers: card, space: iommu, allocator: allocator, clock: clock, configuration: configuration)
+    }
+
+    // The guests, and their memory on the bus.
+    for (index, vm) in vms.enumerated() {
+      let guest = try Self.makeGuest(vm, index: index, options: options, hashes: hashes)
+      let map = try Self.attempt("VM \(vm.name)") { () throws(MemoryError) in try guest.makeBackEndMap() }
+      let window = try Self.attempt("VM \(vm.name)") { () throws(IOAddressSpaceError) in
+        try DMAWindow(number: index + 1, map: map, in: iommu)
+      }
+      machines.append(Machine(vm: vm, guest: guest, window: window))
+    }
+
+    // A queue runs before it is lent anything, and its rules come last: nothing reaches it before it is a wall.
+    var laneOfQueue = Array(repeating: -1, count: 128)
+    let cardRing = min(4096, max(64, options.ringSize))
+    for (index, machine) in machines.enumerated() {
+      for queue in 0..<machine.vm.queues {
+        let cardQueue = index * queuesPerPool + queue
+        let lane = try makeLane(
+          machine: index, queue: queue, cardQueue: cardQueue, ringSize: cardRing, mode: options.mode,
+          allocator: allocator)
+        laneOfQueue[cardQueue] = lane
+        machines[index].paths.append(lane)
+      }
+      machine.guest.start(sink: sinks[index])
+    }
+    self.laneOfQueue = laneOfQueue
+    try steer(vms)
+    try Self.attempt("the card") { () throws(IxgbeError) in try driver.enableReceive() }
+  }
+
+  private static func attempt<Result, Failure: Error & CustomStringConvertible>(
+    _ what: String, _ body: () throws(Failure) -> Result
+  ) throws(ReplayError) -> Result {
+    do { return try body() } catch { throw .machine("\(what): \(error)") }
+  }
+
+  private static func makeGuest(
+    _ vm: ReplayOptions.VM, index: Int, options: ReplayOptions, hashes: Bool
+  ) throws(ReplayError) -> SimulatedGuest {
+    var configuration = SimulatedGuest.Configuration(name: vm.name)
+    configuration.queueCount = vm.queues
+    configuration.ringSize = options.ringSize
+    configuration.shape = vm.buffers
+    configuration.bufferByteCount = vm.bufferBytes
+    configuration.features = vm.buffers.usualFeatures
+    configuration.hashesFrames = hashes
+    configuration.placement.pages = options.hugePages ? .huge : .standard
+    configuration.seed = options.seed &+ UInt64(index)
+    if let count = vm.stallsAfter { configuration.pace = .stall(afterFrames: count) }
+    let guest = try attempt("VM \(vm.name)") { () throws(GuestError) in try SimulatedGuest(configuration) }
+    try attempt("VM \(vm.name)") { () throws(GuestError) in _ = try guest.negotiate(offered: offered) }
+    return guest
+  }
+
+  private func makeLane(
+    machine index: Int, queue: Int, cardQueue: Int, ringSize: Int, mode: PathMode, allocator: IOVAAllocator
+  ) throws(ReplayError) -> Int {
+    let machine = machines[index]
+    let path = try makePath(machine, queue: queue, cardQueue: cardQueue, ringSize: ringSize, mode: mode, allocator: allocator)
+    let (counters, drops, capacity) = (path.counters, path.drops, path.queueCapacity)
+    let lane = worker.add(path)
+    lanes.append(
+      Lane(
+        machine: index, queue: queue, cardQueue: cardQueue, counters: counters, drops: drops, capacity: capacity))
+    return lane
+  }
+
+  private func makePath(
+    _ machine: Machine, queue: Int, cardQueue: Int, ringSize: Int, mode: PathMode, allocator: IOVAAllocator
+  ) throws(ReplayError) -> ReceivePath<IxgbeReceiveQueue> {
+    let name = "VM \(machine.vm.name)"
+    let receiveQueue: IxgbeReceiveQueue
+    do throws(IxgbeError) {
+      receiveQueue = try driver.makeReceiveQueue(cardQueue, ringSize: ringSize)
+      try driver.start(receiveQueue)
+    } catch { throw .machine("\(name): the card: \(error)") }
+    do throws(AttachmentError) {
+      return try ReceivePath(
+        layout: machine.guest.layout(queue: queue), features: machine.guest.features, window: machine.window,
+        queue: receiveQueue, space: iommu, allocator: allocator, mode: mode)
+    } catch { throw .machine("\(name): \(error)") }
+  }
+
+  /// Tells the card which frames go to which pool.
+  private func steer(_ vms: [ReplayOptions.VM]) throws(ReplayError) {
+  }
+
+  /// What steers frames to a VM, in words.
+  func steering(of index: Int) -> String {
+    let vm = machines[index].vm
+    if machines.count == 1 && vm.address == nil && vm.vlan == nil { return "everything" }
+    var parts: [String] = []
+    if let address = vm.address { parts.append("mac \(address), broadcast and multicast") }
+    if let vlan = vm.vlan { parts.append("vlan \(vlan)") }
+    return parts.joined(separator: ", ")
+  }
+
+  /// The machine whose window has a bus address; nil for one of our own.
+  func machine(at address: IOVA) -> Int? {
+    let number = Int(address.rawValue / DMAWindow.span)
+    return (1...machines.count).contains(number) ? number - 1 : nil
+  }
+
+  /// Takes a machine's memory off the bus.
+  func closeWindow(of index: Int) { machines[index].window.close() }
+}

@@ -1,0 +1,122 @@
+internal import CLinux
+internal import Linux
+internal import Simulation
+
+/// A replay in real time: the wire, the card and the paths on the calling thread, the guests on another.
+final class ThreadedRun {
+  private let engine: Engine
+  /// How long the wire waits for a guest that makes no progress, in nanoseconds.
+  private static let patience: UInt64 = 20_000_000
+  /// Between two looks at the clock for progress and limits, in rounds.
+  private static let roundsPerLook = 256
+
+  init(_ engine: Engine) { self.engine = engine }
+
+  func run(
+    until isCancelled: () -> Bool, progress: (ReplayProgress) -> Void
+  ) throws(ReplayError) -> ReplayReport {
+    let processors = engine.options.processors ?? Array(Thread.processors.prefix(2))
+    let crew = try GuestCrew(engine.rig.machines.map(\.guest))
+    if processors.count > 1, !Thread.pin(to: processors[0]) {
+      throw .usage("--cpus \(processors[0]): this process may not run on that processor")
+    }
+    let thread = try Self.start(crew, on: processors.count > 1 ? processors[1] : nil)
+    defer { Thread.unpin() }
+
+    let start = MonotonicClock.now()
+    let startTicks = TickCounter.now()
+    let result = drive(crew, start: start, isCancelled: isCancelled, progress: progress)
+    let end = result.end
+    let secondsPerTick = Double(MonotonicClock.now() - start) / 1e9 / Double(max(TickCounter.now() - startTicks, 1))
+    for lane in engine.rig.lanes.indices { engine.stop(lane, .requested) }
+    crew.stop()
+    thread.join()
+    if let error = result.error { throw error }
+    var report = engine.report(elapsed: Double(end - start) / 1e9, seconds: secondsPerTick)
+    report.interrupted = result.wasCancelled
+    return report
+  }
+
+  private static func start(_ crew: GuestCrew, on processor: Int?) throws(ReplayError) -> Thread {
+    do { return try Thread(name: "guests", processor: processor) { crew.run() } } catch {
+      throw .machine("the guests' thread: \(error)")
+    }
+  }
+
+  /// Rounds of wire and paths until everything was sent and has left.
+  private func drive(
+    _ crew: GuestCrew, start: UInt64, isCancelled: () -> Bool, progress: (ReplayProgress) -> Void
+  ) -> (end: UInt64, error: ReplayError?, wasCancelled: Bool) {
+    let lanes = engine.rig.lanes.indices
+    let deadline = engine.options.limit.seconds.map { start + UInt64($0 * 1e9) }
+    var faults = 0
+    var round = 0
+    var isSending = true
+    var wasCancelled = false
+    var error: ReplayError?
+    // Since when the wire has waited for a guest, and since when the last frames have not moved.
+    var heldSince: UInt64?
+    var drainSince: UInt64 = 0
+    var nextProgress = start + 250_000_000
+
+    while true {
+      var moved = false
+      var wait: UInt64 = 0
+      let before = TickCounter.now()
+      if isSending {
+        do throws(ReplayError) {
+          switch try engine.feed(Engine.burst, time: before, clock: { MonotonicClock.now() - start }) {
+          case .sent: moved = true; heldSince = nil
+          case .early(let due): wait = due
+          case .finished: isSending = false
+          case .held(let lane):
+            let now = MonotonicClock.now()
+            if let since = heldSince {
+              if now - since > Self.patience { engine.giveUpWaiting(for: lane); heldSince = nil }
+            } else { heldSince = now }
+          }
+        } catch let failure {
+          error = failure
+          isSending = false
+        }
+      }
+      let between = TickCounter.now()
+      var worked = false
+      for lane in lanes {
+        if engine.turn(lane, time: between) { worked = true }
+        if engine.rig.worker.takeSignal(lane) { crew.signal() }
+      }
+      let after = TickCounter.now()
+      if moved { engine.modelTicks += between - before }
+      if worked || moved { engine.pathTicks += after - between }
+      if worked { heldSince = nil }
+
+      round += 1
+      if round % Self.roundsPerLook == 0 || !moved {
+        faults = engine.checkBus(after: faults)
+        let now = MonotonicClock.now()
+        if now >= nextProgress {
+          progress(engine.progress(elapsed: Double(now - start) / 1e9))
+          nextProgress = now + 100_000_000
+        }
+        if isSending {
+          if isCancelled() { wasCancelled = true; isSending = false }
+          if let deadline, now >= deadline { isSending = false }
+          drainSince = now
+          if wait > 0 { idle(until: start + wait, now: now) }
+        } else {
+          if worked { drainSince = now }
+          // What is in the card's queues leaves in the next turns; a guest that has stalled holds nothing back, for
+          // a frame in a queue has its buffer already.
+          if engine.inFlight == 0 || now - drainSince > Self.patience { return (now, error, wasCancelled) }
+        }
+      }
+    }
+  }
+
+  /// Lets time pass until the next frame is due: asleep if that is long, for the last part awake.
+  private func idle(until due: UInt64, now: UInt64) {
+    guard due > now + 60_000 else { return }
+    MonotonicClock.sleep(nanoseconds: min(due - now - 50_000, 10_000_000))
+  }
+}

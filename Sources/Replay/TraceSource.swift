@@ -1,0 +1,228 @@
+internal import Capture
+internal import Glibc
+internal import Linux
+internal import Simulation
+
+/// The frames of a replay, one after the other: all files, then all of them again, with times that only go forward.
+///
+/// In memory, or read as they are needed: then a file may be larger than the machine's memory.
+final class TraceSource {
+  /// Traces of this many bytes together are read into memory unless told otherwise.
+  static let preloadLimit: Int64 = 256 << 20
+
+  private let files: [String]
+  private let filter: String?
+  private let allowsTruncated: Bool
+  private let loopLimit: Int
+  /// Traces in memory; nil: they are read again in every loop.
+  private let preloaded: PreloadedTrace?
+  private var index = 0
+
+  // The file being read.
+  private var reader: CaptureReader?
+  private var fileIndex = 0
+  private let buffer: UnsafeMutableRawBufferPointer
+  private var fileStart: UInt64 = 0
+  private var isFirstOfFile = true
+  private var previous: UInt64 = 0
+  private var previousGap: UInt64 = 0
+  private let totalBytes: Int64?
+  private var earlierBytes: Int64 = 0
+
+  /// The frame that is next on the wire, if `hasCurrent`.
+  private(set) var current = unsafe TraceFrame(wire: WireFrame(bytes: UnsafeRawPointer(bitPattern: 64)!, count: 0), time: 0)
+  private(set) var hasCurrent = false
+  private(set) var read: UInt64 = 0
+  private(set) var skipped: UInt64 = 0
+  private(set) var completedLoops = 0
+  private(set) var warnings: [String: UInt64] = [:]
+  /// What ended the reading before its time.
+  private(set) var failure: CaptureError?
+
+  private var loopOffset: UInt64 = 0
+  private var lastTime: UInt64 = 0
+  private var skippedPerLoop: UInt64 = 0
+
+  var isPreloaded: Bool { preloaded != nil }
+
+  init(_ options: ReplayOptions) throws(ReplayError) {
+    files = options.files
+    filter = options.filter
+    allowsTruncated = options.allowsTruncated
+    loopLimit = options.limit.loops
+    buffer = unsafe .allocate(byteCount: CaptureReader.largestFrame, alignment: 64)
+    let hasPipe = files.contains("-")
+    if hasPipe && loopLimit != 1 && loopLimit != .max {
+      throw .usage("--loop \(loopLimit): standard input can be read only once; give a file, or --loop 1")
+    }
+    totalBytes = hasPipe ? nil : Self.sizes(files)
+    let wantsPreload = options.preload ?? (!hasPipe && (totalBytes ?? .max) <= Self.preloadLimit)
+    preloaded = wantsPreload ? PreloadedTrace() : nil
+    if let preloaded { try load(into: preloaded) }
+  }
+
+  deinit { unsafe buffer.deallocate() }
+
+  private static func sizes(_ files: [String]) -> Int64? {
+    var total: Int64 = 0
+    for file in files {
+      var status = stat()
+      guard unsafe stat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+      total += Int64(status.st_size)
+    }
+    return total
+  }
+
+  /// Reads everything once. What is wrong with a file is kept until the frames before it were replayed.
+  private func load(into trace: PreloadedTrace) throws(ReplayError) {
+    while unsafe readNext() {
+      unsafe trace.append(UnsafeRawBufferPointer(start: current.wire.bytes, count: current.wire.count), time: current.time)
+    }
+    skippedPerLoop = skipped
+    (skipped, read) = (0, 0)
+    if trace.count == 0 { try refuseEmpty(skipped: skippedPerLoop) }
+    hasCurrent = false
+  }
+
+  private func refuseEmpty(skipped: UInt64) throws(ReplayError) {
+    if let failure { throw .unreadable("\(failure)") }
+    let names = files.joined(separator: ", ")
+    if skipped > 0 {
+      throw .nothingSent(
+        "\(names): nothing to send: the end of all \(skipped) frames was not captured; --allow-truncated replays them as they are")
+    }
+    if let filter { throw .nothingSent("\(names): nothing to send: no frame matches the filter '\(filter)'") }
+    throw .nothingSent("\(names): nothing to send: no frame in it")
+  }
+
+  /// The frame was put on the wire.
+  func consume() { hasCurrent = false }
+
+  /// Makes the next frame current; false when there are no more, or one of the files could not be read further.
+  func advance() throws(ReplayError) -> Bool {
+    if hasCurrent { return true }
+    guard let preloaded else { return try advanceStream() }
+    if index == preloaded.count {
+      read += skippedPerLoop
+      skipped += skippedPerLoop
+      completedLoops += 1
+      guard completedLoops < loopLimit, failure == nil else { return false }
+      nextLoop()
+      index = 0
+    }
+    unsafe current = TraceFrame(wire: preloaded.frame(index), time: loopOffset &+ preloaded.time(index))
+    lastTime = unsafe current.time
+    index += 1
+    read += 1
+    hasCurrent = true
+    return true
+  }
+
+  private func advanceStream() throws(ReplayError) -> Bool {
+    while true {
+      if unsafe readNext() {
+        unsafe current.time &+= loopOffset
+        lastTime = unsafe current.time
+        hasCurrent = true
+        return true
+      }
+      if read == skipped && completedLoops == 0 { try refuseEmpty(skipped: skipped) }
+      completedLoops += 1
+      guard completedLoops < loopLimit, failure == nil else { return false }
+      nextLoop()
+      (fileIndex, fileStart, previous, previousGap, earlierBytes) = (0, 0, 0, 0, 0)
+    }
+  }
+
+  /// The next loop begins one ordinary gap after the end of this one.
+  private func nextLoop() {
+    let frames = preloaded.map { UInt64($0.count) } ?? max(read / UInt64(completedLoops), 1)
+    let span = lastTime - loopOffset
+    loopOffset = lastTime &+ (frames > 1 ? span / (frames - 1) : 0)
+  }
+
+  /// Reads the next frame of the files into the buffer; false at their end or at an error, which is kept.
+  private func readNext() -> Bool {
+    while true {
+      if reader == nil {
+        guard fileIndex < files.count, failure == nil else { return false }
+        do throws(CaptureError) {
+          reader = try CaptureReader(path: files[fileIndex], filter: filter)
+        } catch {
+          failure = error
+          return false
+        }
+        fileIndex += 1
+        isFirstOfFile = true
+      }
+      do throws(CaptureError) {
+        guard let frame = try unsafe reader!.next(into: buffer) else {
+          closeReader()
+          continue
+        }
+        read += 1
+        if frame.isTruncated && !allowsTruncated {
+          skipped += 1
+          continue
+        }
+        unsafe current = TraceFrame(
+          wire: WireFrame(bytes: UnsafeRawPointer(buffer.baseAddress!), count: frame.capturedByteCount),
+          time: time(frame.timestamp))
+        return true
+      } catch {
+        failure = error
+        closeReader()
+        return false
+      }
+    }
+  }
+
+  /// Times of a file count from its first frame; a file begins one gap after the end of the one before. A frame
+  /// that is older than the one before it has that one's time.
+  private func time(_ stamp: UInt64) -> UInt64 {
+    if isFirstOfFile {
+      fileStart = stamp &- (previous &+ previousGap)
+      isFirstOfFile = false
+    }
+    let time = stamp &- fileStart
+    // A stamp before the file's first one wraps; so does one that is absurd.
+    let forward = time < previous || time > UInt64.max / 2 ? previous : time
+    previousGap = forward - previous
+    previous = forward
+    return forward
+  }
+
+  private func closeReader() {
+    guard reader != nil else { return }
+    for (name, count) in Self.names(reader!.warnings) where completedLoops == 0 { warnings[name, default: 0] += count }
+    earlierBytes += reader!.fileByteCount ?? 0
+    reader = nil
+  }
+
+  private static func names(_ warnings: CaptureWarnings) -> [(String, UInt64)] {
+    CaptureWarning.allCases.compactMap { kind in
+      let count = warnings[kind]
+      return count > 0 ? (kind.description, UInt64(count)) : nil
+    }
+  }
+
+  /// How much of all loops is done, 0 to 1; nil if that is not known.
+  var fraction: Double? {
+    guard loopLimit != .max else { return nil }
+    let one: Double
+    if let preloaded {
+      one = Double(index) / Double(preloaded.count)
+    } else {
+      guard let totalBytes, totalBytes > 0 else { return nil }
+      one = Double(earlierBytes + (reader?.byteOffset ?? 0)) / Double(totalBytes)
+    }
+    return min(1, (Double(completedLoops) + (completedLoops == loopLimit ? 0 : one)) / Double(loopLimit))
+  }
+
+  /// Bytes of frames of one loop, as far as known: to choose whether to compare.
+  var expectedBytes: Int64? {
+    guard loopLimit != .max else { return nil }
+    let one = preloaded.map { Int64($0.byteCount) } ?? totalBytes
+    return one.map { $0.multipliedReportingOverflow(by: Int64(loopLimit)) }.flatMap { $0.overflow ? nil : $0.partialValue }
+  }
+}
