@@ -81,5 +81,14 @@ let package = Package(
     // Benchmarks, one folder a question
     .executableTarget(
       name: "ReceiveCost", dependencies: ["Replay", argumentParser], path: "Bench/ReceiveCost", swiftSettings: settings),
+    // What tests share.
+    .target(
+      name: "Support", dependencies: ["NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"],
+      path: "Tests/Support", swiftSettings: settings),
+    tests(of: "Linux", "Support"),
+    tests(of: "GuestMemory", "Linux", "Support"),
+    tests(of: "Virtio", "GuestMemory", "Support"),
+    tests(of: "Bus", "GuestMemory", "Linux", "Support"),
+    tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
   ]
 )
