@@ -39,7 +39,7 @@ final class Engine {
   private(set) var stopped: [String?]
   private var burstArrivals: [UInt64]
 
-  // Ticks spent: in the card's model, in the paths, in reading and comparing.
+  // Ticks spent: in the card's model, in the paths, in reading and comparing. The last is part of neither.
   var modelTicks: UInt64 = 0
   var pathTicks: UInt64 = 0
   var sourceTicks: UInt64 = 0
@@ -83,7 +83,7 @@ final class Engine {
     var result: Feed?
     var now: UInt64 = pacer.isPaced ? clock() : 0
     while sent < limit {
-      guard try source.advance() else {
+      guard try advance() else {
         if sent == 0 { result = .finished }
         break
       }
@@ -110,6 +110,14 @@ final class Engine {
       burstArrivals[lane] = 0
     }
     return result ?? .sent(sent)
+  }
+
+  /// Makes the next frame current. What reading a streamed trace takes is counted apart.
+  private func advance() throws(ReplayError) -> Bool {
+    if source.isPreloaded { return try source.advance() }
+    let before = TickCounter.now()
+    defer { sourceTicks += TickCounter.now() - before }
+    return try source.advance()
   }
 
   /// Offers one frame to the card. Answers the lane that it must wait for; nil when it was taken or dropped.
@@ -149,6 +157,8 @@ final class Engine {
     burstArrivals[lane] += 1
     overrun[lane] = false
     guard verifies else { return }
+    let before = TickCounter.now()
+    defer { sourceTicks += TickCounter.now() - before }
     let bytes = unsafe UnsafeRawBufferPointer(start: wire.bytes, count: wire.count)
     unsafe expectations[lane].arrive(bytes)
     if unsafe rig.classifier.receivers(of: bytes) >> UInt64(rig.lanes[lane].machine) & 1 == 0 {
@@ -190,6 +200,8 @@ final class Engine {
   private func settle(_ lane: Int, upTo total: UInt64, time: UInt64) {
     arrivals[lane].left(total - settled[lane], at: time, in: &latency, scale: scale)
     if verifies {
+      let before = TickCounter.now()
+      defer { sourceTicks += TickCounter.now() - before }
       let drops = rig.lanes[lane].drops
       var dropped = drops.next()
       for number in settled[lane]..<total {

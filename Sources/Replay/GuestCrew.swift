@@ -8,6 +8,9 @@ final class GuestCrew: @unchecked Sendable {
   private let guests: [SimulatedGuest]
   private let wake: EventDescriptor
   private let stopping = SharedWord()
+  private let roundCount = SharedWord()
+  /// How often every guest was stepped.
+  var rounds: UInt64 { roundCount.value }
 
   init(_ guests: [SimulatedGuest]) throws(ReplayError) {
     self.guests = guests
@@ -19,7 +22,10 @@ final class GuestCrew: @unchecked Sendable {
     /// Empty rounds before the thread asks to be woken: about a hundred microseconds.
     let patience = 2000
     var idle = 0
+    var round: UInt64 = 0
     while stopping.value == 0 {
+      round += 1
+      roundCount.set(round)
       var frames = 0
       for guest in guests {
         for queue in 0..<guest.configuration.queueCount { frames += guest.step(queue: queue) }

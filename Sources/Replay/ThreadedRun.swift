@@ -6,8 +6,10 @@ internal import Simulation
 /// A replay in real time: the wire, the card and the paths on the calling thread, the guests on another.
 final class ThreadedRun {
   private let engine: Engine
-  /// How long the wire waits for a guest that makes no progress, in nanoseconds.
-  private static let patience: UInt64 = 20_000_000
+  /// The wire waits for a guest that makes no progress until the guests' thread has been round so often, and for so
+  /// many nanoseconds: a thread that the machine does not run is not a guest that has stalled.
+  private static let patientRounds: UInt64 = 64
+  private static let patience: UInt64 = 5_000_000
   /// Between two looks at the clock for progress and limits, in rounds.
   private static let roundsPerLook = 256
 
@@ -56,14 +58,14 @@ final class ThreadedRun {
     var wasCancelled = false
     var error: ReplayError?
     // Since when the wire has waited for a guest, and since when the last frames have not moved.
-    var heldSince: UInt64?
+    var heldSince: (time: UInt64, round: UInt64)?
     var drainSince: UInt64 = 0
     var nextProgress = start + 250_000_000
 
     while true {
       var moved = false
       var wait: UInt64 = 0
-      let before = TickCounter.now()
+      let (before, sourceBefore) = (TickCounter.now(), engine.sourceTicks)
       if isSending {
         do throws(ReplayError) {
           switch try engine.feed(Engine.burst, time: before, clock: { MonotonicClock.now() - start }) {
@@ -73,23 +75,26 @@ final class ThreadedRun {
           case .held(let lane):
             let now = MonotonicClock.now()
             if let since = heldSince {
-              if now - since > Self.patience { engine.giveUpWaiting(for: lane); heldSince = nil }
-            } else { heldSince = now }
+              if now - since.time > Self.patience, crew.rounds - since.round > Self.patientRounds {
+                engine.giveUpWaiting(for: lane)
+                heldSince = nil
+              }
+            } else { heldSince = (now, crew.rounds) }
           }
         } catch let failure {
           error = failure
           isSending = false
         }
       }
-      let between = TickCounter.now()
+      let (between, sourceBetween) = (TickCounter.now(), engine.sourceTicks)
       var worked = false
       for lane in lanes {
         if engine.turn(lane, time: between) { worked = true }
         if engine.rig.worker.takeSignal(lane) { crew.signal() }
       }
       let after = TickCounter.now()
-      if moved { engine.modelTicks += between - before }
-      if worked || moved { engine.pathTicks += after - between }
+      if moved { engine.modelTicks += between - before - (sourceBetween - sourceBefore) }
+      if worked || moved { engine.pathTicks += after - between - (engine.sourceTicks - sourceBetween) }
       if worked { heldSince = nil }
 
       round += 1
@@ -109,7 +114,7 @@ final class ThreadedRun {
           if worked { drainSince = now }
           // What is in the card's queues leaves in the next turns; a guest that has stalled holds nothing back, for
           // a frame in a queue has its buffer already.
-          if engine.inFlight == 0 || now - drainSince > Self.patience { return (now, error, wasCancelled) }
+          if engine.inFlight == 0 || now - drainSince > 4 * Self.patience { return (now, error, wasCancelled) }
         }
       }
     }

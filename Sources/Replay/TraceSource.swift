@@ -19,6 +19,7 @@ internal import Simulation
   /// Traces in memory; nil: they are read again in every loop.
   private let preloaded: PreloadedTrace?
   private var index = 0
+  private var isFinished = false
 
   // The file being read.
   private var reader: CaptureReader?
@@ -103,12 +104,16 @@ internal import Simulation
   /// Makes the next frame current; false when there are no more, or one of the files could not be read further.
   func advance() throws(ReplayError) -> Bool {
     if hasCurrent { return true }
+    if isFinished { return false }
     guard let preloaded else { return try advanceStream() }
     if index == preloaded.count {
       read += skippedPerLoop
       skipped += skippedPerLoop
       completedLoops += 1
-      guard completedLoops < loopLimit, failure == nil else { return false }
+      guard completedLoops < loopLimit, failure == nil else {
+        isFinished = true
+        return false
+      }
       nextLoop()
       index = 0
     }
@@ -130,7 +135,10 @@ internal import Simulation
       }
       if read == skipped && completedLoops == 0 { try refuseEmpty(skipped: skipped) }
       completedLoops += 1
-      guard completedLoops < loopLimit, failure == nil else { return false }
+      guard completedLoops < loopLimit, failure == nil else {
+        isFinished = true
+        return false
+      }
       nextLoop()
       (fileIndex, fileStart, previous, previousGap, earlierBytes) = (0, 0, 0, 0, 0)
     }
