@@ -52,7 +52,7 @@ public struct IxgbeReceiveQueue: ~Copyable, ReceiveQueue {
   @inlinable public var capacity: Int { size &- 1 }
   @inlinable public var room: Int { size &- 1 &- outCount }
 
-  @inlinable @inline(__always) @_noLocks public mutating func post(_ address: IOVA) {
+  @inlinable @inline(__always) public mutating func post(_ address: IOVA) {
     precondition(outCount < size &- 1, "no room in the receive ring")
     let descriptor = next &* ReceiveDescriptor.byteCount
     descriptors.store64(address.rawValue, descriptor)
@@ -62,11 +62,11 @@ public struct IxgbeReceiveQueue: ~Copyable, ReceiveQueue {
     outCount &+= 1
   }
 
-  @inlinable @_noLocks public mutating func ring() { tail.ring(UInt32(truncatingIfNeeded: next)) }
+  @inlinable public mutating func ring() { tail.ring(UInt32(truncatingIfNeeded: next)) }
 
   /// A frame longer than the limit that was set cannot be; if the card says so, it is damaged, and `byteCount` stays
   /// inside the buffer.
-  @inlinable @inline(__always) @_noLocks public mutating func reap() -> Completion? {
+  @inlinable @inline(__always) public mutating func reap() -> Completion? {
     if outCount == 0 { return nil }
     let word = descriptors.load64Acquire(oldest &* ReceiveDescriptor.byteCount &+ 8)
     if word & ReceiveDescriptor.done == 0 { return nil }
