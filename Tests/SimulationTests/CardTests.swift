@@ -238,6 +238,24 @@ private let datagram = hex(
     #expect(bench.receive(datagram) == .delivered(queue: 0))
   }
 
+  // By the algorithm of Intel's base driver, computed apart from this code.
+  @Test(arguments: [
+    (FlowKey(source: 0x0100_000A, destination: 0x0200_000A, ports: 2000 << 16 | 1000, type: 1), UInt32(0x710)),
+    (FlowKey(source: 0x1701_A8C0, destination: 0x0808_0808, ports: 443 << 16 | 51234, type: 2), 0x1062),
+    (
+      FlowKey(
+        source: 0x1701_A8C0, destination: 0x0808_0808, ports: 443 << 16 | 51234, tagAndFlexible: 0x0008_6064, type: 2,
+        pool: 5), 0x1A3B
+    ),
+  ] as [(FlowKey, UInt32)])
+  func `the bucket of a flow is the one that a driver computes`(key: FlowKey, bucket: UInt32) {
+    let table = FlowDirectorTable()
+    defer { table.deallocate() }
+    table.setKey(0x3DAD_14E2)
+    table.settings.bucketMask = 0x1FFF
+    #expect(table.bucket(of: key) == bucket)
+  }
+
   @Test func `a frame sent and looped back is received`() throws {
     let bench = try Bench()
     let card = bench.card
