@@ -437,6 +437,8 @@ extension CardFilters {
     default: break
     }
     new.queuesInPool = 1 << new.poolShift
+    // With no field selected nothing is hashed, and the index is 0.
+    new.usesRSS = new.usesRSS && new.rssFields != 0
     let etherTypes = (0..<8).contains { registers[Offset.ETQF + 4 * $0] >> 31 != 0 }
     new.usesEtherType = etherTypes
     let syn = registers[Offset.SYNQF]
