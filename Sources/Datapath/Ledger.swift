@@ -89,7 +89,10 @@
   }
 
   /// Ends the run: a lent buffer was entered behind it.
-  @inline(never) @_noLocks @usableFromInline mutating func closeRun() {
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func closeRun() {
     runStart = tail
     runSlotStart = slotTail
     runSlots = 0

@@ -73,18 +73,27 @@ public struct ReceiveCore: ~Copyable {
 
   @inlinable var isPlain: Bool { ledger.isPlain && mode != .copy }
 
-  @inline(never) @_noLocks @usableFromInline mutating func stop(_ reason: StopReason) {
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func stop(_ reason: StopReason) {
     if case .none = stopReason { stopReason = reason }
   }
 
-  @inline(never) @_noLocks @usableFromInline mutating func stopForFault() {
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func stopForFault() {
     if let fault = virtqueue.fault { stop(.virtqueue(fault)) }
   }
 
   // MARK: Out to the card, the long way
 
   /// Reads a head's whole chain, and finds out whether a frame can land in it.
-  @inline(never) @_noLocks @usableFromInline mutating func enter(_ head: UInt16) -> Entry {
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func enter(_ head: UInt16) -> Entry {
     guard virtqueue.read(head, into: &chain, in: &memory) else { return .stop }
     let byteCount = UInt32(min(chain.byteCount, UInt64(UInt32.max)))
     let whole = chain.piece(0)
@@ -143,7 +152,10 @@ public struct ReceiveCore: ~Copyable {
   }
 
   /// A host buffer for the next bounced slot, if what waits can take its frame.
-  @inline(never) @_noLocks @usableFromInline mutating func nextBounce() -> IOVA? {
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func nextBounce() -> IOVA? {
     guard ledger.waiting > 0 else { return nil }
     let run = ledger.frames(need: need, merging: merges, limit: ledger.runSlots)
     let covered = run.count > ledger.runSlots
@@ -157,7 +169,10 @@ public struct ReceiveCore: ~Copyable {
   // MARK: Back to the guest, the long way
 
   /// Settles one completion, whatever its slot; answers how many used elements were put, from `offset` on.
-  @inline(never) @_noLocks @usableFromInline mutating func settle(_ completion: Completion, at offset: UInt16) -> UInt16 {
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func settle(_ completion: Completion, at offset: UInt16) -> UInt16 {
     defer { if completion.flags.contains(.isEnd) { settledFrames += 1 } }
     if ledger.takeSlot() { return settleBounced(completion, at: offset) }
     // What bounced frames left over lies before this buffer, and must go back before it.
@@ -187,7 +202,10 @@ public struct ReceiveCore: ~Copyable {
   }
 
   /// A lent buffer that came back with something else than one whole frame. The short way calls it.
-  @inline(never) @_noLocks @usableFromInline mutating func settleOdd(_ completion: Completion, at offset: UInt16) {
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func settleOdd(_ completion: Completion, at offset: UInt16) {
     _ = settle(completion, at: offset)
   }
 

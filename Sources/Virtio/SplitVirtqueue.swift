@@ -46,11 +46,17 @@ public import GuestMemory
   /// Buffers that were taken and not given back.
   public var outstandingCount: Int { Int(nextAvailable &- nextUsed) }
 
-  @inline(never) @_noLocks @usableFromInline mutating func fail(_ fault: VirtqueueFault) {
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func fail(_ fault: VirtqueueFault) {
     if case .none = firstFault { firstFault = fault }
   }
   /// Records a fault that somebody else found in what this queue's driver gave.
-  @_noLocks public mutating func poison(_ fault: VirtqueueFault) { fail(fault) }
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  public mutating func poison(_ fault: VirtqueueFault) { fail(fault) }
 
   /// How many buffers can be taken now.
   @inlinable public mutating func pending() -> UInt32 {
@@ -84,7 +90,10 @@ public import GuestMemory
   @inlinable public func descriptor(_ head: UInt16) -> Descriptor { ring.descriptor(head) }
 
   /// Reads the whole chain of a receive buffer; false, and a fault, if it is not one.
-  @_noLocks public mutating func read(
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  public mutating func read(
     _ head: UInt16, into chain: inout DescriptorChain, in view: inout MemoryView
   ) -> Bool {
     chain.removeAll()
@@ -163,7 +172,7 @@ public import GuestMemory
 
   /// Makes `count` used elements visible in one store. True if the driver asked to be told.
   /// virtio 1.3, 2.7.7 "Used Buffer Notification Suppression".
-  @inlinable public mutating func publish(_ count: UInt16) -> Bool {
+  @inlinable @inline(__always) public mutating func publish(_ count: UInt16) -> Bool {
     let old = nextUsed
     nextUsed = old &+ count
     ring.publish(index: nextUsed)

@@ -206,7 +206,7 @@ private let datagram = hex(
     #expect(bench.receive(datagram) == .delivered(queue: 0))
     #expect(bench.receive([2, 0, 0, 0, 0, 3] + datagram.dropFirst(6)) == .delivered(queue: 2))
     #expect(
-      bench.receive([UInt8](repeating: 0xFF, count: 6) + datagram.dropFirst(6)) == .replicated(delivered: 3, dropped: 0))
+      bench.receive([UInt8](repeating: 0xFF, count: 6) + datagram.dropFirst(6)) == .replicated(delivered: 3, dropped: 0, queueInPool: 0))
   }
 
   @Test func `a flow director filter steers its flow, and no other, by the bucket that the fields hash to`() throws {

@@ -54,8 +54,9 @@ public enum Arrival: Hashable, Sendable {
   case dropped(CardDrop, queue: Int?)
   /// Nothing has happened; the wire offers it again when the queue has descriptors.
   case held(queue: Int)
-  /// Copied for several pools: the ones (bit p: pool p) that got it, and the ones whose copy was dropped.
-  case replicated(delivered: UInt64, dropped: UInt64)
+  /// Copied for several pools: the ones (bit p: pool p) that got it, and the ones whose copy was dropped; and which
+  /// queue of each pool, by its place in the pool, which RSS makes the same for all.
+  case replicated(delivered: UInt64, dropped: UInt64, queueInPool: Int)
 }
 
 /// A receive queue as the engine sees it: its registers, decoded, and its place in the ring.
@@ -197,11 +198,13 @@ extension SimulatedCard {
     }
     counters.good(count, headers.flags)
     var (pools, delivered, dropped) = (choice.pools, UInt64(0), UInt64(0))
+    var queueInPool = 0
     while pools != 0 {
       let pool = pools & ~(pools &- 1)
       let steering = unsafe steer(bytes, headers, pools.trailingZeroBitCount)
       pools &= pools &- 1
       let n = steering.queue
+      queueInPool = n & (1 << (unsafe filters.current.pointee.poolShift) - 1)
       let room = roomInQueue(n, count)
       if room == .free {
         let written = unsafe place(bytes, count, headers, n, steering, inexact: choice.isInexact, badCRC: badCRC)
@@ -211,7 +214,7 @@ extension SimulatedCard {
         dropped |= pool
       }
     }
-    return .replicated(delivered: delivered, dropped: dropped)
+    return .replicated(delivered: delivered, dropped: dropped, queueInPool: queueInPool)
   }
 
   enum Room: UInt8 { case free, none, disabled, faulted }
