@@ -214,9 +214,9 @@ private let datagram = hex(
     let card = bench.card
     try bench.start(queue: 1)
     bench.post(4, queue: 1)
-    card.write(0x8000_0001 | 0x3DAD_14E2, 0xEE68)
     card.write(0x3DAD_14E2, 0xEE68)
-    card.write(1 | 1 << 4 | 1 << 5 | 127 << 8, 0xEE00)
+    // 64 KiB, perfect match, report, drop queue 127.
+    card.write(0x7F31, 0xEE00)
     bench.clock.pause(nanoseconds: 100_000)
     #expect(card.read(0xEE00) & 8 != 0)
     // Tag, pool and flexible bytes are not compared.
@@ -226,7 +226,8 @@ private let datagram = hex(
     card.write(key.destination, 0xEE1C)
     card.write(key.ports, 0xEE20)
     card.write(card.flowDirector.bucket(of: key) | 5 << 16, 0xEE28)
-    card.write(1 | 1 << 3 | 1 << 5 | 1 << 11 | 1 << 15 | 1 << 16, 0xEE2C)
+    // Add, update, UDP, last, queue enable, queue 1.
+    card.write(0x0001_8829, 0xEE2C)
     #expect(card.read(0xEE2C) & 3 == 0)
     #expect(bench.receive(datagram) == .delivered(queue: 1))
     #expect(bench.word(0, 1, queue: 1) & 4 != 0)
@@ -237,14 +238,35 @@ private let datagram = hex(
     #expect(bench.receive(datagram) == .delivered(queue: 0))
   }
 
+  // By the algorithm of Intel's base driver, computed apart from this code.
+  @Test(arguments: [
+    (FlowKey(source: 0x0100_000A, destination: 0x0200_000A, ports: 2000 << 16 | 1000, type: 1), UInt32(0x710)),
+    (FlowKey(source: 0x1701_A8C0, destination: 0x0808_0808, ports: 443 << 16 | 51234, type: 2), 0x1062),
+    (
+      FlowKey(
+        source: 0x1701_A8C0, destination: 0x0808_0808, ports: 443 << 16 | 51234, tagAndFlexible: 0x0008_6064, type: 2,
+        pool: 5), 0x1A3B
+    ),
+  ] as [(FlowKey, UInt32)])
+  func `the bucket of a flow is the one that a driver computes`(key: FlowKey, bucket: UInt32) {
+    let table = FlowDirectorTable()
+    defer { table.deallocate() }
+    table.setKey(0x3DAD_14E2)
+    table.settings.bucketMask = 0x1FFF
+    #expect(table.bucket(of: key) == bucket)
+  }
+
   @Test func `a frame sent and looped back is received`() throws {
     let bench = try Bench()
     let card = bench.card
     let ring = 0x8000
     unsafe bench.memory.base.advanced(by: 0x9000).copyMemory(from: datagram, byteCount: 60)
     unsafe bench.memory.base.storeBytes(of: bench.base + 0x9000, toByteOffset: ring, as: UInt64.self)
+    // An advanced data descriptor: 60 bytes, EOP, IFCS, RS, DEXT.
+    let length: UInt64 = 60
+    let command: UInt64 = 0x2B30_0000
     unsafe bench.memory.base.storeBytes(
-      of: 60 | 3 << 20 | 1 << 24 | 1 << 25 | 1 << 27 | 1 << 29 | 60 << 46, toByteOffset: ring + 8, as: UInt64.self)
+      of: length | command | length << 46, toByteOffset: ring + 8, as: UInt64.self)
     card.write(UInt32(bench.base) + UInt32(ring), 0x6000)
     card.write(128, 0x6008)
     card.write(1, 0x4A80)

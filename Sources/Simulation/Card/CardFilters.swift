@@ -37,6 +37,8 @@ internal import CLinux
     var acceptBroadcast: UInt64 = 0
     var acceptMulticast: UInt64 = 0
 
+    /// Neither VLANs nor EtherTypes choose pools, and each address may have several.
+    var isPlain = false
     /// Anything of which a frame's queue depends but its pool.
     var steers = false
     /// Queue = pool << poolShift, plus what RSS or the traffic class says.
@@ -132,8 +134,11 @@ extension CardFilters {
   /// The L2 filters, in the datasheet's order: address, VLAN, pools. 82599 datasheet 7.1.1 and 7.10.3.3.
   @inline(__always) func pools(_ headers: FrameHeaders, _ registers: RegisterCells) -> Choice {
     let exactPools = exact(headers.destination)
-    if unsafe !state.pointee.isVirtualised && !state.pointee.filtersVLANs && exactPools != nil {
-      return Choice(pools: 1, isInexact: false)
+    // The usual: its own unicast address, and no filter that looks at more than that and the VLAN.
+    if let exactPools, unsafe !headers.flags.contains(.multicast) && state.pointee.isPlain {
+      if unsafe !state.pointee.isVirtualised { return Choice(pools: 1, isInexact: false) }
+      let chosen = unsafe exactPools == 0 ? state.pointee.defaultPool : exactPools
+      return unsafe Choice(pools: chosen & state.pointee.enabledPools, isInexact: false)
     }
     return poolsByAllFilters(headers, exactPools, registers)
   }
@@ -386,6 +391,7 @@ extension CardFilters {
       if filter >> 28 & 1 != 0 { new.acceptMulticast |= bit }
     }
     decodeQueues(&new, registers)
+    new.isPlain = !new.filtersVLANs && !new.usesEtherType && (new.replicates || !new.isVirtualised)
     unsafe state.pointee = new
     decodeTuples(registers)
     enterAddresses(registers)
@@ -431,6 +437,8 @@ extension CardFilters {
     default: break
     }
     new.queuesInPool = 1 << new.poolShift
+    // With no field selected nothing is hashed, and the index is 0.
+    new.usesRSS = new.usesRSS && new.rssFields != 0
     let etherTypes = (0..<8).contains { registers[Offset.ETQF + 4 * $0] >> 31 != 0 }
     new.usesEtherType = etherTypes
     let syn = registers[Offset.SYNQF]

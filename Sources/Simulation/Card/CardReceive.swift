@@ -323,13 +323,13 @@ extension SimulatedCard {
     let head = unsafe queue.pointee.head
     let descriptor = unsafe ring + Int(head) &* 16
     let buffer = unsafe sl_load64(descriptor)
-    guard let target = unsafe dma.translate(buffer, count: count, access: .write) else {
+    guard let target = unsafe dma.translate(buffer, count: count, access: writeAccess) else {
       return unsafe placeTheLongWay(bytes, count, headers, n, steering, status, badCRC)
     }
     unsafe sl_copy(target, bytes, count)
     unsafe sl_store64(descriptor, steering.word)
     unsafe sl_store64_release(
-      descriptor + 8, status | Status.endOfPacket | UInt64(count) << 32 | UInt64(0) << 48)
+      descriptor + 8, status | Status.endOfPacket | UInt64(count) << 32)
     let next = head &+ 1
     unsafe queue.pointee.head = next == queue.pointee.count ? 0 : next
     unsafe counters.queue(Int(queue.pointee.statistic), count)
@@ -451,7 +451,7 @@ extension SimulatedCard {
       return true
     case Offset.RDT:
       registers[at] = value & 0xFFFF
-      if value != 0 && (isOff || (unsafe queue.pointee.phase) == .enabling) { note(.tailBeforeEnable(queue: n)) }
+      if unsafe value != queue.pointee.head && (isOff || queue.pointee.phase == .enabling) { note(.tailBeforeEnable(queue: n)) }
       return true
     case Offset.RXDCTL:
       writeReceiveControl(n, value, at)
@@ -489,6 +489,12 @@ extension SimulatedCard {
     registers[Offset.receive(Offset.RXDCTL, n)] |= RXDCTL.enable
     unsafe queue.pointee.phase = .running
     decodeReceiveQueue(n)
+    // A doorbell is a plain store: only now is it seen that it came too early.
+    if unsafe sl_load32_acquire(queue.pointee.tail.unsafelyUnwrapped) != queue.pointee.head
+      && !misuses.contains(.tailBeforeEnable(queue: n))
+    {
+      note(.tailBeforeEnable(queue: n))
+    }
     let type = registers[Offset.receive(Offset.SRRCTL, n)] >> 25 & 7
     if type > 1 || (unsafe queue.pointee.bufferBytes) == 0 {
       note(.badDescriptorType(queue: n))

@@ -83,6 +83,7 @@ struct FlowKey: Equatable {
 
   var isEnabled: Bool { unsafe state.pointee.isEnabled }
   var free: Int { unsafe max(state.pointee.capacity - state.pointee.count, 0) }
+  @inline(__always) var current: UnsafeMutablePointer<State> { unsafe state }
   var settings: State {
     get { unsafe state.pointee }
     nonmutating set { unsafe state.pointee = newValue }
@@ -329,22 +330,23 @@ extension SimulatedCard {
   func addFlowDirector(_ result: inout Steering, _ bytes: UnsafeRawPointer, _ headers: FrameHeaders, _ pool: Int) {
     let flags = headers.flags
     guard flags.contains(.ipv4), registers[Offset.FDIRCTRL] & FDIRCTRL.initialised != 0 else { return }
-    let settings = flowDirector.settings
+    let settings = unsafe flowDirector.current
     var key = FlowKey(
       source: headers.sourceAddress, destination: headers.destinationAddress, tagAndFlexible: UInt32(headers.tag),
       pool: UInt8(pool))
-    var mask = settings.masks.2
+    var mask = unsafe settings.pointee.masks.2
     if flags.contains(.tcp) {
-      (key.type, mask) = (2, settings.masks.0)
+      (key.type, mask) = (2, unsafe settings.pointee.masks.0)
     } else if flags.contains(.udp) {
-      (key.type, mask) = (1, settings.masks.1)
+      (key.type, mask) = (1, unsafe settings.pointee.masks.1)
     } else if flags.contains(.sctp) {
       key.type = 3
     }
     key.ports = UInt32(headers.destinationPort) << 16 | UInt32(headers.sourcePort)
     // An IPv4 frame has at least 34 bytes, and the offset goes up to 62: past the end there is nothing to compare.
-    if mask.tagAndFlexible >> 16 != 0 && settings.flexibleOffset + 2 <= Int(headers.networkOffset) + 20 {
-      key.tagAndFlexible |= UInt32(unsafe bytes.loadUnaligned(fromByteOffset: settings.flexibleOffset, as: UInt16.self)) << 16
+    let flexible = unsafe settings.pointee.flexibleOffset
+    if mask.tagAndFlexible >> 16 != 0 && flexible + 2 <= Int(headers.networkOffset) + 20 {
+      key.tagAndFlexible |= UInt32(unsafe bytes.loadUnaligned(fromByteOffset: flexible, as: UInt16.self)) << 16
     }
     let (filter, bucket) = flowDirector.match(key, mask)
     guard let filter else {

@@ -21,6 +21,8 @@ internal import CLinux
 
   let dma: SimulatedIOMMU
   let clock: SimulatedClock
+  /// `.write`, kept because the option set's own is a call into another module.
+  let writeAccess = DMAAccess.write
   /// The station address in the EEPROM: six bytes.
   public let macAddress: [UInt8]
   public var faults: CardFaults { didSet { line.longWriteBack = faults.changesWriteBack } }
