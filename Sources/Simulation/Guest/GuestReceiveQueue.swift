@@ -7,6 +7,9 @@ internal import Virtio
 ///
 /// The device is not trusted: what it writes is checked before it is used, and each fault has a name.
 /// Everything the queue knows lies in tables of its own, never in memory that the device can write.
+///
+/// What runs for each frame is `mutating` even where it changes nothing: the compiler hands a large struct to
+/// a function that only borrows it as a copy on the stack, some hundred bytes a call.
 struct GuestReceiveQueue: ~Copyable {
   /// Frames taken in one step, as a poll of Linux's NAPI.
   static let budget = 64
@@ -274,7 +277,7 @@ struct GuestReceiveQueue: ~Copyable {
     }
   }
 
-  private func hasSoundLength(_ index: Int, atLeast least: Int) -> Bool {
+  private mutating func hasSoundLength(_ index: Int, atLeast least: Int) -> Bool {
     let (length, capacity) = (takenLengths[index], capacities[Int(takenBuffers[index])])
     if length > capacity {
       record(.lengthPastBuffer, "\(length) bytes in a buffer of \(capacity)")
@@ -288,7 +291,12 @@ struct GuestReceiveQueue: ~Copyable {
   }
 
   /// A buffer's first twelve bytes, wherever its pieces end.
-  private func header(ofBuffer buffer: UInt32) -> NetHeader {
+  private mutating func header(ofBuffer buffer: UInt32) -> NetHeader {
+    let first = pieces[Int(buffer) * piecesPerBuffer]
+    return first.byteCount >= 12 ? first.header : splitHeader(ofBuffer: buffer)
+  }
+
+  @inline(never) private mutating func splitHeader(ofBuffer buffer: UInt32) -> NetHeader {
     var bytes = InlineArray<12, UInt8>(repeating: 0)
     var filled = 0
     var index = Int(buffer) * piecesPerBuffer
@@ -306,7 +314,7 @@ struct GuestReceiveQueue: ~Copyable {
     return NetHeader(low: low, high: high)
   }
 
-  private func checkHeader(_ header: NetHeader) {
+  private mutating func checkHeader(_ header: NetHeader) {
     let allowed: UInt8 = mayVouchForChecksums ? FrameFlags.isChecksumValid.rawValue : 0
     if header.flags & ~allowed != 0 { record(.badFlags, "flags \(header.flags)") }
     if header.gsoType != 0 || header.gsoSize != 0 || header.headerLength != 0 {
@@ -319,7 +327,7 @@ struct GuestReceiveQueue: ~Copyable {
   }
 
   /// How many buffers to take for this frame.
-  private func bufferCount(_ header: NetHeader, available: Int, _ isSound: inout Bool) -> Int {
+  private mutating func bufferCount(_ header: NetHeader, available: Int, _ isSound: inout Bool) -> Int {
     let count = Int(header.bufferCount)
     if count == 1 { return 1 }
     isSound = false
@@ -339,7 +347,7 @@ struct GuestReceiveQueue: ~Copyable {
     return count
   }
 
-  private func areAllButLastFull() -> Bool {
+  private mutating func areAllButLastFull() -> Bool {
     for index in 0..<takenCount - 1 {
       let (length, capacity) = (takenLengths[index], capacities[Int(takenBuffers[index])])
       if length != capacity {
@@ -371,7 +379,7 @@ struct GuestReceiveQueue: ~Copyable {
   }
 
   /// Looks whether a buffer still has its pattern behind the bytes that the device says it wrote.
-  private func checkTail(_ index: Int) {
+  private mutating func checkTail(_ index: Int) {
     guard let canary else { return }
     var offset = Int(takenLengths[index])
     for number in 0..<piecesPerBuffer {
@@ -401,7 +409,7 @@ struct GuestReceiveQueue: ~Copyable {
     freeBufferCount &+= 1
   }
 
-  private func fill(_ buffer: UInt32) {
+  private mutating func fill(_ buffer: UInt32) {
     guard let canary else { return }
     for number in 0..<piecesPerBuffer { pieces[Int(buffer) * piecesPerBuffer + number].fill(canary) }
   }
@@ -436,7 +444,7 @@ struct GuestReceiveQueue: ~Copyable {
   }
 
   /// Returns the free descriptor behind those it wrote.
-  @inline(__always) private func writeDescriptors(from head: UInt16, _ buffer: UInt32) -> UInt16 {
+  @inline(__always) private mutating func writeDescriptors(from head: UInt16, _ buffer: UInt32) -> UInt16 {
     if piecesPerBuffer == 1 {
       let piece = pieces[Int(buffer)]
       ring.writeDescriptor(
@@ -446,7 +454,7 @@ struct GuestReceiveQueue: ~Copyable {
     return writeChain(from: head, buffer)
   }
 
-  @inline(never) private func writeChain(from head: UInt16, _ buffer: UInt32) -> UInt16 {
+  @inline(never) private mutating func writeChain(from head: UInt16, _ buffer: UInt32) -> UInt16 {
     if let indirectTables {
       for number in 0..<piecesPerBuffer {
         indirectTables.write(entry(number, of: buffer), at: number, ofTable: Int(buffer))
@@ -470,7 +478,7 @@ struct GuestReceiveQueue: ~Copyable {
   }
 
   /// What an indirect table holds for one piece. 2.7.5.3.
-  private func entry(_ number: Int, of buffer: UInt32) -> (address: UInt64, word: UInt64) {
+  private mutating func entry(_ number: Int, of buffer: UInt32) -> (address: UInt64, word: UInt64) {
     let piece = pieces[Int(buffer) * piecesPerBuffer + number]
     let isLast = number == piecesPerBuffer - 1
     return (
@@ -486,7 +494,7 @@ struct GuestReceiveQueue: ~Copyable {
     skipHoles()
   }
 
-  private func checkRested(_ buffer: UInt32) {
+  private mutating func checkRested(_ buffer: UInt32) {
     guard let canary else { return }
     for number in 0..<piecesPerBuffer {
       let piece = pieces[Int(buffer) * piecesPerBuffer + number]
@@ -536,7 +544,7 @@ struct GuestReceiveQueue: ~Copyable {
   // MARK: Findings
 
   /// Whether the descriptors and the available ring still say what the driver wrote.
-  func verifyRing() -> Bool {
+  mutating func verifyRing() -> Bool {
     let before = log.count(queue: number)
     if ring.publishedIndex != availableIndex { record(.ringOverwritten, "avail.idx is \(ring.publishedIndex)") }
     var index = expected
@@ -557,7 +565,7 @@ struct GuestReceiveQueue: ~Copyable {
     return log.count(queue: number) == before
   }
 
-  private func holdsDescriptors(_ head: Int, _ buffer: UInt32) -> Bool {
+  private mutating func holdsDescriptors(_ head: Int, _ buffer: UInt32) -> Bool {
     if let indirectTables {
       for number in 0..<piecesPerBuffer
       where !indirectTables.holds(entry(number, of: buffer), at: number, ofTable: Int(buffer)) { return false }
@@ -592,7 +600,7 @@ struct GuestReceiveQueue: ~Copyable {
 
   var digest: SHA256Digest? { delivery.digest }
 
-  func publishCounters() {
+  mutating func publishCounters() {
     page.store(
       SimulatedGuest.Counters(
         frames: delivery.frames, bytes: delivery.bytes, brokenFrames: brokenFrames, violations: log.count(queue: number),
