@@ -55,21 +55,32 @@ let package = Package(
     // 5: what stands on either side of the seams; none of these names another
     library("Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"),
     library("Intel", "NIC", "Bus", "FlowSteering", "CLinux"),
-    library("Simulation", "Bus", "Virtio", "GuestMemory", "FlowSteering", "Linux", "CLinux", "CCrypto"),
+    library(
+      "Simulation", "Bus", "Virtio", "GuestMemory", "FlowSteering", "Linux", "CLinux", "CCrypto",
+      exclude: ["Card/Readings.md"]),
     // 6: a trace, a card, its driver, the paths and the guests, put together
     library(
       "Replay", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
       "GuestMemory", "Linux", "CLinux", "CCrypto", histogram),
     // 7: the program
     .executableTarget(
-      name: "sluice", dependencies: ["Replay", "Capture", "Linux", argumentParser, logging],
+      name: "sluice",
+      dependencies: ["Replay", "Datapath", "Simulation", "FlowSteering", "Linux", argumentParser, logging],
       swiftSettings: settings),
     // Tests, one folder a target
+    tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(
       name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",
       exclude: ["capture-real.sh"], swiftSettings: settings),
     tests(of: "Capture", "TraceGenerator"),
+    .testTarget(
+      name: "ScenarioTests",
+      dependencies: ["Replay", "Capture", "FlowSteering", "GuestMemory", "Simulation", "Bus", "Linux", "Datapath"],
+      swiftSettings: settings),
+    // Benchmarks, one folder a question
+    .executableTarget(
+      name: "ReceiveCost", dependencies: ["Replay", argumentParser], path: "Bench/ReceiveCost", swiftSettings: settings),
     // What tests share.
     .target(
       name: "Support", dependencies: ["NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"],

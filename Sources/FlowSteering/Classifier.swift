@@ -38,7 +38,7 @@ public struct Classifier: Sendable {
     }
     var result: UInt64 = 0
     for (index, receiver) in receivers.enumerated() {
-      if let own = receiver.address, !isGroup, own.bits != destination { continue }
+      if let own = receiver.address, !isGroup, own.rawValue != destination { continue }
       if someNameVLAN, receiver.vlan != vlan { continue }
       result |= 1 << UInt64(index)
     }

@@ -1,52 +1,54 @@
-/// An Ethernet address.
-@frozen public struct MACAddress: Hashable, Sendable, CustomStringConvertible {
-  /// The six bytes as one number, the first byte in the highest place: 02:00:00:00:00:01 is 0x0200_0000_0001.
-  public let bits: UInt64
+/// An Ethernet address: six octets, the first one on the wire in the highest of 48 bits.
+public struct MACAddress: Hashable, Comparable, Sendable, CustomStringConvertible {
+  /// 0x0200_0000_0001 is 02:00:00:00:00:01.
+  public let rawValue: UInt64
 
-  /// - Parameter bits: the upper 16 are left out.
-  @inlinable public init(bits: UInt64) { self.bits = bits & 0xFFFF_FFFF_FFFF }
+  /// Precondition: the value has 48 bits.
+  public init(_ rawValue: UInt64) {
+    precondition(rawValue >> 48 == 0, "an Ethernet address has 48 bits")
+    self.rawValue = rawValue
+  }
 
-  /// Reads six bytes of two hexadecimal digits with `:` or `-` between them.
-  public init(parsing text: String) throws(MACAddressError) {
-    let separator: Character = text.contains("-") ? "-" : ":"
-    let parts = text.split(separator: separator, omittingEmptySubsequences: false)
-    guard parts.count == 6 else { throw .wrongLength(text, bytes: parts.count) }
-    var bits: UInt64 = 0
-    for part in parts {
-      guard part.utf8.count == 2, part.allSatisfy(\.isHexDigit), let byte = UInt8(part, radix: 16) else {
-        throw .notAByte(text, part: String(part))
+  /// Reads six pairs of hexadecimal digits between colons.
+  public init(parsing text: some StringProtocol) throws(ParseError) {
+    let octets = text.split(separator: ":", omittingEmptySubsequences: false)
+    guard octets.count == 6 else { throw .octetCount(octets.count) }
+    var value: UInt64 = 0
+    for (index, octet) in octets.enumerated() {
+      guard octet.utf8.count == 2, octet.first != "+", let number = UInt8(octet, radix: 16) else {
+        throw .notAnOctet(String(octet), at: index)
       }
-      bits = bits << 8 | UInt64(byte)
+      value = value << 8 | UInt64(number)
     }
-    self.bits = bits
+    rawValue = value
+  }
+
+  public enum ParseError: Error, Hashable, Sendable, CustomStringConvertible {
+    case octetCount(Int)
+    case notAnOctet(String, at: Int)
+    public var description: String {
+      switch self {
+      case .octetCount(let count): "an Ethernet address has 6 octets between colons, not \(count)"
+      case .notAnOctet(let text, let index): "octet \(index + 1) of an Ethernet address is \"\(text)\", not two hexadecimal digits"
+      }
+    }
   }
 
   /// The n-th of the addresses that stand for nobody's hardware: 02:00:00:00:00:01 for 1.
-  public static func local(_ n: Int) -> MACAddress { MACAddress(bits: 0x0200_0000_0000 + UInt64(n)) }
+  public static func local(_ n: Int) -> MACAddress { MACAddress(0x0200_0000_0000 + UInt64(n)) }
 
-  /// The byte at a place, 0 to 5 as on the wire.
-  @inlinable public subscript(_ place: Int) -> UInt8 { UInt8(truncatingIfNeeded: bits >> UInt64(8 * (5 - place))) }
+  public static let broadcast = MACAddress(0xFFFF_FFFF_FFFF)
 
-  /// Multicast or broadcast: not one receiver's own.
-  @inlinable public var isGroup: Bool { self[0] & 1 == 1 }
+  /// The n-th octet on the wire, from 0.
+  public func octet(_ n: Int) -> UInt8 { UInt8(truncatingIfNeeded: rawValue >> UInt64(40 - 8 * n)) }
+  /// Whether it names a group; broadcast is one.
+  public var isGroup: Bool { octet(0) & 1 == 1 }
 
+  public static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
   public var description: String {
-    (0..<6).map { place in
-      let digits = String(self[place], radix: 16)
-      return digits.count == 1 ? "0" + digits : digits
+    (0..<6).map { n in
+      let digits = String(octet(n), radix: 16)
+      return digits.utf8.count == 1 ? "0" + digits : digits
     }.joined(separator: ":")
-  }
-}
-
-/// Why a text is no Ethernet address.
-public enum MACAddressError: Error, Hashable, Sendable, CustomStringConvertible {
-  case wrongLength(String, bytes: Int)
-  case notAByte(String, part: String)
-
-  public var description: String {
-    switch self {
-    case .wrongLength(let text, let bytes): "'\(text)' is no Ethernet address: it has \(bytes) parts, not six, as in 02:00:00:00:00:01"
-    case .notAByte(let text, let part): "'\(text)' is no Ethernet address: '\(part)' is not a byte of two hexadecimal digits"
-    }
   }
 }

@@ -13,3 +13,32 @@ extension BufferShape {
     return features
   }
 }
+
+extension CardDrop {
+  /// As reports name it.
+  var name: String {
+    switch self {
+    case .removed: "device_gone"
+    case .resetting: "device_resetting"
+    case .masterDisabled: "master_disabled"
+    case .linkDown: "link_down"
+    case .receiveDisabled: "receive_disabled"
+    case .undersize: "runt"
+    case .oversize: "over_mtu"
+    case .crcError: "crc"
+    case .noPool: "no_route"
+    case .filtered: "filtered"
+    case .queueDisabled: "ring_stopped"
+    case .noDescriptors: "no_buffers"
+    case .missed: "missed"
+    case .portStalled: "port_stalled"
+    case .dmaFault: "dma_fault"
+    case .queueFaulted: "queue_faulted"
+    }
+  }
+}
+
+extension ViolationReport {
+  /// What the guest found wrong, a line each; the first few at length.
+  var lines: [String] { isEmpty ? [] : "\(self)".split(separator: "\n").map(String.init) }
+}

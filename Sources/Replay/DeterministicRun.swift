@@ -1,5 +1,7 @@
+internal import Datapath
 internal import Linux
 internal import Simulation
+internal import Virtio
 
 /// A replay in simulated time on one thread. Which of wire, paths and guests moves next, and how far, is drawn from
 /// the seed: the same seed gives the same run, move by move.
@@ -34,7 +36,7 @@ final class DeterministicRun {
     var still = 0
     var moves = 0
     while true {
-      clock.advance(by: Self.moveTime)
+      clock.pause(nanoseconds: Self.moveTime)
       var moved = false
       let lanes = engine.rig.lanes
       let draw = Int.random(in: 0..<(1 + 2 * lanes.count), using: &seed)
@@ -79,7 +81,7 @@ final class DeterministicRun {
       return (true, true)
     case .early(let due):
       // Nothing else will make time pass faster than the moves do.
-      if !patient { clock.advance(by: due - min(due, clock.now - start)) }
+      if !patient { clock.pause(nanoseconds: due - min(due, clock.now - start)) }
       return (false, true)
     case .held(let lane):
       if !patient {
@@ -114,7 +116,6 @@ final class DeterministicRun {
     let frames = guest.step(queue: place.queue)
     if frames > 0 {
       log.note("\(engine.rig.clock.now) guest lane=\(lane) took=\(frames)")
-      engine.waitAgain(for: lane)
     }
     return frames > 0
   }

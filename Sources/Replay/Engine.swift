@@ -1,6 +1,7 @@
 internal import Bus
 internal import CLinux
 internal import Datapath
+internal import FlowSteering
 internal import Intel
 internal import Linux
 internal import Simulation
@@ -113,29 +114,40 @@ final class Engine {
 
   /// Offers one frame to the card. Answers the lane that it must wait for; nil when it was taken or dropped.
   private func put(_ wire: WireFrame) -> Int? {
-    let waits = !pacer.isPaced
-    switch unsafe rig.card.receive(wire, flowControl: waits) {
-    case .delivered(let queue):
-      arrive(unsafe wire, queue: queue)
-    case .held(let queue):
+    var arrival = unsafe rig.card.receive(wire, flowControl: !pacer.isPaced)
+    if case .held(let queue) = arrival {
       let lane = rig.laneOfQueue[queue]
       if lane >= 0 && !overrun[lane] && stopped[lane] == nil { return lane }
       // Nobody waits for this guest: the card drops the frame, and counts it.
-      return unsafe settleUnheld(wire)
-    case .dropped(let reason, let queue):
-      drop(reason, queue: queue)
-    case .replicated(let queues, let dropped):
-      replicate(unsafe wire, queues: queues, dropped: dropped)
+      arrival = unsafe rig.card.receive(wire, flowControl: false)
+    }
+    switch arrival {
+    case .delivered(let queue): unsafe arrive(wire, queue: queue)
+    case .dropped(let reason, let queue): drop(reason, queue: queue)
+    case .replicated(let delivered, let dropped, let queue):
+      unsafe replicate(wire, delivered: delivered, dropped: dropped, queue: queue)
+    case .held: preconditionFailure("the card holds a frame that it was not asked to hold")
     }
     received += 1
     receivedBytes += UInt64(unsafe wire.count)
     return nil
   }
 
+  /// One frame, copied by the card for several pools.
+  private func replicate(_ wire: WireFrame, delivered: UInt64, dropped: UInt64, queue: Int) {
+    replicated += UInt64((delivered | dropped).nonzeroBitCount - 1)
+    for pool in 0..<rig.machines.count {
+      let number = rig.driver.queueIndex(pool: pool) + queue
+      if delivered >> UInt64(pool) & 1 == 1 { unsafe arrive(wire, queue: number) }
+      if dropped >> UInt64(pool) & 1 == 1 { drop(.noDescriptors, queue: number) }
+    }
+  }
+
   private func arrive(_ wire: WireFrame, queue: Int) {
     let lane = rig.laneOfQueue[queue]
     precondition(lane >= 0, "the card delivered to queue \(queue), which nobody has")
     burstArrivals[lane] += 1
+    overrun[lane] = false
     guard verifies else { return }
     let bytes = unsafe UnsafeRawBufferPointer(start: wire.bytes, count: wire.count)
     unsafe expectations[lane].arrive(bytes)
@@ -168,7 +180,7 @@ final class Engine {
   /// - Parameter time: the moment, for latencies, in ticks.
   @discardableResult func turn(_ lane: Int, time: UInt64) -> Bool {
     guard stopped[lane] == nil else { return false }
-    let returned = rig.worker.turn(lane)
+    let returned = rig.worker.withPath(lane) { turnPath(&$0) }
     let total = rig.worker.settledFrames(lane)
     if total != settled[lane] { settle(lane, upTo: total, time: time) }
     if rig.worker.hasStopped(lane) { stop(lane, .requested) }
@@ -185,6 +197,7 @@ final class Engine {
         if isDropped { dropped = drops.next() }
         expectations[lane].leave(delivered: !isDropped)
       }
+      precondition(dropped == nil, "a path dropped a frame that it has not settled")
     }
     settled[lane] = total
   }
@@ -215,9 +228,6 @@ final class Engine {
 
   /// From now on the wire does not wait for this lane.
   func giveUpWaiting(for lane: Int) { overrun[lane] = true }
-  /// Its guest has made progress: the wire waits for it again.
-  func waitAgain(for lane: Int) { overrun[lane] = false }
-  var overrunLanes: [Int] { overrun.indices.filter { overrun[$0] } }
 
   /// Stops the paths whose memory the IOMMU refused to the card. Answers the faults seen.
   func checkBus(after seen: Int) -> Int {
@@ -225,7 +235,7 @@ final class Engine {
     guard count > seen else { return seen }
     for fault in rig.iommu.faults {
       let machine = rig.machine(at: fault.address)
-      for lane in rig.lanes.indices where machine == rig.lanes[lane].machine { stop(lane, .busFault("\(fault)")) }
+      for lane in rig.lanes.indices where machine == rig.lanes[lane].machine { stop(lane, .busFault(at: fault.refused)) }
     }
     return count
   }
@@ -320,7 +330,8 @@ final class Engine {
     vm.steering = rig.steering(of: index)
     vm.buffers = machine.vm.buffers.rawValue
     vm.queues = machine.vm.queues
-    vm.violations = machine.guest.violations.descriptions
+    if options.checksCanaries { machine.guest.verifyUntouched() }
+    vm.violations = machine.guest.violations.lines
     if verifies { vm.sha256 = digest(machine) }
     report.frames.lent += vm.lent
     report.frames.bounced += vm.bounced
@@ -357,8 +368,9 @@ final class Engine {
       }
     }
     if let firstMisdelivery { errors.append("\(misdelivered) frames went to a VM that no rule sends them to; the first: \(firstMisdelivery)") }
-    for machine in rig.machines where !machine.guest.violations.descriptions.isEmpty {
-      errors.append("VM \(machine.vm.name)'s driver objects: \(machine.guest.violations.descriptions[0])")
+    for machine in rig.machines {
+      guard let first = machine.guest.violations.lines.first else { continue }
+      errors.append("VM \(machine.vm.name)'s driver objects: \(first)")
     }
     report.verified = errors.isEmpty
     report.verification_errors = errors

@@ -26,7 +26,7 @@ internal import Simulation
     unsafe slots = Array(repeating: UnsafeMutableRawBufferPointer(start: nil, count: 0), count: power)
     lengths = Array(repeating: 0, count: power)
   }
-  deinit { for slot in unsafe slots { unsafe slot.deallocate() } }
+  deinit { for index in unsafe slots.indices { unsafe slots[index].deallocate() } }
 
   /// The card has put a frame into the queue.
   func arrive(_ frame: UnsafeRawBufferPointer) {

@@ -3,7 +3,7 @@ internal import Linux
 internal import Simulation
 
 /// A frame as the wire takes it. The bytes stay where they are until the source goes on.
-struct TraceFrame {
+@unsafe struct TraceFrame {
   var wire: WireFrame
   /// Nanoseconds since the first frame of the first trace.
   var time: UInt64

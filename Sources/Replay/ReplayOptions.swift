@@ -37,17 +37,20 @@ public struct ReplayOptions: Sendable {
     /// Receive queues: 1, 2 or 4.
     public var queues: Int
     public var buffers: BufferShape
+    /// Bytes of each of its buffers, the header with them; nil for the shape's own.
+    public var bufferBytes: Int?
     /// Frames after which it never takes another, to see what happens then; nil for a guest that keeps up.
     public var stallsAfter: UInt64?
     public init(
       name: String, address: MACAddress? = nil, vlan: UInt16? = nil, queues: Int = 1,
-      buffers: BufferShape = .linux, stallsAfter: UInt64? = nil
+      buffers: BufferShape = .linux, bufferBytes: Int? = nil, stallsAfter: UInt64? = nil
     ) {
       self.name = name
       self.address = address
       self.vlan = vlan
       self.queues = queues
       self.buffers = buffers
+      self.bufferBytes = bufferBytes
       self.stallsAfter = stallsAfter
     }
   }
@@ -80,6 +83,8 @@ public struct ReplayOptions: Sendable {
   public var eventLog: String?
   /// Processors for the datapath and the guests; nil: the first two that the process may use.
   public var processors: [Int]?
+  /// Whether guests look for writes outside what they were given. Slow: for tests.
+  public var checksCanaries = false
   /// Whether the machine should take guest memory from huge pages.
   public var hugePages = false
 

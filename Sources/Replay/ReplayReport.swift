@@ -128,6 +128,8 @@ public struct ReplayReport: Sendable, Codable, Equatable {
   public var mode = "auto"
   /// What was odd about the traces, counted: "time goes backwards" and the like.
   public var warnings: [String: UInt64] = [:]
+  /// Why a trace could not be read to its end, in words; the frames before that were replayed. Nil in a good run.
+  public var trace_error: String?
   /// The replay was stopped by a signal before its end.
   public var interrupted = false
 

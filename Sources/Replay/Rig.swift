@@ -41,45 +41,43 @@ final class Rig {
   private(set) var worker = Worker<IxgbeReceiveQueue>()
   let classifier: Classifier
   /// The lane that each of the card's queues belongs to; -1 for none.
-  let laneOfQueue: [Int]
+  private(set) var laneOfQueue = Array(repeating: -1, count: SimulatedCard.queueCount)
 
   /// The features that a path offers.
   static let offered: Features = [
     .version1, .mergeableBuffers, .eventIndex, .indirectDescriptors, .guestChecksum, .mtu, .mac,
   ]
-  /// Queues of the card that one pool has.
-  let queuesPerPool: Int
-
   init(_ options: ReplayOptions, vms: [ReplayOptions.VM], hashes: Bool, sinks: [Int: any FrameSink]) throws(ReplayError) {
-    iommu = SimulatedIOMMU()
-    card = SimulatedCard(dma: iommu, clock: clock)
-    queuesPerPool = vms.map(\.queues).max() ?? 1
+    let (clock, space) = (clock, SimulatedIOMMU(clock: clock))
+    let card = SimulatedCard(dma: space, clock: clock)
+    iommu = space
+    self.card = card
     classifier = Classifier(vms.map { Classifier.Receiver(address: $0.address, vlan: $0.vlan) })
     let allocator = IOVAAllocator()
     var configuration = Ixgbe.Configuration()
     configuration.mtu = options.mtu
     configuration.poolCount = vms.count
-    configuration.queuesPerPool = queuesPerPool
+    configuration.queuesPerPool = vms.map(\.queues).max() ?? 1
     driver = try Self.attempt("the card") { () throws(IxgbeError) in
-      try Ixgbe(registers: card, space: iommu, allocator: allocator, clock: clock, configuration: configuration)
+      try Ixgbe(registers: card, space: space, allocator: allocator, clock: clock, configuration: configuration)
     }
 
     // The guests, and their memory on the bus.
+
     for (index, vm) in vms.enumerated() {
       let guest = try Self.makeGuest(vm, index: index, options: options, hashes: hashes)
       let map = try Self.attempt("VM \(vm.name)") { () throws(MemoryError) in try guest.makeBackEndMap() }
       let window = try Self.attempt("VM \(vm.name)") { () throws(IOAddressSpaceError) in
-        try DMAWindow(number: index + 1, map: map, in: iommu)
+        try DMAWindow(number: index + 1, map: map, in: space)
       }
       machines.append(Machine(vm: vm, guest: guest, window: window))
     }
 
     // A queue runs before it is lent anything, and its rules come last: nothing reaches it before it is a wall.
-    var laneOfQueue = Array(repeating: -1, count: 128)
     let cardRing = min(4096, max(64, options.ringSize))
     for (index, machine) in machines.enumerated() {
       for queue in 0..<machine.vm.queues {
-        let cardQueue = index * queuesPerPool + queue
+        let cardQueue = driver.queueIndex(pool: index, queue: queue)
         let lane = try makeLane(
           machine: index, queue: queue, cardQueue: cardQueue, ringSize: cardRing, mode: options.mode,
           allocator: allocator)
@@ -88,9 +86,12 @@ final class Rig {
       }
       machine.guest.start(sink: sinks[index])
     }
-    self.laneOfQueue = laneOfQueue
     try steer(vms)
-    try Self.attempt("the card") { () throws(IxgbeError) in try driver.enableReceive() }
+    let driver = driver
+    try Self.attempt("the card") { () throws(IxgbeError) in
+      try driver.enableReceive()
+      try driver.waitForLink()
+    }
   }
 
   private static func attempt<Result, Failure: Error & CustomStringConvertible>(
@@ -109,6 +110,8 @@ final class Rig {
     configuration.bufferByteCount = vm.bufferBytes
     configuration.features = vm.buffers.usualFeatures
     configuration.hashesFrames = hashes
+    configuration.checksCanaries = options.checksCanaries
+    configuration.checksUnusedMemory = options.checksCanaries
     configuration.placement.pages = options.hugePages ? .huge : .standard
     configuration.seed = options.seed &+ UInt64(index)
     if let count = vm.stallsAfter { configuration.pace = .stall(afterFrames: count) }
@@ -134,11 +137,7 @@ final class Rig {
     _ machine: Machine, queue: Int, cardQueue: Int, ringSize: Int, mode: PathMode, allocator: IOVAAllocator
   ) throws(ReplayError) -> ReceivePath<IxgbeReceiveQueue> {
     let name = "VM \(machine.vm.name)"
-    let receiveQueue: IxgbeReceiveQueue
-    do throws(IxgbeError) {
-      receiveQueue = try driver.makeReceiveQueue(cardQueue, ringSize: ringSize)
-      try driver.start(receiveQueue)
-    } catch { throw .machine("\(name): the card: \(error)") }
+    let receiveQueue = try startQueue(cardQueue, ringSize: ringSize, for: name)
     do throws(AttachmentError) {
       return try ReceivePath(
         layout: machine.guest.layout(queue: queue), features: machine.guest.features, window: machine.window,
@@ -146,8 +145,53 @@ final class Rig {
     } catch { throw .machine("\(name): \(error)") }
   }
 
-  /// Tells the card which frames go to which pool.
+  private func startQueue(_ number: Int, ringSize: Int, for name: String) throws(ReplayError) -> IxgbeReceiveQueue {
+    do throws(IxgbeError) {
+      var queue = try driver.makeReceiveQueue(number, ringSize: ringSize, bufferByteCount: driver.largestFrame)
+      try driver.start(&queue)
+      return queue
+    } catch { throw .machine("\(name): the card: \(error)") }
+  }
+
+  /// Tells the card which frames go to which pool, and to none but that.
   private func steer(_ vms: [ReplayOptions.VM]) throws(ReplayError) {
+    let driver = driver
+    try Self.attempt("the card") { () throws(IxgbeError) in
+      let someNameVLAN = vms.contains { $0.vlan != nil }
+      for (pool, vm) in vms.enumerated() {
+        if let address = vm.address {
+          try driver.setAddress(address, slot: pool, pool: pool)
+          var accepted: IxgbeAccepted = [.broadcast, .allMulticast]
+          if vm.vlan == nil { accepted.insert(.untagged) }
+          try driver.setAccepted(accepted, pool: pool)
+        } else {
+          // Only ever the port's one guest.
+          try driver.setPromiscuous(true)
+        }
+        if let vlan = vm.vlan {
+          try driver.setVLAN(vlan, pools: Self.pools(of: vms) { $0.vlan == vlan })
+        }
+      }
+      // A priority tag is no VLAN's.
+      if someNameVLAN { try driver.setVLAN(0, pools: Self.pools(of: vms) { $0.vlan == nil }) }
+    }
+  }
+
+  private static func pools(of vms: [ReplayOptions.VM], where condition: (ReplayOptions.VM) -> Bool) -> UInt64 {
+    vms.enumerated().reduce(0) { $0 | (condition($1.element) ? 1 << UInt64($1.offset) : 0) }
+  }
+
+  /// Laws whose one side is what the card's own registers counted.
+  func cardLaws(accepted: UInt64, droppedForBuffers: UInt64) -> [ReplayReport.Law] {
+    let statistics = driver.readStatistics()
+    // The card has 16 sets of queue counters, which pools share.
+    let queues = statistics.queues.reduce((received: UInt64(0), dropped: UInt64(0))) {
+      ($0.received + $1.receivedFrames, $0.dropped + $1.droppedFrames)
+    }
+    return [
+      ReplayReport.Law("put into queues = counted by the card (QPRC)", accepted, queues.received),
+      ReplayReport.Law("dropped for want of buffers = counted by the card (QPRDC)", droppedForBuffers, queues.dropped),
+    ]
   }
 
   /// What steers frames to a VM, in words.

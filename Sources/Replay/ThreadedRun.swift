@@ -1,4 +1,5 @@
 internal import CLinux
+internal import Datapath
 internal import Linux
 internal import Simulation
 

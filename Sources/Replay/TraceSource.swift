@@ -6,7 +6,9 @@ internal import Simulation
 /// The frames of a replay, one after the other: all files, then all of them again, with times that only go forward.
 ///
 /// In memory, or read as they are needed: then a file may be larger than the machine's memory.
-final class TraceSource {
+///
+/// `@safe`: the current frame lies in its own buffer, or in a preloaded trace that it holds.
+@safe final class TraceSource {
   /// Traces of this many bytes together are read into memory unless told otherwise.
   static let preloadLimit: Int64 = 256 << 20
 
@@ -50,7 +52,7 @@ final class TraceSource {
     filter = options.filter
     allowsTruncated = options.allowsTruncated
     loopLimit = options.limit.loops
-    buffer = unsafe .allocate(byteCount: CaptureReader.largestFrame, alignment: 64)
+    unsafe buffer = .allocate(byteCount: CaptureReader.largestFrame, alignment: 64)
     let hasPipe = files.contains("-")
     if hasPipe && loopLimit != 1 && loopLimit != .max {
       throw .usage("--loop \(loopLimit): standard input can be read only once; give a file, or --loop 1")
@@ -75,7 +77,7 @@ final class TraceSource {
 
   /// Reads everything once. What is wrong with a file is kept until the frames before it were replayed.
   private func load(into trace: PreloadedTrace) throws(ReplayError) {
-    while unsafe readNext() {
+    while readNext() {
       unsafe trace.append(UnsafeRawBufferPointer(start: current.wire.bytes, count: current.wire.count), time: current.time)
     }
     skippedPerLoop = skipped
@@ -120,7 +122,7 @@ final class TraceSource {
 
   private func advanceStream() throws(ReplayError) -> Bool {
     while true {
-      if unsafe readNext() {
+      if readNext() {
         unsafe current.time &+= loopOffset
         lastTime = unsafe current.time
         hasCurrent = true
@@ -193,10 +195,9 @@ final class TraceSource {
   }
 
   private func closeReader() {
-    guard reader != nil else { return }
-    for (name, count) in Self.names(reader!.warnings) where completedLoops == 0 { warnings[name, default: 0] += count }
-    earlierBytes += reader!.fileByteCount ?? 0
-    reader = nil
+    guard let reader = reader.take() else { return }
+    for (name, count) in Self.names(reader.warnings) where completedLoops == 0 { warnings[name, default: 0] += count }
+    earlierBytes += reader.fileByteCount ?? 0
   }
 
   private static func names(_ warnings: CaptureWarnings) -> [(String, UInt64)] {

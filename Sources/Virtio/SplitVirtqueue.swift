@@ -174,7 +174,7 @@ public import GuestMemory
 
   /// Makes `count` used elements visible in one store. True if the driver asked to be told.
   /// virtio 1.3, 2.7.7 "Used Buffer Notification Suppression".
-  @inlinable public mutating func publish(_ count: UInt16) -> Bool {
+  @inlinable @inline(__always) public mutating func publish(_ count: UInt16) -> Bool {
     let old = nextUsed
     nextUsed = old &+ count
     ring.publish(index: nextUsed)

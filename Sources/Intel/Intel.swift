@@ -1,1 +1,0 @@
-// The idea of this module opens its first file.

@@ -1,0 +1,48 @@
+extension Ixgbe {
+  /// What is settled at reset and cannot change afterwards.
+  public struct Configuration: Hashable, Sendable {
+    /// Bytes after the Ethernet header (and one VLAN tag) that a frame may have.
+    public var mtu = 1500
+    /// Pools, one a guest: 1 turns virtualization off, and everything the card accepts is that guest's.
+    public var poolCount = 1
+    /// 1, 2 or 4; without pools 1 to 16. More than one share a guest's frames by RSS.
+    public var queuesPerPool = 1
+    /// A frame for a queue without a buffer is dropped and counted, instead of stalling all queues.
+    public var dropsWhenEmpty = true
+    /// 40 bytes for RSS; the default is the key of Microsoft's verification suite.
+    public var scalingKey: [UInt8] = Self.verificationKey
+    /// Reports frames whose checksums the card found right.
+    public var checksumOffload = true
+    /// Gives 64 KiB of the packet buffer to flow director's exact filters, about 2000 of them.
+    public var usesFlowDirector = false
+
+    public init() {}
+
+    public static let mtus = 68...9710
+    public static let verificationKey: [UInt8] = [
+      0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0, 0xca,
+      0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b,
+      0xbe, 0xac, 0x01, 0xfa,
+    ]
+
+    /// More than one guest: frames go to pools by address and VLAN.
+    public var isVirtualized: Bool { poolCount > 1 }
+    /// Bytes of the largest frame as it is stored: header, one VLAN tag, payload; the FCS is not stored.
+    public var largestFrame: Int { mtu + 14 + 4 }
+    /// The card's queues that one pool has, used or not. 7.1.2.2.
+    var queueStride: Int { isVirtualized ? (queuesPerPool == 4 ? 4 : 2) : queuesPerPool }
+    /// Queues that the card has in this mode.
+    var receiveQueueCount: Int { isVirtualized ? 128 : 16 }
+    var transmitQueueCount: Int { isVirtualized ? 128 : 64 }
+
+    func check() throws(IxgbeError) {
+      guard Self.mtus.contains(mtu) else { throw .mtu(mtu, allowed: Self.mtus) }
+      let pools = 1...(queuesPerPool == 4 ? 32 : 64)
+      guard pools.contains(poolCount) else { throw .poolCount(poolCount, allowed: pools) }
+      guard isVirtualized ? [1, 2, 4].contains(queuesPerPool) : (1...16).contains(queuesPerPool) else {
+        throw .queuesPerPool(queuesPerPool)
+      }
+      guard scalingKey.count == 40 else { throw .keyByteCount(scalingKey.count) }
+    }
+  }
+}

@@ -1,0 +1,38 @@
+import Replay
+
+/// Why there is no report: what the user is told, and the exit status that goes with it.
+struct Failure: Error, Equatable {
+  let status: ExitStatus
+  let message: String
+
+  /// As JSON names it.
+  var kind: String {
+    switch status {
+    case .unreadable: "unreadable"
+    case .nothingSent: "nothing_sent"
+    case .machine: "machine"
+    case .output: "output"
+    default: "usage"
+    }
+  }
+
+  static func usage(_ message: String) -> Failure { Failure(status: .usage, message: message) }
+
+  /// - Parameters:
+  ///   - value: as it was typed.
+  ///   - reason: what is wrong with it, and what would be right.
+  static func usage(_ option: String, _ value: String, _ reason: String) -> Failure {
+    .usage("\(option) \(value.isEmpty ? "''" : value): \(reason)")
+  }
+}
+
+extension Failure {
+  init(_ error: ReplayError) {
+    switch error {
+    case .usage(let text): self = .usage(text)
+    case .unreadable(let text): self.init(status: .unreadable, message: text)
+    case .nothingSent(let text): self.init(status: .nothingSent, message: text)
+    case .machine(let text): self.init(status: .machine, message: text)
+    }
+  }
+}

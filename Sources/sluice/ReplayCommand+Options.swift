@@ -1,0 +1,125 @@
+import Datapath
+import Linux
+import Replay
+
+/// From what was typed to `ReplayOptions`. Every value is looked at here, so that each refusal names its option;
+/// what only makes sense together is refused by `Replay`.
+extension ReplayCommand {
+  func options() throws(Failure) -> ReplayOptions {
+    var options = ReplayOptions(files: traces.files)
+    options.filter = traces.filter
+    options.allowsTruncated = traces.allowTruncated
+    options.preload = traces.preload
+    options.limit = try limit()
+    options.pace = try SpeedOption.parse(pace.speed)
+    options.ringSize = try ringSize()
+    options.mtu = try number("--mtu", guests.mtu, in: 68...9710)
+    options.vms = try vms()
+    options.captures = try captures(of: options.vms)
+    guard let mode = PathMode(rawValue: datapath.mode) else {
+      throw .usage("--mode", datapath.mode, "no such mode; modes are \(PathMode.allCases.map(\.rawValue).joined(separator: ", "))")
+    }
+    options.mode = mode
+    options.processors = try processors()
+    options.hugePages = datapath.hugePages
+    options.isDeterministic = datapath.deterministic
+    guard let seed = Quantity.count(datapath.seed) else {
+      throw .usage("--seed", datapath.seed, "must be a whole number below 2^64; 0x for hexadecimal")
+    }
+    options.seed = seed
+    options.eventLog = datapath.eventLog
+    if let path = datapath.eventLog, !datapath.deterministic {
+      throw .usage("--event-log", path, "only a run with --deterministic has events to compare; give that too")
+    }
+    options.verify = output.verify
+    try OutputFiles.check(inputs: traces.files, outputs: outputs(options))
+    return options
+  }
+
+  private func outputs(_ options: ReplayOptions) -> [(option: String, value: String, path: String)] {
+    var files = zip(guests.captures, options.captures).map { (option: "--write", value: $0, path: $1.path) }
+    if let path = datapath.eventLog { files.append((option: "--event-log", value: path, path: path)) }
+    return files
+  }
+
+  private func limit() throws(Failure) -> ReplayOptions.Limit {
+    var limit = ReplayOptions.Limit()
+    if let text = pace.duration {
+      guard let seconds = Quantity.seconds(text), seconds > 0, seconds <= 1e9 else {
+        throw .usage("--duration", text, "not a time more than 0; write it like 500ms, 10s, 2m or 1h")
+      }
+      limit.seconds = seconds
+      // A pipe cannot be read twice.
+      limit.loops = traces.files.contains("-") ? 1 : .max
+    }
+    if let text = pace.loops { limit.loops = try number("--loop", text, in: 1...Int.max, mend: "; to go on until a time, give --duration") }
+    return limit
+  }
+
+  private func ringSize() throws(Failure) -> Int {
+    guard let count = Quantity.count(guests.ringSize), (2...32768).contains(count), count & (count - 1) == 0 else {
+      throw .usage("--ring-size", guests.ringSize, "must be a power of two from 2 to 32768")
+    }
+    return Int(count)
+  }
+
+  private func number(
+    _ option: String, _ text: String, in range: ClosedRange<Int>, mend: String = ""
+  ) throws(Failure) -> Int {
+    guard let count = Quantity.count(text), let value = Int(exactly: count), range.contains(value) else {
+      let bounds = range.upperBound == .max ? "\(range.lowerBound) or more" : "from \(range.lowerBound) to \(range.upperBound)"
+      throw .usage(option, text, "must be a whole number, \(bounds)\(mend)")
+    }
+    return value
+  }
+
+  private func vms() throws(Failure) -> [ReplayOptions.VM] {
+    guard let queues = VMOption.queueCount(guests.queues) else {
+      throw .usage("--queues", guests.queues, "must be 1, 2 or 4")
+    }
+    if guests.vms.isEmpty { return [ReplayOptions.VM(name: "vm0", queues: queues)] }
+    var vms: [ReplayOptions.VM] = []
+    for text in guests.vms {
+      let vm = try VMOption.parse(text, queues: queues)
+      if vms.contains(where: { $0.name == vm.name }) {
+        throw .usage("--vm", text, "there is a VM \"\(vm.name)\" already; give each a name of its own")
+      }
+      vms.append(vm)
+    }
+    return vms
+  }
+
+  private func captures(of vms: [ReplayOptions.VM]) throws(Failure) -> [(vm: String, path: String)] {
+    var captures: [(vm: String, path: String)] = []
+    for text in guests.captures { captures.append(try WriteOption.parse(text, vms: vms.map(\.name))) }
+    return captures
+  }
+
+  private func processors() throws(Failure) -> [Int]? {
+    guard let text = datapath.cpus else { return nil }
+    var numbers: [Int] = []
+    for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+      guard let count = Quantity.count(part), let number = Int(exactly: count) else {
+        throw .usage("--cpus", text, "write one or two numbers of processors, like 0,1")
+      }
+      numbers.append(number)
+    }
+    let allowed = Thread.processors
+    if let number = numbers.first(where: { !allowed.contains($0) }) {
+      throw .usage("--cpus", text, "this process may not run on processor \(number); it may on \(ranges(allowed))")
+    }
+    guard numbers.count <= 2, Set(numbers).count == numbers.count else {
+      throw .usage("--cpus", text, "write one processor, or two different ones: for the datapath and for the guests")
+    }
+    return numbers
+  }
+}
+
+/// `[0, 1, 2, 5]` as `0-2, 5`.
+func ranges(_ numbers: [Int]) -> String {
+  var parts: [(first: Int, last: Int)] = []
+  for number in numbers {
+    if let last = parts.last, last.last + 1 == number { parts[parts.count - 1].last = number } else { parts.append((number, number)) }
+  }
+  return parts.map { $0.first == $0.last ? "\($0.first)" : "\($0.first)-\($0.last)" }.joined(separator: ", ")
+}

@@ -1,0 +1,48 @@
+import Glibc
+import Linux
+
+/// The signals that ask a replay to stop.
+enum StopSignal: UInt64 {
+  case interrupt = 2
+  case terminate = 15
+}
+
+/// Waits for SIGINT and SIGTERM on a thread of its own, so that no code has to be safe in a handler.
+///
+/// The first asks for the end: the report of what was done follows. The second ends the process at once.
+final class Signals: Sendable {
+  private let first = SharedWord()
+
+  /// The signal that came first, if one came.
+  var received: StopSignal? { StopSignal(rawValue: first.value) }
+
+  /// To be called before other threads are started: they must not be given the signals.
+  ///
+  /// - Parameter stop: called once, on the thread that waits.
+  init(stop: @escaping @Sendable () -> Void) throws(Failure) {
+    var set = sigset_t()
+    unsafe sigemptyset(&set)
+    unsafe sigaddset(&set, SIGINT)
+    unsafe sigaddset(&set, SIGTERM)
+    unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
+    let first = first
+    do {
+      _ = try Thread(name: "signals") { [set] in
+        first.set(Self.wait(set))
+        stop()
+        let second = Self.wait(set)
+        if StandardStream.error.isTerminal { StandardStream.error.note(Progress.clearing) }
+        _exit(CInt(128 + second))
+      }
+    } catch {
+      throw Failure(status: .machine, message: "the thread for signals: \(error)")
+    }
+  }
+
+  private static func wait(_ set: sigset_t) -> UInt64 {
+    var set = set
+    var number: CInt = 0
+    while unsafe sigwait(&set, &number) != 0 {}
+    return UInt64(number)
+  }
+}

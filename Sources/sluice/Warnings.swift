@@ -1,0 +1,22 @@
+import Logging
+
+/// Warnings as a command line writes them: no time, no level, one line each on standard error.
+struct Warnings: LogHandler {
+  var metadata: Logger.Metadata = [:]
+  var logLevel = Logger.Level.warning
+
+  static func logger(quiet: Bool) -> Logger {
+    var logger = Logger(label: "sluice") { _ in Warnings() }
+    if quiet { logger.logLevel = .critical }
+    return logger
+  }
+
+  func log(event: LogEvent) {
+    StandardStream.error.note("sluice: warning: \(printable(event.message.description))\n")
+  }
+
+  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+    get { metadata[key] }
+    set { metadata[key] = newValue }
+  }
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The static gate: in the machine code of a turn (turnPath, everything inlined) every call or jump out of it must go
+# to one of the long ways, which a frame that is lent never takes. Finds retains, allocations, checks of exclusive
+# access, witness calls and whatever lost its inlining.
+#   hot-path.sh BINARY
+set -euo pipefail
+binary=$1
+long_ways='closeRun|lendSlowly|settleSlowly|settleOdd|stopForFault|postBounces|ReceivePath<.*>\.enter|\.fail\('
+objdump -d --no-show-raw-insn "$binary" | swift demangle --compact | awk -v allow="$long_ways" '
+  /^[0-9a-f]+ <.*>:$/ {
+    name = $0; sub(/^[0-9a-f]+ </, "", name); sub(/>:$/, "", name)
+    hot = name ~ /^Replay\.turnPath\(/; if (hot) seen++; next
+  }
+  hot { count++ }
+  hot && ($2 ~ /^call/ || $2 ~ /^jmp/) {
+    to = $0
+    if (to !~ /</) { print "  an indirect " $2; bad++; next }
+    sub(/^[^<]*</, "", to); sub(/>[^>]*$/, "", to)
+    base = to; sub(/\+0x[0-9a-f]+$/, "", base)
+    if (base == name || to ~ allow) next
+    print "  " $2 " to " to; bad++
+  }
+  END {
+    if (!seen) { print "hot path: no function Replay.turnPath in the binary"; exit 2 }
+    if (bad) { print "hot path: " bad " calls that a turn must not make"; exit 1 }
+    print "hot path: " count " instructions, no call but to the long ways"
+  }'
