@@ -73,8 +73,8 @@ extension RegisterFile {
     let deadline = clock.now + nanoseconds
     while true {
       let value = read(register, n)
-      if condition(value) { return }
       // A device that has gone answers all ones: that is an answer of the bus, not of the register.
+      if value.rawValue != .max, condition(value) { return }
       if clock.now >= deadline {
         throw RegisterError(
           name: "\(R.self)", number: n, offset: R.offset(n), value: value.rawValue, waited: nanoseconds)

@@ -27,6 +27,10 @@ internal import Linux
     guard regions.count <= Self.largestRegionCount else {
       throw .tooManyRegions(regions.count, limit: Self.largestRegionCount)
     }
+    for region in regions
+    where region.guestStart.rawValue.addingReportingOverflow(UInt64(region.byteCount)).overflow {
+      throw .badRegion(at: region.guestStart, byteCount: region.byteCount)
+    }
     let sorted = regions.sorted { $0.guestStart < $1.guestStart }
     for (a, b) in zip(sorted, sorted.dropFirst())
     where b.guestStart.rawValue - a.guestStart.rawValue < UInt64(a.byteCount) {

@@ -26,6 +26,8 @@ internal import Glibc
   private init(number: CInt, byteCount: Int, offset: Int, alignment: Int) throws(SystemError) {
     precondition(byteCount > 0 && offset >= 0 && alignment > 0 && alignment & (alignment - 1) == 0)
     let page = PageSize.standard.byteCount
+    // A length that cannot even be rounded up is one that the kernel would refuse.
+    guard byteCount <= Int.max - page - max(alignment, page) else { throw SystemError(.mmap, code: ENOMEM) }
     let length = (byteCount + page - 1) / page * page
     // Reserve more than is asked for, then map over the aligned part and give the rest back.
     let slack = max(alignment, page)

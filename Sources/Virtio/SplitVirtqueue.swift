@@ -58,8 +58,9 @@ public import GuestMemory
   #endif
   public mutating func poison(_ fault: VirtqueueFault) { fail(fault) }
 
-  /// How many buffers can be taken now.
+  /// How many buffers can be taken now; none of a queue with a fault.
   @inlinable public mutating func pending() -> UInt32 {
+    if _slowPath(isFaulted) { return 0 }
     let index = ring.availableIndex
     let count = UInt32(index &- nextAvailable)
     if _slowPath(count > ring.size) {
@@ -102,16 +103,16 @@ public import GuestMemory
     while true {
       // One step an entry: a chain that is longer than the queue has come to an entry twice.
       guard steps < ring.size else { return refuse(.malformedChain(head: head)) }
-      steps += 1
       let descriptor = ring.descriptor(index)
       if descriptor.flags & Descriptor.isIndirect != 0 {
         // The flag for writing is ignored on the entry that names a table; the table ends the chain.
         guard allowsIndirect, descriptor.flags & Descriptor.hasNext == 0 else {
           return refuse(.badIndirectTable(head: head))
         }
-        guard readTable(descriptor.range, head: head, into: &chain, in: &view) else { return false }
+        guard readTable(descriptor.range, head: head, after: steps, into: &chain, in: &view) else { return false }
         break
       }
+      steps += 1
       guard add(descriptor, head: head, to: &chain, in: &view) else { return false }
       guard descriptor.flags & Descriptor.hasNext != 0 else { break }
       guard UInt32(descriptor.next) < ring.size else { return refuse(.malformedChain(head: head)) }
@@ -126,7 +127,7 @@ public import GuestMemory
   }
 
   private mutating func readTable(
-    _ range: GuestRange, head: UInt16, into chain: inout DescriptorChain, in view: inout MemoryView
+    _ range: GuestRange, head: UInt16, after entriesBefore: UInt32, into chain: inout DescriptorChain, in view: inout MemoryView
   ) -> Bool {
     guard range.count > 0, range.count % 16 == 0, range.count / 16 <= ring.size else {
       return refuse(.badIndirectTable(head: head))
@@ -136,7 +137,8 @@ public import GuestMemory
     var index: UInt32 = 0
     var steps: UInt32 = 0
     while true {
-      guard steps < entries else { return refuse(.malformedChain(head: head)) }
+      // With the entries before the table: no chain is longer than its queue. virtio 1.3, 2.7.5.3.1.
+      guard steps < entries, entriesBefore + steps < ring.size else { return refuse(.malformedChain(head: head)) }
       steps += 1
       let offset = 16 * Int(index)
       let word = table.load64(offset + 8)
@@ -192,12 +194,15 @@ public import GuestMemory
   /// Tells the driver not to kick: we look by ourselves. A hint; kicks may come all the same.
   public mutating func disableNotifications() {
     // With EVENT_IDX an index that lies behind us is not reached for another 65 535 buffers.
-    if usesEventIndex { ring.setAvailableEvent(nextAvailable &- 1) } else { ring.setUsedFlags(1) }
+    if usesEventIndex { ring.setAvailableEvent(nextAvailable &- 1) }
+    // With EVENT_IDX the flags say nothing, and must be 0. virtio 1.3, 2.7.10.2.
+    ring.setUsedFlags(usesEventIndex ? 0 : 1)
   }
 
   /// Asks for a kick at the next buffer. True if one is there already: then there will be no kick for it.
   public mutating func enableNotifications() -> Bool {
-    if usesEventIndex { ring.setAvailableEvent(nextAvailable) } else { ring.setUsedFlags(0) }
+    if usesEventIndex { ring.setAvailableEvent(nextAvailable) }
+    ring.setUsedFlags(0)
     sl_fence()
     return pending() > 0
   }

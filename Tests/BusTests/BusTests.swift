@@ -1,0 +1,217 @@
+import Bus
+import GuestMemory
+import Linux
+import Support
+import Testing
+
+@Suite struct WindowTests {
+  private func map(_ starts: [UInt64]) throws -> MemoryMap {
+    try MemoryMap(starts.map { try MemoryRegion(at: GuestAddress($0), mapping: Mapping(anonymousBytes: 8192)) })
+  }
+
+  @Test func `every region is on the bus at the window's base, and nothing else`() throws {
+    let space = FakeAddressSpace()
+    let window = try DMAWindow(number: 3, map: map([0, 0x10000, 0x12000]), in: space)
+    #expect(window.base == IOVA(3 << 40))
+    #expect(space.entries.map(\.start) == [3 << 40, 3 << 40 + 0x10000, 3 << 40 + 0x12000])
+    #expect(space.entries.allSatisfy { $0.byteCount == 8192 && $0.access == 3 })
+    window.close()
+    window.close()
+    #expect(space.entries.isEmpty)
+    #expect(space.wrongUnmaps == 0)
+  }
+
+  @Test(arguments: 1...4)
+  func `a window whose n-th region cannot be mapped leaves nothing on the bus`(n: Int) throws {
+    let space = FakeAddressSpace()
+    let other = try DMAWindow(number: 9, map: map([0]), in: space)
+    let before = space.entries
+    space.failingMap = 1 + n
+    #expect(throws: IOAddressSpaceError.limitReached) {
+      _ = try DMAWindow(number: 1, map: map([0, 0x10000, 0x20000, 0x30000]), in: space)
+    }
+    #expect(space.entries == before)
+    #expect(space.pagesAtUnmap.allSatisfy { $0 })
+    #expect(space.wrongUnmaps == 0)
+    withExtendedLifetime(other) {}
+  }
+
+  @Test func `a region beyond the window is refused, and what was mapped is taken off`() throws {
+    let space = FakeAddressSpace()
+    _ = try DMAWindow(number: 1, map: map([0, DMAWindow.span - 8192]), in: space)
+    #expect(throws: IOAddressSpaceError.self) {
+      _ = try DMAWindow(number: 1, map: map([0, DMAWindow.span - 4096]), in: space)
+    }
+    #expect(throws: IOAddressSpaceError.self) {
+      _ = try DMAWindow(number: 1, map: map([0, DMAWindow.span]), in: space)
+    }
+    #expect(space.entries.isEmpty)
+  }
+
+  @Test func `a window takes itself off the bus before its memory goes`() throws {
+    let space = FakeAddressSpace()
+    do { _ = try DMAWindow(number: 1, map: map([0, 0x10000]), in: space) }
+    #expect(space.entries.isEmpty)
+    #expect(space.pagesAtUnmap == [true, true])
+  }
+
+  @Test func `one region can be removed once, the others stay`() throws {
+    let space = FakeAddressSpace()
+    let map = try map([0, 0x10000])
+    let window = try DMAWindow(number: 1, map: map, in: space)
+    try window.remove(map.regions[0])
+    #expect(space.entries.map(\.start) == [1 << 40 + 0x10000])
+    #expect(throws: IOAddressSpaceError.notMapped(IOVA(1 << 40))) { try window.remove(map.regions[0]) }
+    window.close()
+    #expect(space.entries.isEmpty && space.wrongUnmaps == 0)
+  }
+}
+
+@Suite struct DMABufferTests {
+  @Test func `a buffer is off the bus before its pages go`() throws {
+    let space = FakeAddressSpace()
+    let base: UInt
+    do {
+      let buffer = try DMABuffer(byteCount: 5000, access: .write, in: space, allocator: IOVAAllocator())
+      base = UInt(bitPattern: unsafe buffer.bytes(0, 1).baseAddress!)
+      #expect(space.entries.map(\.byteCount) == [8192])
+      #expect(space.entries.map(\.access) == [DMAAccess.write.rawValue])
+      #expect(isMapped(base, 8192))
+    }
+    #expect(space.entries.isEmpty)
+    #expect(space.pagesAtUnmap == [true])
+  }
+
+  @Test func `a buffer that cannot be mapped leaves no pages`() throws {
+    let space = FakeAddressSpace()
+    space.failingMap = 1
+    let before = addressSpaceBytes()
+    #expect(throws: DMABufferError.bus(.limitReached)) {
+      _ = try DMABuffer(
+        byteCount: 1 << 33, access: .write, in: space, allocator: IOVAAllocator(to: IOVA(1 << 40)))
+    }
+    #expect(space.entries.isEmpty)
+    #expect(addressSpaceBytes() - before < 1 << 32)
+  }
+
+  @Test func `what is written at an offset is read there, and lies in memory little-endian`() throws {
+    let buffer = try DMABuffer(
+      byteCount: 64, access: [.read, .write], in: FakeAddressSpace(), allocator: IOVAAllocator())
+    buffer.store64(0x0102_0304_0506_0708, 8)
+    buffer.store32(0xAABB_CCDD, 60)
+    #expect(buffer.load64(8) == 0x0102_0304_0506_0708 && buffer.load64Acquire(8) == 0x0102_0304_0506_0708)
+    #expect(buffer.load32Acquire(60) == 0xAABB_CCDD)
+    #expect(unsafe Array(buffer.bytes(8, 2)) == [8, 7])
+  }
+
+  @Test func `between any two allocations lies a page that is nobody's`() throws {
+    try withSeeds(50) { random in
+      let allocator = IOVAAllocator(from: IOVA(0x10_0000), to: IOVA(0x40_0000))
+      var end: UInt64 = 0x10_0000 - 4096
+      while true {
+        let byteCount = random.int(1...100_000)
+        let pages = UInt64((byteCount + 4095) / 4096 * 4096)
+        guard let address = allocator.allocate(byteCount: byteCount) else {
+          try check(end + 4096 + pages > 0x40_0000, "refused although there is room")
+          break
+        }
+        try check(address.rawValue % 4096, is: 0, "alignment")
+        try check(address.rawValue >= end + 4096, "no page between")
+        end = address.rawValue + pages
+        try check(end <= 0x40_0000, "past the window")
+      }
+    }
+  }
+
+  @Test func `the last page of the window can be had, once`() {
+    let allocator = IOVAAllocator(from: IOVA(0), to: IOVA(8192))
+    #expect(allocator.allocate(byteCount: 8193) == nil)
+    #expect(allocator.allocate(byteCount: 8192) == IOVA(0))
+    #expect(allocator.allocate(byteCount: 1) == nil)
+  }
+}
+
+@Suite struct RegisterTests {
+  struct Example: Register32 {
+    static func offset(_ n: Int) -> Int { 0x100 + 0x40 * n }
+    var rawValue: UInt32
+    var isEnabled: Bool {
+      get { self[bit: 25] }
+      set { self[bit: 25] = newValue }
+    }
+  }
+
+  @Test func `a field is its bits, and a change of it leaves the others alone`() throws {
+    try withSeeds(200) { random in
+      let low = random.int(0...31)
+      let high = random.int(low...31)
+      let before = UInt32(truncatingIfNeeded: random.next())
+      let width = high - low + 1
+      let value = UInt32(truncatingIfNeeded: random.next() & ((1 << UInt64(width)) - 1))
+      var register = Example(rawValue: before)
+      register[bits: low...high] = value
+      for n in 0..<32 {
+        let wanted = (low...high).contains(n) ? value >> UInt32(n - low) & 1 : before >> UInt32(n) & 1
+        try check(register.rawValue >> UInt32(n) & 1, is: wanted, "bit \(n) of \(low)...\(high)")
+      }
+      try check(register[bits: low...high], is: value, "read back")
+      register[bit: low] = true
+      try check(register[bit: low], "set")
+      register[bit: low] = false
+      try check(!register[bit: low], "cleared")
+    }
+  }
+
+  @Test func `a change is one load and one store of the n-th register`() {
+    let registers = FakeRegisters()
+    registers.answers[0x180] = [0xFFFF_0000]
+    registers.modify(Example.self, 2) { $0[bits: 0...3] = 5 }
+    #expect(registers.reads == 1)
+    #expect(registers.writes.map(\.offset) == [0x180])
+    #expect(registers.writes.map(\.value) == [0xFFFF_0005])
+  }
+
+  @Test func `waiting ends as soon as the register is as wanted`() throws {
+    let registers = FakeRegisters()
+    let clock = FakeClock()
+    registers.answers[0x100] = [0, 0, 1 << 25]
+    try registers.wait(for: Example.self, within: .milliseconds(1), on: clock) { $0.isEnabled }
+    #expect(clock.pauses == [10_000, 10_000])
+  }
+
+  @Test func `waiting for what never comes ends in time, and says what it saw`() throws {
+    let registers = FakeRegisters()
+    let clock = FakeClock()
+    registers.answers[0x140] = [3]
+    var found: RegisterError?
+    do { try registers.wait(for: Example.self, 1, within: .microseconds(95), on: clock) { $0.isEnabled } } catch { found = error }
+    #expect(found?.name == "Example" && found?.number == 1 && found?.offset == 0x140)
+    #expect(found?.value == 3 && found?.waited == 95_000)
+    #expect(clock.now >= 95_000 && clock.now <= 105_000)
+  }
+
+  @Test func `a last look is taken when the time is up`() throws {
+    let registers = FakeRegisters()
+    registers.answers[0x100] = [0, 1 << 25]
+    try registers.wait(for: Example.self, within: .microseconds(10), on: FakeClock()) { $0.isEnabled }
+    registers.answers[0x100] = [1 << 25]
+    try registers.wait(for: Example.self, within: .zero, on: FakeClock()) { $0.isEnabled }
+  }
+
+  @Test func `a device that has gone does not pass for one that is ready`() throws {
+    let registers = FakeRegisters()
+    registers.answers[0x100] = [.max]
+    #expect(throws: RegisterError.self) {
+      try registers.wait(for: Example.self, within: .milliseconds(1), on: FakeClock()) { $0.isEnabled }
+    }
+  }
+
+  @Test func `mapped registers and their doorbells are plain words of memory`() throws {
+    let memory = try Mapping(anonymousBytes: 4096)
+    let registers = unsafe MappedRegisters(unsafe: memory.base, byteCount: 4096)
+    registers.write(Example(rawValue: 0x1234_5678), 1)
+    #expect(registers.read(0x140) == 0x1234_5678)
+    registers.doorbell(4092).ring(9)
+    #expect(registers.read(4092) == 9)
+  }
+}
