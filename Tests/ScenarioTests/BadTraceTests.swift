@@ -60,6 +60,11 @@ import Testing
   }
 
   @Test func `a trace that is not there is an error that names it`() throws {
-    #expect(throws: ReplayError.self) { try Stage(ReplayOptions(files: ["/nonexistent/a.pcap"])) }
+    do {
+      _ = try Stage(ReplayOptions(files: ["/nonexistent/a.pcap"]))
+      Issue.record("it was opened")
+    } catch ReplayError.unreadable(let text) {
+      #expect(text.contains("/nonexistent/a.pcap"))
+    }
   }
 }

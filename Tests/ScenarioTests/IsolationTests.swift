@@ -1,4 +1,5 @@
 import FlowSteering
+import Glibc
 import Simulation
 import Testing
 

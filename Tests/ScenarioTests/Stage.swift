@@ -50,9 +50,16 @@ struct TaggedFrame {
 func writeTrace(_ frames: [[UInt8]], to path: String) throws {
   var writer = try CaptureWriter(path: path)
   for (index, frame) in frames.enumerated() {
-    try frame.withUnsafeBytes { try writer.append(bytes: $0, timestamp: UInt64(index) * 1000) }
+    try append(frame, UInt64(index) * 1000, to: &writer)
   }
   try writer.close()
+}
+
+private func append(_ frame: [UInt8], _ time: UInt64, to writer: inout CaptureWriter) throws {
+  let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: max(frame.count, 1), alignment: 1)
+  defer { copy.deallocate() }
+  copy.copyBytes(from: frame)
+  try writer.append(bytes: UnsafeRawBufferPointer(rebasing: copy[0..<frame.count]), timestamp: time)
 }
 
 /// A replay whose parts a test can look into.
