@@ -22,6 +22,8 @@ public final class SimulatedClock: Timekeeper {
   }
 
   public func pause(nanoseconds: UInt64) { now = time + nanoseconds }
+  /// Lets this many nanoseconds pass.
+  public func advance(by nanoseconds: UInt64) { now = time + nanoseconds }
 
   /// Calls `body` with the time whenever time has passed, after the observers that came before it. Time that passes
   /// inside an observer is seen by the observers after it, and by nobody twice.
