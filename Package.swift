@@ -93,5 +93,6 @@ let package = Package(
     tests(of: "Virtio", "GuestMemory", "Support"),
     tests(of: "Bus", "GuestMemory", "Linux", "Support"),
     tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
+    tests(of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", argumentParser),
   ]
 )

@@ -14,7 +14,7 @@ struct ReplayCommand: ParsableCommand {
         sluice replay trace.pcap
         sluice replay trace.pcap --loop 1000 --preload
         sluice replay trace.pcap --speed original --duration 30s
-        sluice replay trace.pcap --vm web,mac=02:00:00:00:00:01 --vm db,mac=02:00:00:00:00:02,queues=2
+        sluice replay trace.pcap --vm a,mac=02:00:00:00:00:01 --vm b,queues=2
         sluice replay trace.pcap --vm a,buffers=small:256 --write a=received.pcap
         sluice replay trace.pcap --deterministic --seed 7 --event-log run.log
         sluice replay trace.pcap --filter 'udp port 53' --json | jq .frames
