@@ -146,9 +146,11 @@
     return (count, bytes > 0)
   }
 
-  /// What was given back is no longer part of the run.
+  /// What was given back is no longer part of the run. Both starts follow their fronts, so that their distance never
+  /// comes near 2³¹.
   private mutating func clipRun() {
     if Int32(bitPattern: runStart &- front) < 0 { runStart = front }
+    if Int32(bitPattern: runSlotStart &- slotFront) < 0 { runSlotStart = slotFront }
   }
 
   /// Takes the oldest slot out; true if it was a bounced one.

@@ -34,7 +34,7 @@ public enum PathDrop: Int, CaseIterable, Sendable {
   case insufficientBuffers
   /// The card says that it is damaged, or gave it in pieces.
   case damaged
-  /// The card claims more bytes than the buffer has.
+  /// The card claims more bytes than it can have written.
   case badLength
   /// It came while the guest's ring was already known to be broken.
   case ringViolation

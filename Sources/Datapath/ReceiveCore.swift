@@ -151,6 +151,17 @@ public struct ReceiveCore: ~Copyable {
     return (.behindSmaller, IOVA(windowBase &+ start))
   }
 
+  /// Whether a slot is out for which there are too few bytes: then more buffers are better taken than left.
+  @inline(never)
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @usableFromInline var isHoping: Bool {
+    mutating get {
+      ledger.waiting > 0 && ledger.frames(need: need, merging: merges, limit: ledger.runSlots).count < ledger.runSlots
+    }
+  }
+
   /// A host buffer for the next bounced slot, if what waits can take its frame.
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
@@ -159,8 +170,8 @@ public struct ReceiveCore: ~Copyable {
     guard ledger.waiting > 0 else { return nil }
     let run = ledger.frames(need: need, merging: merges, limit: ledger.runSlots)
     let covered = run.count > ledger.runSlots
-    // Too few bytes for the largest frame, and nothing else out: a smaller frame may still come.
-    let lastHope = run.hasRest && run.count == 0 && ledger.slotCount == 0
+    // Too few bytes for the largest frame, nothing else out and nothing more to take: a smaller frame may still come.
+    let lastHope = run.hasRest && run.count == 0 && ledger.slotCount == 0 && virtqueue.pending() == 0
     guard covered || lastHope, let address = pool.take() else { return nil }
     ledger.enterBouncedSlot()
     return address
@@ -187,7 +198,7 @@ public struct ReceiveCore: ~Copyable {
   /// A lent buffer whose slot was taken out already.
   private mutating func settleLent(_ completion: Completion, at offset: UInt16) -> UInt16 {
     let entry = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)]
-    let verdict = unsafe judge(completion, capacity: entry.byteCount)
+    let verdict = judge(completion)
     guard verdict == .deliver else {
       count(verdict)
       returnEmpty(at: offset)
@@ -217,7 +228,7 @@ public struct ReceiveCore: ~Copyable {
   }
 
   /// Whether a completion is a frame to deliver. A frame in pieces is dropped whole: its rest is not a new frame.
-  private mutating func judge(_ completion: Completion, capacity: UInt32) -> Verdict {
+  private mutating func judge(_ completion: Completion) -> Verdict {
     guard completion.flags.contains(.isEnd) else {
       isDiscarding = true
       return .part
@@ -228,7 +239,8 @@ public struct ReceiveCore: ~Copyable {
     }
     if virtqueue.isFaulted { return .drop(.ringViolation) }
     if completion.flags.contains(.isDamaged) { return .drop(.damaged) }
-    if UInt64(completion.byteCount) + UInt64(NetHeader.byteCount) > UInt64(capacity) { return .drop(.badLength) }
+    // However large the buffer is: the card does not write more, so the guest would be told of bytes that nobody wrote.
+    if completion.byteCount > need - NetHeader.byteCount { return .drop(.badLength) }
     return .deliver
   }
 
@@ -257,7 +269,7 @@ public struct ReceiveCore: ~Copyable {
   /// virtio 1.3, 5.1.6.4.1: all of them but the last are filled to their end, and only the first has a header.
   private mutating func settleBounced(_ completion: Completion, at offset: UInt16) -> UInt16 {
     defer { pool.release() }
-    let verdict = judge(completion, capacity: need)
+    let verdict = judge(completion)
     guard verdict == .deliver else {
       count(verdict)
       return 0
@@ -319,7 +331,7 @@ public struct ReceiveCore: ~Copyable {
     }
     // Read again, and checked again: what counts is what is written to now.
     guard unsafe virtqueue.read(entry.id, into: &chain, in: &memory) else { return nil }
-    guard unsafe chain.byteCount == UInt64(entry.byteCount) else {
+    guard unsafe min(chain.byteCount, UInt64(UInt32.max)) == UInt64(entry.byteCount) else {
       virtqueue.poison(.malformedChain(head: unsafe entry.id))
       return nil
     }

@@ -121,13 +121,18 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   @inline(never) @inlinable mutating func lendSlowly(_ count: UInt32) {
     postBounces()
     var left = count
-    while left > 0, queue.room > 0, let head = core.virtqueue.take() {
-      guard enter(head) else { return }
-      left -= 1
+    while true {
+      if left > 0 && queue.room > 0 {
+        left -= 1
+      } else if !core.isHoping || core.virtqueue.pending() == 0 {
+        return
+      }
+      guard let head = core.virtqueue.take(), enter(head) else { return }
     }
   }
 
-  /// Puts one head where it belongs; false if the path must stop. Precondition: the queue has room.
+  /// Puts one head where it belongs; false if the path must stop. Precondition: the queue has room, or the path
+  /// is hoping.
   @inline(never) @inlinable mutating func enter(_ head: UInt16) -> Bool {
     switch core.enter(head) {
     case .lend(let address): queue.post(address)
@@ -153,7 +158,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
       while UInt32(used) < Self.batch, let completion = queue.reap() {
         let entry = unsafe core.ledger.entries[Int(core.ledger.front & core.ledger.entryMask)]
         let isWhole = completion.flags.rawValue & 3 == 1 && !core.isDiscarding
-        let fits = unsafe completion.byteCount &+ NetHeader.byteCount <= entry.byteCount
+        let fits = completion.byteCount <= core.need &- NetHeader.byteCount
         guard _fastPath(isWhole && fits) else {
           // Those before it are settled first: the long way counts for itself.
           core.settledFrames &+= UInt64(used &- odd &- counted)
@@ -189,7 +194,8 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   @inline(never) @inlinable mutating func settleSlowly() -> UInt16 {
     var used: UInt16 = 0
     var frames: UInt32 = 0
-    while frames < Self.batch, let completion = queue.reap() {
+    // A broken ring gets nothing more: what went into it half would be followed by what came later.
+    while frames < Self.batch, !core.virtqueue.isFaulted, let completion = queue.reap() {
       used &+= core.settle(completion, at: used)
       frames += 1
     }
@@ -207,7 +213,12 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     core.stop(reason)
     try queue.quiesce()
     if case .virtqueue = core.stopReason {} else {
-      while settle() > 0 {}
+      // A batch may be used up without giving anything back: go on until the card has no more.
+      var before: UInt32
+      repeat {
+        before = core.ledger.slotFront
+        _ = settle()
+      } while core.ledger.slotFront != before
     }
     // A broken ring takes no more frames, and a stopped card brings no more than it had.
     let drop: PathDrop = core.virtqueue.fault == nil ? .stopped : .ringViolation

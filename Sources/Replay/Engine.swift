@@ -402,7 +402,8 @@ final class Engine {
         "delivered = found by the guests", frames.delivered,
         rig.machines.reduce(0) { $0 + $1.guest.counters().frames }),
     ]
-    laws += rig.cardLaws(accepted: accepted.reduce(0, +), droppedForBuffers: report.dropped_by[CardDrop.noDescriptors.name] ?? 0)
+    let refused = [CardDrop.noDescriptors, .queueDisabled].reduce(0) { $0 + (report.dropped_by[$1.name] ?? 0) }
+    laws += rig.cardLaws(accepted: accepted.reduce(0, +), refused: refused)
     report.conservation = laws
   }
 }

@@ -182,7 +182,7 @@ final class Rig {
   }
 
   /// Laws whose one side is what the card's own registers counted.
-  func cardLaws(accepted: UInt64, droppedForBuffers: UInt64) -> [ReplayReport.Law] {
+  func cardLaws(accepted: UInt64, refused: UInt64) -> [ReplayReport.Law] {
     let statistics = driver.readStatistics()
     // The card has 16 sets of queue counters, which pools share.
     let queues = statistics.queues.reduce((received: UInt64(0), dropped: UInt64(0))) {
@@ -190,7 +190,7 @@ final class Rig {
     }
     return [
       ReplayReport.Law("put into queues = counted by the card (QPRC)", accepted, queues.received),
-      ReplayReport.Law("dropped for want of buffers = counted by the card (QPRDC)", droppedForBuffers, queues.dropped),
+      ReplayReport.Law("refused by queues = counted by the card (QPRDC)", refused, queues.dropped),
     ]
   }
 

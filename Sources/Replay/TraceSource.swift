@@ -61,7 +61,8 @@ internal import Simulation
     totalBytes = hasPipe ? nil : Self.sizes(files)
     let wantsPreload = options.preload ?? (!hasPipe && (totalBytes ?? .max) <= Self.preloadLimit)
     preloaded = wantsPreload ? PreloadedTrace() : nil
-    if let preloaded { try load(into: preloaded) }
+    // What cannot be read at all is known before anything is set up.
+    if let preloaded { try load(into: preloaded) } else { _ = try advance() }
   }
 
   deinit { unsafe buffer.deallocate() }

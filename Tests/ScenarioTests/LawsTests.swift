@@ -27,6 +27,8 @@ import Testing
   @Test(arguments: [2, 256, 1024], shapes)
   func `every frame of every trace is accounted for`(ringSize: Int, shape: BufferShape) throws {
     #expect(Self.traces.count >= 6)
+    // A ring of two has no room for a buffer of three descriptors or more: virtio 1.3, 2.7.5.2.
+    if ringSize == 2 && [.big, .awkward, .indirect].contains(shape) { return }
     for trace in Self.traces {
       let report = try Stage(Self.options([trace], ringSize: ringSize, shape: shape)).run()
       expectSound(report, "\(trace) ring \(ringSize) \(shape)")

@@ -240,6 +240,32 @@ import Virtio
     expect(.writtenPastLength, guest)
   }
 
+  @Test(arguments: BufferShape.allCases)
+  func `a written byte is found at the end of a buffer and of each of its pieces`(shape: BufferShape) throws {
+    let (guest, device) = try startGuest { $0.shape = shape }
+    let pieces = try #require(device.take()).parts.count
+    device.lastAvailable = 0
+    for piece in 0..<pieces {
+      let buffer = try #require(device.take())
+      // One byte of frame, or as many as it takes to reach the piece's start.
+      let end = buffer.parts[...piece].reduce(0) { $0 + Int($1.count) }
+      let length = max(13, end - Int(buffer.parts[piece].count))
+      guard end > length else {
+        device.lastAvailable &-= 1
+        continue
+      }
+      device.write((TestDevice.header() + testFrame(1, byteCount: length - 12))[...], to: buffer)
+      let address = device.address(of: end - 1, in: buffer)
+      device.store8(device.load8(address) ^ 0x80, address)
+      device.use(UInt32(buffer.head), byteCount: length)
+      device.publish()
+      let before = guest.violations.count(of: .writtenPastLength)
+      #expect(guest.step(queue: 0) == 1)
+      #expect(guest.violations.count(of: .writtenPastLength) == before + 1, "piece \(piece)")
+    }
+    #expect(guest.violations.total == guest.violations.count(of: .writtenPastLength), "\(guest.violations)")
+  }
+
   @Test func `a buffer written after it was returned is found`() throws {
     let (guest, device) = try startGuest {
       $0.ringSize = 4

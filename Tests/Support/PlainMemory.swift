@@ -20,7 +20,13 @@ public import Virtio
     for region in regions {
       made.append(
         try MemoryRegion(at: GuestAddress(region.start), mapping: Mapping(anonymousBytes: region.byteCount)))
-      foreseen.append(random.bytes(region.byteCount))
+      // A tile of odd length: no two pages are alike.
+      let tile = random.bytes(4099)
+      var bytes: [UInt8] = []
+      bytes.reserveCapacity(region.byteCount + tile.count)
+      while bytes.count < region.byteCount { bytes += tile }
+      bytes.removeLast(bytes.count - region.byteCount)
+      foreseen.append(bytes)
     }
     map = try MemoryMap(made)
     starts = regions.map(\.start)

@@ -1,0 +1,190 @@
+import Bus
+import Datapath
+import GuestMemory
+import NIC
+import Support
+import Virtio
+
+/// A guest, a card, the path between them, and the reference that says what it should do.
+final class Rig {
+  static let ringStart: UInt64 = 0x40_0000
+  static let cellBytes = 4700
+
+  let memory: PlainMemory
+  let driver: PlainDriver
+  let space = FakeAddressSpace()
+  let card: FakeCard
+  let window: DMAWindow
+  let features: Features
+  let base: UInt16
+  var path: ReceivePath<FakeQueue>
+  let reference: ReferencePath
+
+  /// The first byte of the buffers' cells, one each head; some cell lies across two regions.
+  private let arena: UInt64
+  private var freeEntries: [Int]
+  private var entriesOf: [Int: [Int]] = [:]
+  private var seenUsed: UInt16
+  private var seen = 0
+  var random: SeededGenerator
+
+  init(
+    size: Int, capacity: Int, mode: PathMode = .auto, features: Features = [.version1, .indirectDescriptors],
+    base: UInt16 = 0, hostBuffers: Int = 64, largestFrame: Int = 1518, random: SeededGenerator
+  ) throws {
+    self.random = random
+    self.features = features
+    self.base = base
+    let bytes = (size * Self.cellBytes + 8191) & ~4095
+    let half = (bytes / 2 + 4095) & ~4095
+    let start: UInt64 = 0x10_0000
+    let tables = 0x1000 + size * 48 + size * 512
+    memory = try PlainMemory(
+      [(start, half), (start + UInt64(half), half + 4096), (Self.ringStart, (tables + 4095) & ~4095)], &self.random)
+    // The cell in the middle begins somewhat before the edge.
+    let before = self.random.int(1...4000) + size / 2 * Self.cellBytes
+    arena = start + UInt64(max(half - before, 0))
+    let available = Self.ringStart + 16 * UInt64(size)
+    let layout = SplitRingLayout(
+      size: size, descriptorTable: GuestAddress(Self.ringStart), availableRing: GuestAddress(available),
+      usedRing: GuestAddress((available + 6 + 2 * UInt64(size) + 3) & ~3))
+    driver = PlainDriver(layout, in: memory, base: base)
+    freeEntries = Array((0..<size).shuffled(using: &self.random))
+    seenUsed = base
+    card = FakeCard(space: space, capacity: capacity, largestFrame: largestFrame)
+    window = try DMAWindow(number: 1, map: memory.map, in: space)
+    path = try ReceivePath(
+      layout: layout, features: features, base: base, window: window, queue: FakeQueue(card), space: space,
+      allocator: IOVAAllocator(), mode: mode, bounceBuffers: hostBuffers)
+    reference = ReferencePath(
+      memory: memory, largestFrame: largestFrame, capacity: capacity, mode: mode, features: features,
+      hostBuffers: hostBuffers)
+    // Kicks are off from the start. virtio 1.3, 2.7.10.
+    if features.contains(.eventIndex) {
+      memory.foresee(layout.usedRing.rawValue + 4 + 8 * UInt64(size), littleEndian(UInt64(base &- 1), 2))
+    } else {
+      memory.foresee(layout.usedRing.rawValue, [1, 0])
+    }
+  }
+
+  // MARK: The guest
+
+  /// Buffers that the guest can still post in one entry of its table.
+  var freeHeads: Int { freeEntries.count }
+  func cell(_ head: Int) -> UInt64 { arena + UInt64(head * Self.cellBytes) }
+
+  /// Posts a buffer of pieces so long, with so much space before each; false if the table is full.
+  @discardableResult func post(_ lengths: [Int], gaps: [Int] = [], indirect: Bool = false) -> Bool {
+    let needed = indirect ? 1 : lengths.count
+    guard freeEntries.count >= needed, lengths.count <= driver.size else { return false }
+    let entries = Array(freeEntries.suffix(needed))
+    freeEntries.removeLast(needed)
+    let head = entries[0]
+    entriesOf[head] = entries
+    let table = Self.ringStart + 0x1000 + UInt64(driver.size * 48 + head * 512)
+    var address = cell(head)
+    var pieces: [(start: UInt64, count: Int)] = []
+    var isCut = false
+    for (n, length) in lengths.enumerated() {
+      address += UInt64(n < gaps.count ? gaps[n] : 0)
+      let flags = PlainDriver.write | (n + 1 < lengths.count ? PlainDriver.next : 0)
+      let next = n + 1 < lengths.count ? (indirect ? n + 1 : entries[n + 1]) : 0
+      driver.describe(
+        indirect ? n : entries[n], address, UInt32(length), flags: flags, next: UInt16(next),
+        table: indirect ? table : nil)
+      let cut = memory.pieces(address, length)!
+      if cut.count > 1 { isCut = true }
+      pieces += cut
+      address += UInt64(length)
+    }
+    precondition(address <= cell(head) + UInt64(Self.cellBytes))
+    if indirect { driver.describe(head, table, UInt32(16 * lengths.count), flags: PlainDriver.indirect) }
+    driver.offer(UInt16(head))
+    reference.available.append(ReferencePath.Buffer(id: UInt16(head), pieces: pieces, isCut: isCut))
+    return true
+  }
+
+  /// Takes back what the path returned, and holds it against the reference: each once, in order, with its length.
+  func harvest() throws {
+    let index = driver.usedIndex
+    while seenUsed != index {
+      let element = driver.usedElement(seenUsed)
+      try check(seen < reference.used.count, "returned \(element) that should not be back")
+      let wanted = reference.used[seen]
+      try check(element.id, is: UInt32(wanted.id), "id of used element \(seen)")
+      try check(Int(element.byteCount), is: wanted.byteCount, "bytes of used element \(seen)")
+      freeEntries += entriesOf.removeValue(forKey: Int(wanted.id))!
+      seen += 1
+      seenUsed &+= 1
+    }
+    try check(seen, is: reference.used.count, "buffers returned")
+  }
+
+  // MARK: The card
+
+  private var number: UInt8 = 0
+  func frame(_ count: Int) -> [UInt8] {
+    number &+= 1
+    var bytes = [UInt8](repeating: number, count: count)
+    for n in stride(from: 0, to: count, by: 7) { bytes[n] = UInt8(truncatingIfNeeded: n &* 31) ^ number }
+    return bytes
+  }
+  @discardableResult func receive(
+    _ bytes: [UInt8], claiming count: UInt32? = nil, flags: Completion.Flags = .isEnd
+  ) -> Bool {
+    guard card.receive(bytes, claiming: count, flags: flags) else { return false }
+    reference.receive(bytes, Completion(byteCount: count ?? UInt32(bytes.count), flags: flags))
+    return true
+  }
+
+  // MARK: Both
+
+  /// One turn of the path and of the reference, and everything that must hold after it.
+  func turn() throws {
+    reference.lend()
+    _ = path.turn()
+    // Whatever the card received when its doorbell rang is in the reference by now.
+    reference.settle(shown: max(0, reference.slots.count { $0.completion != nil } - card.hidden))
+    seeUsedRing()
+    try harvest()
+    try checkLaws()
+  }
+  /// The reference's view of the used ring, as bytes.
+  private func seeUsedRing() {
+    let index = base &+ UInt16(truncatingIfNeeded: reference.used.count)
+    memory.foresee(driver.used + 2, littleEndian(UInt64(index), 2))
+    for n in max(seen, 0)..<max(reference.used.count, seen) {
+      let place = driver.used + 4 + 8 * UInt64((Int(base) + n) % driver.size)
+      memory.foresee(
+        place, littleEndian(UInt64(reference.used[n].id), 4) + littleEndian(UInt64(reference.used[n].byteCount), 4))
+    }
+  }
+
+  func checkLaws() throws {
+    let counters = path.counters
+    try check(card.complaints, is: [], "the card's complaints")
+    try check(path.outstandingBuffers, is: reference.places.count, "guest buffers out")
+    try check(path.outstandingSlots, is: reference.slots.count, "slots out")
+    try check(card.posted.count, is: reference.slots.count, "posted")
+    try check(path.base, is: base &+ UInt16(truncatingIfNeeded: reference.used.count), "base")
+    try check(path.stopReason, is: reference.stopReason, "stop reason")
+    try check(path.settledFrames, is: reference.frames, "settled frames")
+    try check(Int(counters.lentFrames), is: reference.delivered[nil] ?? 0, "lent frames")
+    for reason in BounceReason.allCases {
+      try check(Int(counters.bounced(reason)), is: reference.delivered[reason] ?? 0, "bounced: \(reason.name)")
+    }
+    for drop in PathDrop.allCases {
+      try check(Int(counters.dropped(drop)), is: reference.drops[drop] ?? 0, "dropped: \(drop.name)")
+    }
+    try check(Int(counters.returnedEmpty), is: reference.empties, "returned empty")
+    try check(counters.deliveredFrames + counters.droppedFrames, is: reference.frames, "conservation of frames")
+  }
+  func checkMemory() throws {
+    if let surprise = memory.firstSurprise() { throw Mismatch(surprise) }
+    while let number = path.drops.next() {
+      try check(!reference.dropNumbers.isEmpty, "drop \(number) out of nowhere")
+      try check(number, is: reference.dropNumbers.removeFirst(), "number of a dropped frame")
+    }
+    try check(reference.dropNumbers.count, is: 0, "drops that were not logged")
+  }
+}

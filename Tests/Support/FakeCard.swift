@@ -1,0 +1,89 @@
+public import Bus
+public import NIC
+
+/// A card that does as it is told: what is received lands in the oldest posted buffer, through the bus.
+public final class FakeCard {
+  public let space: FakeAddressSpace
+  public let capacity: Int
+  public let largestFrame: Int
+
+  public private(set) var posted: [IOVA] = []
+  /// How many of those the doorbell told of.
+  public private(set) var known = 0
+  private var completions: [Completion] = []
+  /// Completions that the card keeps to itself for now: the latest of them.
+  public var hidden = 0
+
+  public private(set) var rings = 0
+  public private(set) var isQuiet = false
+  /// What should not have happened.
+  public private(set) var complaints: [String] = []
+  public var willNotStop = false
+  /// Called in the middle of the path's work.
+  public var onPost: (IOVA) -> Void = { _ in }
+  public var onRing: () -> Void = {}
+  public var onQuiesce: () -> Void = {}
+
+  public init(space: FakeAddressSpace, capacity: Int, largestFrame: Int = 1518) {
+    self.space = space
+    self.capacity = capacity
+    self.largestFrame = largestFrame
+  }
+
+  /// Posted buffers that nothing has landed in.
+  public var free: Int { known - completions.count }
+
+  /// A frame, or part of one; false if there is no buffer for it.
+  public func receive(_ bytes: [UInt8], claiming count: UInt32? = nil, flags: Completion.Flags = .isEnd) -> Bool {
+    guard free > 0, !isQuiet else { return false }
+    let address = posted[completions.count]
+    if !space.write(bytes, at: address) { complaints.append("DMA of \(bytes.count) bytes to \(address) faulted") }
+    completions.append(Completion(byteCount: count ?? UInt32(bytes.count), flags: flags))
+    return true
+  }
+
+  fileprivate func post(_ address: IOVA) {
+    if posted.count == capacity { complaints.append("posted without room") }
+    if isQuiet { complaints.append("posted after it was stopped") }
+    posted.append(address)
+    onPost(address)
+  }
+  fileprivate func ring() {
+    if known == posted.count { complaints.append("rang for nothing") }
+    known = posted.count
+    rings += 1
+    onRing()
+  }
+  fileprivate func reap() -> Completion? {
+    guard completions.count > hidden else { return nil }
+    posted.removeFirst()
+    known -= 1
+    return completions.removeFirst()
+  }
+  fileprivate func quiesce() -> Bool {
+    onQuiesce()
+    if willNotStop { return false }
+    isQuiet = true
+    return true
+  }
+}
+
+/// The card as a path sees it.
+public struct FakeQueue: ~Copyable, ReceiveQueue {
+  private let card: FakeCard
+  public init(_ card: FakeCard) { self.card = card }
+  public var requirements: BufferRequirements { BufferRequirements(largestFrame: card.largestFrame) }
+  public var capacity: Int { card.capacity }
+  public var room: Int { card.capacity - card.posted.count }
+  public mutating func post(_ address: IOVA) { card.post(address) }
+  public mutating func ring() { card.ring() }
+  public mutating func reap() -> Completion? { card.reap() }
+  public mutating func quiesce() throws(RegisterError) {
+    if card.quiesce() { return }
+    try FakeRegisters().wait(for: Stop.self, within: .zero, on: FakeClock()) { $0.rawValue == 1 }
+  }
+  private struct Stop: Register32 {
+    static func offset(_ n: Int) -> Int { 0 }
+    var rawValue: UInt32
+  }
+}
