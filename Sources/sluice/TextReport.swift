@@ -4,6 +4,8 @@ import Replay
 /// that says in one sentence whether all is well.
 struct TextReport: CustomStringConvertible {
   static let width = 80
+  /// Seconds below which caches and branch predictors are still learning.
+  static let shortest = 0.05
   let report: ReplayReport
   let status: ExitStatus
   private let style: Style
@@ -46,7 +48,7 @@ struct TextReport: CustomStringConvertible {
     }
     lines.append(row("received by the card", frames.received, bytes(report.bytes.received)))
     if frames.replicated > 0 {
-      lines.append(row("copied by the card", frames.replicated, "broadcast and multicast, for several VMs"))
+      lines.append(row("copied by the card", frames.replicated, "multicast, for several VMs"))
     }
     lines.append(row("delivered to guests", frames.delivered, bytes(report.bytes.delivered)))
     lines.append(row("  lent: never copied", frames.lent, share(frames.lent)))
@@ -90,6 +92,10 @@ struct TextReport: CustomStringConvertible {
       lines += about(vm).flatMap { wrapped($0, width: Self.width - 4) }.map { "    " + style.faint($0) }
       if let stopped = vm.stopped {
         lines += wrapped("stopped: \(printable(stopped))", width: Self.width - 4).map { "    " + style.bad($0) }
+        // Where zero copy was required, the text ends with the reason why it cannot be.
+        if let reason = stopped.split(separator: " ").last.flatMap({ ReasonText.bounced(String($0)) }) {
+          lines += wrapped(reason, width: Self.width - 4).map { "    " + style.faint($0) }
+        }
       }
       for violation in vm.violations.prefix(3) {
         lines += wrapped("its driver objects: \(printable(violation))", width: Self.width - 4).map { "    " + style.bad($0) }
@@ -197,22 +203,27 @@ struct TextReport: CustomStringConvertible {
     if costs.datapath_ns_per_frame + costs.model_ns_per_frame + costs.source_ns_per_frame > 0 {
       lines.append(cost("datapath", costs.datapath_ns_per_frame, "take, resolve, post, reap, header, publish"))
       lines.append(cost("NIC model", costs.model_ns_per_frame, "what hardware would do"))
-      lines.append(cost("trace", costs.source_ns_per_frame, "reading it, comparing"))
+      if costs.source_ns_per_frame > 0 { lines.append(cost("trace", costs.source_ns_per_frame, "reading it, comparing")) }
     }
     let latency = report.latency_ns
     if latency.max > 0 {
       let points = [("p50", latency.p50), ("p99", latency.p99), ("p99.9", latency.p999), ("max", latency.max)]
       lines.append(row("latency", points.map { "\($0) \(nanoseconds(Double($1)))" }.joined(separator: "   ")))
     }
-    return lines + pacing.map { row($0, $1) }
+    lines += pacing.map { row($0, $1) }
+    if !report.deterministic && report.elapsed_s < Self.shortest {
+      lines.append(row("note", style.faint("too short a run to judge speed by: --duration 5s says more")))
+    }
+    return lines
   }
 
   private var pacing: [(String, String)] {
     let pacing = report.pacing
     guard let asked = pacing.asked_frames_per_second else { return [] }
-    var lines = [("asked", "\(frameRate(asked)) (\(pacing.asked))")]
+    func exact(_ rate: Double) -> String { fixed(rate, rate < 1000 ? 2 : 0) + " frames/s" }
+    var lines = [("asked", "\(exact(asked)) (\(pacing.asked))")]
     let error = pacing.error_percent.map { " (\($0 > 0 ? "+" : "")\(fixed($0, 3)) %)" } ?? ""
-    lines.append(("achieved", frameRate(pacing.achieved_frames_per_second) + error))
+    lines.append(("achieved", exact(pacing.achieved_frames_per_second) + error))
     if let p99 = pacing.late_p99_ns, let most = pacing.late_max_ns {
       lines.append(("lateness", "p99 \(nanoseconds(Double(p99)))   max \(nanoseconds(Double(most)))"))
     }

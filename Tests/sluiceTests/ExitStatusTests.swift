@@ -1,3 +1,4 @@
+import ArgumentParser
 import Foundation
 import Replay
 import Testing
@@ -6,28 +7,28 @@ import Testing
 
 struct ExitStatusTests {
   @Test func `a good run is 0`() {
-    #expect(ExitStatus(goodReport()) == .accounted)
+    #expect(sluice.ExitStatus(goodReport()) == .accounted)
   }
 
   @Test func `the gravest finding decides`() {
     var report = badReport()
-    #expect(ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .unaccounted)
+    #expect(sluice.ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .unaccounted)
     report.conservation = []
-    #expect(ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .unaccounted, "an IOMMU fault alone")
+    #expect(sluice.ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .unaccounted, "an IOMMU fault alone")
     report.iommu.faults = 0
-    #expect(ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .unverified)
+    #expect(sluice.ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .unverified)
     report.verified = nil
-    #expect(ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .unverified, "what a guest's driver found alone")
+    #expect(sluice.ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .unverified, "what a guest's driver found alone")
     report.vms["vm0"]?.violations = []
-    #expect(ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .stopped)
+    #expect(sluice.ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .stopped)
     report.vms["vm0"]?.stopped = nil
-    #expect(ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .unreadable)
+    #expect(sluice.ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .unreadable)
     report.trace_error = nil
-    #expect(ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .interrupted)
-    #expect(ExitStatus(report, failsOnDrop: true, signal: .terminate) == .terminated)
+    #expect(sluice.ExitStatus(report, failsOnDrop: true, signal: .interrupt) == .interrupted)
+    #expect(sluice.ExitStatus(report, failsOnDrop: true, signal: .terminate) == .terminated)
     report.interrupted = false
-    #expect(ExitStatus(report, failsOnDrop: true) == .dropped)
-    #expect(ExitStatus(report) == .accounted, "explained drops are accounted for")
+    #expect(sluice.ExitStatus(report, failsOnDrop: true) == .dropped)
+    #expect(sluice.ExitStatus(report) == .accounted, "explained drops are accounted for")
   }
 
   @Test func `each error has a status and a kind of its own`() {
@@ -39,8 +40,8 @@ struct ExitStatusTests {
     #expect(failures.map(\.message) == ["a", "b", "c", "d"])
   }
 
-  @Test(arguments: ExitStatus.allCases)
-  func `the help and the README say what a status means`(status: ExitStatus) throws {
+  @Test(arguments: sluice.ExitStatus.allCases)
+  func `the help and the README say what a status means`(status: sluice.ExitStatus) throws {
     let readme = try String(contentsOf: packageRoot.appendingPathComponent("README.md"), encoding: .utf8)
     #expect(readme.contains("| \(status.rawValue) | \(status.meaning) |"))
     #expect(ReplayCommand.configuration.discussion.contains("\(status.rawValue)  \(status.meaning)"))

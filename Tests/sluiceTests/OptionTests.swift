@@ -80,7 +80,7 @@ struct VMOptionTests {
     let vm = try VMOption.parse("db-1,mac=02:00:00:00:00:0A,vlan=4094,queues=4,buffers=small:512,stall-after=1k")
     #expect(
       vm == ReplayOptions.VM(
-        name: "db-1", address: MACAddress(bits: 0x0200_0000_000A), vlan: 4094, queues: 4, buffers: .small,
+        name: "db-1", address: MACAddress.local(10), vlan: 4094, queues: 4, buffers: .small,
         bufferBytes: 512, stallsAfter: 1000))
   }
 

@@ -1,3 +1,5 @@
+import ArgumentParser
+import Datapath
 import Foundation
 import Replay
 import Testing

@@ -7,7 +7,7 @@ import Testing
 
 struct TextReportTests {
   private func text(_ report: ReplayReport, colours: Bool = false) -> String {
-    TextReport(report, status: ExitStatus(report), colours: colours).description
+    TextReport(report, status: sluice.ExitStatus(report), colours: colours).description
   }
 
   @Test func `a good run`() {
