@@ -5,8 +5,8 @@ internal import Virtio
 
 /// A replay in simulated time on one thread. Which of wire, paths and guests moves next, and how far, is drawn from
 /// the seed: the same seed gives the same run, move by move.
-final class DeterministicRun {
-  private let engine: Engine
+struct DeterministicRun: ~Copyable {
+  private(set) var engine: Engine
   private let log: EventLog
   private var seed: Seed
   private var faults = 0
@@ -15,13 +15,13 @@ final class DeterministicRun {
   /// Rounds without any movement after which a waiting wire gives up on a guest.
   private static let patience = 64
 
-  init(_ engine: Engine, log: EventLog) {
+  init(_ engine: consuming Engine, log: EventLog) {
+    seed = Seed(engine.options.seed)
     self.engine = engine
     self.log = log
-    seed = Seed(engine.options.seed)
   }
 
-  func run(
+  mutating func run(
     until isCancelled: () -> Bool, progress: (ReplayProgress) -> Void
   ) throws(ReplayError) -> ReplayReport {
     let clock = engine.rig.clock
@@ -72,7 +72,7 @@ final class DeterministicRun {
   }
 
   /// A burst on the wire. Answers whether anything moved, and whether there is more to send.
-  private func feed(start: UInt64, patient: Bool) throws(ReplayError) -> (Bool, Bool) {
+  private mutating func feed(start: UInt64, patient: Bool) throws(ReplayError) -> (Bool, Bool) {
     let clock = engine.rig.clock
     let count = Int.random(in: 1...Engine.burst, using: &seed)
     switch try engine.feed(count, time: clock.now, clock: { clock.now - start }) {
@@ -94,7 +94,7 @@ final class DeterministicRun {
     }
   }
 
-  private func turn(_ lane: Int) -> Bool {
+  private mutating func turn(_ lane: Int) -> Bool {
     let (settledBefore, clock) = (engine.settled[lane], engine.rig.clock)
     let returned = engine.turn(lane, time: clock.now)
     _ = engine.rig.worker.takeSignal(lane)
@@ -106,11 +106,11 @@ final class DeterministicRun {
   }
 
   private var notedStops: Set<Int> = []
-  private func noteStop(_ lane: Int, _ reason: String) {
+  private mutating func noteStop(_ lane: Int, _ reason: String) {
     if notedStops.insert(lane).inserted { log.note("\(engine.rig.clock.now) path lane=\(lane) stopped: \(reason)") }
   }
 
-  private func step(_ lane: Int) -> Bool {
+  private mutating func step(_ lane: Int) -> Bool {
     let place = engine.rig.lanes[lane]
     let guest = engine.rig.machines[place.machine].guest
     let frames = guest.step(queue: place.queue)

@@ -8,14 +8,20 @@ internal import Simulation
 
 /// The moves of a replay: put frames on the wire, turn paths, see what became of each frame. When which move is made
 /// is the business of `ThreadedRun` and `DeterministicRun`.
-final class Engine {
+///
+/// `@safe`: the tables that it looks into once a frame have as many places as the card has queues, or as there are
+/// lanes, live as long as it does, and are indexed by nothing else. A struct, so that what changes once a frame needs
+/// no check for exclusive access at run time.
+@safe struct Engine: ~Copyable {
   /// Frames that one move puts on the wire.
   static let burst = 64
 
   let options: ReplayOptions
-  let source: TraceSource
+  private(set) var source: TraceSource
   let rig: Rig
-  var pacer: Pacer
+  private(set) var pacer: Pacer
+  private let isPaced: Bool
+  private let card: SimulatedCard
   /// One each lane; empty unless frames are compared.
   private let expectations: [Expectation]
   private var arrivals: [ArrivalTimes]
@@ -35,20 +41,26 @@ final class Engine {
   private(set) var misdelivered: UInt64 = 0
   private(set) var firstMisdelivery: String?
   /// Lanes for which the wire no longer waits: their guest has stalled.
-  private var overrun: [Bool]
+  private let overrun: UnsafeMutablePointer<Bool>
   private(set) var stopped: [String?]
-  private var burstArrivals: [UInt64]
+  /// Frames of this burst, a lane each.
+  private let burstArrivals: UnsafeMutablePointer<UInt64>
+  /// A lane, or -1, for each of the card's queues.
+  private let laneOfQueue: UnsafeMutablePointer<Int>
+  let verifies: Bool
 
   // Ticks spent: in the card's model, in the paths, in reading and comparing. The last is part of neither.
   var modelTicks: UInt64 = 0
   var pathTicks: UInt64 = 0
   var sourceTicks: UInt64 = 0
 
-  init(options: ReplayOptions, source: TraceSource, rig: Rig, verifies: Bool, nanosecondsPerTick: Double = 1) {
+  init(options: ReplayOptions, source: consuming TraceSource, rig: Rig, verifies: Bool, nanosecondsPerTick: Double = 1) {
     self.options = options
     self.source = source
     self.rig = rig
     pacer = Pacer(options.pace)
+    isPaced = pacer.isPaced
+    card = rig.card
     let count = rig.lanes.count
     expectations = verifies ? rig.lanes.map { Expectation(capacity: $0.capacity) } : []
     arrivals = rig.lanes.map { ArrivalTimes(capacity: $0.capacity) }
@@ -56,12 +68,21 @@ final class Engine {
     laneDrops = Array(repeating: [:], count: count)
     accepted = Array(repeating: 0, count: count)
     settled = Array(repeating: 0, count: count)
-    overrun = Array(repeating: false, count: count)
+    unsafe overrun = .allocate(capacity: count)
+    unsafe overrun.initialize(repeating: false, count: count)
     stopped = Array(repeating: nil, count: count)
-    burstArrivals = Array(repeating: 0, count: count)
+    unsafe burstArrivals = .allocate(capacity: count)
+    unsafe burstArrivals.initialize(repeating: 0, count: count)
+    unsafe laneOfQueue = .allocate(capacity: rig.laneOfQueue.count)
+    for (queue, lane) in rig.laneOfQueue.enumerated() { unsafe (laneOfQueue + queue).initialize(to: lane) }
+    self.verifies = verifies
   }
 
-  var verifies: Bool { !expectations.isEmpty }
+  deinit {
+    unsafe overrun.deallocate()
+    unsafe burstArrivals.deallocate()
+    unsafe laneOfQueue.deallocate()
+  }
 
   /// What a move on the wire came to.
   enum Feed {
@@ -78,16 +99,16 @@ final class Engine {
   /// - Parameters:
   ///   - time: the moment, for latencies, in ticks.
   ///   - clock: nanoseconds since the start, for the pace.
-  func feed(_ limit: Int, time: UInt64, clock: () -> UInt64) throws(ReplayError) -> Feed {
+  mutating func feed(_ limit: Int, time: UInt64, clock: () -> UInt64) throws(ReplayError) -> Feed {
     var sent = 0
     var result: Feed?
-    var now: UInt64 = pacer.isPaced ? clock() : 0
+    var now: UInt64 = isPaced ? clock() : 0
     while sent < limit {
       guard try advance() else {
         if sent == 0 { result = .finished }
         break
       }
-      let due = unsafe pacer.due(source.current)
+      let due = isPaced ? unsafe pacer.due(source.current) : 0
       if due > now {
         now = clock()
         if due > now {
@@ -96,7 +117,7 @@ final class Engine {
         }
       }
       guard let lane = unsafe put(source.current.wire) else {
-        unsafe pacer.sent(source.current.wire.count, due: due, at: now)
+        if isPaced { unsafe pacer.sent(source.current.wire.count, due: due, at: now) }
         source.consume()
         sent += 1
         continue
@@ -104,16 +125,18 @@ final class Engine {
       if sent == 0 { result = .held(lane: lane) }
       break
     }
-    for lane in burstArrivals.indices where burstArrivals[lane] > 0 {
-      arrivals[lane].arrived(burstArrivals[lane], at: time)
-      accepted[lane] += burstArrivals[lane]
-      burstArrivals[lane] = 0
+    for lane in arrivals.indices {
+      let count = unsafe burstArrivals[lane]
+      if count == 0 { continue }
+      arrivals[lane].arrived(count, at: time)
+      accepted[lane] += count
+      unsafe burstArrivals[lane] = 0
     }
     return result ?? .sent(sent)
   }
 
   /// Makes the next frame current. What reading a streamed trace takes is counted apart.
-  private func advance() throws(ReplayError) -> Bool {
+  private mutating func advance() throws(ReplayError) -> Bool {
     if source.isPreloaded { return try source.advance() }
     let before = TickCounter.now()
     defer { sourceTicks += TickCounter.now() - before }
@@ -121,13 +144,13 @@ final class Engine {
   }
 
   /// Offers one frame to the card. Answers the lane that it must wait for; nil when it was taken or dropped.
-  private func put(_ wire: WireFrame) -> Int? {
-    var arrival = unsafe rig.card.receive(wire, flowControl: !pacer.isPaced)
+  private mutating func put(_ wire: WireFrame) -> Int? {
+    var arrival = unsafe card.receive(wire, flowControl: !isPaced)
     if case .held(let queue) = arrival {
-      let lane = rig.laneOfQueue[queue]
-      if lane >= 0 && !overrun[lane] && stopped[lane] == nil { return lane }
+      let lane = unsafe laneOfQueue[queue]
+      if unsafe lane >= 0 && !overrun[lane] && stopped[lane] == nil { return lane }
       // Nobody waits for this guest: the card drops the frame, and counts it.
-      arrival = unsafe rig.card.receive(wire, flowControl: false)
+      arrival = unsafe card.receive(wire, flowControl: false)
     }
     switch arrival {
     case .delivered(let queue): unsafe arrive(wire, queue: queue)
@@ -142,7 +165,7 @@ final class Engine {
   }
 
   /// One frame, copied by the card for several pools.
-  private func replicate(_ wire: WireFrame, delivered: UInt64, dropped: UInt64, queue: Int) {
+  private mutating func replicate(_ wire: WireFrame, delivered: UInt64, dropped: UInt64, queue: Int) {
     replicated += UInt64((delivered | dropped).nonzeroBitCount - 1)
     for pool in 0..<rig.machines.count {
       let number = rig.driver.queueIndex(pool: pool) + queue
@@ -151,11 +174,11 @@ final class Engine {
     }
   }
 
-  private func arrive(_ wire: WireFrame, queue: Int) {
-    let lane = rig.laneOfQueue[queue]
-    precondition(lane >= 0, "the card delivered to queue \(queue), which nobody has")
-    burstArrivals[lane] += 1
-    overrun[lane] = false
+  private mutating func arrive(_ wire: WireFrame, queue: Int) {
+    let lane = unsafe laneOfQueue[queue]
+    precondition(lane >= 0, "the card delivered to a queue that nobody has")
+    unsafe burstArrivals[lane] += 1
+    unsafe overrun[lane] = false
     guard verifies else { return }
     let before = TickCounter.now()
     defer { sourceTicks += TickCounter.now() - before }
@@ -166,7 +189,7 @@ final class Engine {
     }
   }
 
-  private func noteMisdelivery(lane: Int, byteCount: Int) {
+  private mutating func noteMisdelivery(lane: Int, byteCount: Int) {
     misdelivered += 1
     if firstMisdelivery == nil {
       let name = rig.machines[rig.lanes[lane].machine].vm.name
@@ -175,12 +198,12 @@ final class Engine {
   }
 
   /// Counts a frame that the card did not deliver: for the VM that it was for, or for none.
-  private func drop(_ reason: CardDrop, queue: Int?) {
-    guard let queue, rig.laneOfQueue[queue] >= 0 else {
+  private mutating func drop(_ reason: CardDrop, queue: Int?) {
+    guard let queue, unsafe laneOfQueue[queue] >= 0 else {
       cardDrops[reason.name, default: 0] += 1
       return
     }
-    laneDrops[rig.laneOfQueue[queue]][reason.name, default: 0] += 1
+    laneDrops[unsafe laneOfQueue[queue]][reason.name, default: 0] += 1
   }
 
   // MARK: Paths
@@ -188,7 +211,7 @@ final class Engine {
   /// One turn of one path. Answers whether anything moved.
   ///
   /// - Parameter time: the moment, for latencies, in ticks.
-  @discardableResult func turn(_ lane: Int, time: UInt64) -> Bool {
+  @discardableResult mutating func turn(_ lane: Int, time: UInt64) -> Bool {
     guard stopped[lane] == nil else { return false }
     let returned = rig.worker.withPath(lane) { turnPath(&$0) }
     let total = rig.worker.settledFrames(lane)
@@ -197,7 +220,7 @@ final class Engine {
     return returned > 0
   }
 
-  private func settle(_ lane: Int, upTo total: UInt64, time: UInt64) {
+  private mutating func settle(_ lane: Int, upTo total: UInt64, time: UInt64) {
     arrivals[lane].left(total - settled[lane], at: time, in: &latency, scale: scale)
     if verifies {
       let before = TickCounter.now()
@@ -215,7 +238,7 @@ final class Engine {
   }
 
   /// Ends a path for good: the card is stopped first. What it still held is counted.
-  func stop(_ lane: Int, _ reason: StopReason) {
+  mutating func stop(_ lane: Int, _ reason: StopReason) {
     guard stopped[lane] == nil else { return }
     let (text, total) = rig.worker.withPath(lane) { path -> (String, UInt64) in
       do throws(RegisterError) {
@@ -239,10 +262,10 @@ final class Engine {
   }
 
   /// From now on the wire does not wait for this lane.
-  func giveUpWaiting(for lane: Int) { overrun[lane] = true }
+  func giveUpWaiting(for lane: Int) { unsafe overrun[lane] = true }
 
   /// Stops the paths whose memory the IOMMU refused to the card. Answers the faults seen.
-  func checkBus(after seen: Int) -> Int {
+  mutating func checkBus(after seen: Int) -> Int {
     let count = rig.iommu.faultCount
     guard count > seen else { return seen }
     for fault in rig.iommu.faults {

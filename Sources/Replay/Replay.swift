@@ -27,7 +27,7 @@ public final class Replay: @unchecked Sendable {
 
   /// - Parameter progress: called now and then on the calling thread.
   public func run(progress: (ReplayProgress) -> Void = { _ in }) throws(ReplayError) -> ReplayReport {
-    let source = try TraceSource(options)
+    let source = try TraceSource.open(options)
     let verifies = options.verify ?? ((source.expectedBytes ?? .max) <= Self.verifyLimit)
     let sinks = try CaptureSinks(options, vms: vms)
     let rig = try Rig(options, vms: vms, hashes: verifies, sinks: sinks.byMachine)
@@ -35,9 +35,11 @@ public final class Replay: @unchecked Sendable {
     let log = try EventLog(options.eventLog)
     var report: ReplayReport
     if options.isDeterministic {
-      report = try DeterministicRun(engine, log: log).run(until: { self.isCancelled }, progress: progress)
+      var run = DeterministicRun(engine, log: log)
+      report = try run.run(until: { self.isCancelled }, progress: progress)
     } else {
-      report = try ThreadedRun(engine).run(until: { self.isCancelled }, progress: progress)
+      var run = ThreadedRun(engine)
+      report = try run.run(until: { self.isCancelled }, progress: progress)
     }
     report.vm_order = vms.map(\.name)
     try sinks.close()

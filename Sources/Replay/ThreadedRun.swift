@@ -4,8 +4,8 @@ internal import Linux
 internal import Simulation
 
 /// A replay in real time: the wire, the card and the paths on the calling thread, the guests on another.
-final class ThreadedRun {
-  private let engine: Engine
+struct ThreadedRun: ~Copyable {
+  private var engine: Engine
   /// The wire waits for a guest that makes no progress until the guests' thread has been round so often, and for so
   /// many nanoseconds: a thread that the machine does not run is not a guest that has stalled.
   private static let patientRounds: UInt64 = 64
@@ -13,9 +13,9 @@ final class ThreadedRun {
   /// Between two looks at the clock for progress and limits, in rounds.
   private static let roundsPerLook = 256
 
-  init(_ engine: Engine) { self.engine = engine }
+  init(_ engine: consuming Engine) { self.engine = engine }
 
-  func run(
+  mutating func run(
     until isCancelled: () -> Bool, progress: (ReplayProgress) -> Void
   ) throws(ReplayError) -> ReplayReport {
     let processors = engine.options.processors ?? Array(Thread.processors.prefix(2))
@@ -47,7 +47,7 @@ final class ThreadedRun {
   }
 
   /// Rounds of wire and paths until everything was sent and has left.
-  private func drive(
+  private mutating func drive(
     _ crew: GuestCrew, start: UInt64, isCancelled: () -> Bool, progress: (ReplayProgress) -> Void
   ) -> (end: UInt64, error: ReplayError?, wasCancelled: Bool) {
     let lanes = engine.rig.lanes.indices

@@ -8,7 +8,7 @@ internal import Simulation
 /// In memory, or read as they are needed: then a file may be larger than the machine's memory.
 ///
 /// `@safe`: the current frame lies in its own buffer, or in a preloaded trace that it holds.
-@safe final class TraceSource {
+@safe struct TraceSource: ~Copyable {
   /// Traces of this many bytes together are read into memory unless told otherwise.
   static let preloadLimit: Int64 = 256 << 20
 
@@ -22,15 +22,17 @@ internal import Simulation
   private var isFinished = false
 
   // The file being read.
-  private var reader: CaptureReader?
+  private var open: OpenCapture?
   private var fileIndex = 0
-  private let buffer: UnsafeMutableRawBufferPointer
+  private let buffer = FrameBuffer()
   private var fileStart: UInt64 = 0
   private var isFirstOfFile = true
   private var previous: UInt64 = 0
   private var previousGap: UInt64 = 0
   private let totalBytes: Int64?
   private var earlierBytes: Int64 = 0
+  /// How far the file being read is read, looked at now and then.
+  private var fileOffset: Int64 = 0
 
   /// The frame that is next on the wire, if `hasCurrent`.
   private(set) var current = unsafe TraceFrame(wire: WireFrame(bytes: UnsafeRawPointer(bitPattern: 64)!, count: 0), time: 0)
@@ -48,24 +50,26 @@ internal import Simulation
 
   var isPreloaded: Bool { preloaded != nil }
 
-  init(_ options: ReplayOptions) throws(ReplayError) {
+  /// Opens the traces, and reads the first frame or all of them: what cannot be read at all is known at once.
+  static func open(_ options: ReplayOptions) throws(ReplayError) -> TraceSource {
+    if options.files.contains("-") && options.limit.loops != 1 && options.limit.loops != .max {
+      throw .usage("--loop \(options.limit.loops): standard input can be read only once; give a file, or --loop 1")
+    }
+    var source = TraceSource(unread: options)
+    if let trace = source.preloaded { try source.load(into: trace) } else { _ = try source.advance() }
+    return source
+  }
+
+  private init(unread options: ReplayOptions) {
     files = options.files
     filter = options.filter
     allowsTruncated = options.allowsTruncated
     loopLimit = options.limit.loops
-    unsafe buffer = .allocate(byteCount: CaptureReader.largestFrame, alignment: 64)
     let hasPipe = files.contains("-")
-    if hasPipe && loopLimit != 1 && loopLimit != .max {
-      throw .usage("--loop \(loopLimit): standard input can be read only once; give a file, or --loop 1")
-    }
     totalBytes = hasPipe ? nil : Self.sizes(files)
     let wantsPreload = options.preload ?? (!hasPipe && (totalBytes ?? .max) <= Self.preloadLimit)
     preloaded = wantsPreload ? PreloadedTrace() : nil
-    // What cannot be read at all is known before anything is set up.
-    if let preloaded { try load(into: preloaded) } else { _ = try advance() }
   }
-
-  deinit { unsafe buffer.deallocate() }
 
   private static func sizes(_ files: [String]) -> Int64? {
     var total: Int64 = 0
@@ -78,7 +82,7 @@ internal import Simulation
   }
 
   /// Reads everything once. What is wrong with a file is kept until the frames before it were replayed.
-  private func load(into trace: PreloadedTrace) throws(ReplayError) {
+  private mutating func load(into trace: PreloadedTrace) throws(ReplayError) {
     while readNext() {
       unsafe trace.append(UnsafeRawBufferPointer(start: current.wire.bytes, count: current.wire.count), time: current.time)
     }
@@ -100,10 +104,10 @@ internal import Simulation
   }
 
   /// The frame was put on the wire.
-  func consume() { hasCurrent = false }
+  mutating func consume() { hasCurrent = false }
 
   /// Makes the next frame current; false when there are no more, or one of the files could not be read further.
-  func advance() throws(ReplayError) -> Bool {
+  mutating func advance() throws(ReplayError) -> Bool {
     if hasCurrent { return true }
     if isFinished { return false }
     guard let preloaded else { return try advanceStream() }
@@ -126,7 +130,7 @@ internal import Simulation
     return true
   }
 
-  private func advanceStream() throws(ReplayError) -> Bool {
+  private mutating func advanceStream() throws(ReplayError) -> Bool {
     while true {
       if readNext() {
         unsafe current.time &+= loopOffset
@@ -146,19 +150,19 @@ internal import Simulation
   }
 
   /// The next loop begins one ordinary gap after the end of this one.
-  private func nextLoop() {
+  private mutating func nextLoop() {
     let frames = preloaded.map { UInt64($0.count) } ?? max(read / UInt64(completedLoops), 1)
     let span = lastTime - loopOffset
     loopOffset = lastTime &+ (frames > 1 ? span / (frames - 1) : 0)
   }
 
   /// Reads the next frame of the files into the buffer; false at their end or at an error, which is kept.
-  private func readNext() -> Bool {
+  private mutating func readNext() -> Bool {
     while true {
-      if reader == nil {
+      if open == nil {
         guard fileIndex < files.count, failure == nil else { return false }
         do throws(CaptureError) {
-          reader = try CaptureReader(path: files[fileIndex], filter: filter)
+          open = OpenCapture(try CaptureReader(path: files[fileIndex], filter: filter))
         } catch {
           failure = error
           return false
@@ -167,17 +171,18 @@ internal import Simulation
         isFirstOfFile = true
       }
       do throws(CaptureError) {
-        guard let frame = try unsafe reader!.next(into: buffer) else {
+        guard let frame = try unsafe open!.reader.next(into: buffer.bytes) else {
           closeReader()
           continue
         }
         read += 1
+        if read & 1023 == 0 { fileOffset = open!.reader.byteOffset }
         if frame.isTruncated && !allowsTruncated {
           skipped += 1
           continue
         }
         unsafe current = TraceFrame(
-          wire: WireFrame(bytes: UnsafeRawPointer(buffer.baseAddress!), count: frame.capturedByteCount),
+          wire: WireFrame(bytes: UnsafeRawPointer(buffer.bytes.baseAddress!), count: frame.capturedByteCount),
           time: time(frame.timestamp))
         return true
       } catch {
@@ -190,7 +195,7 @@ internal import Simulation
 
   /// Times of a file count from its first frame; a file begins one gap after the end of the one before. A frame
   /// that is older than the one before it has that one's time.
-  private func time(_ stamp: UInt64) -> UInt64 {
+  private mutating func time(_ stamp: UInt64) -> UInt64 {
     if isFirstOfFile {
       fileStart = stamp &- (previous &+ previousGap)
       isFirstOfFile = false
@@ -203,10 +208,14 @@ internal import Simulation
     return forward
   }
 
-  private func closeReader() {
-    guard let reader = reader.take() else { return }
-    for (name, count) in Self.names(reader.warnings) where completedLoops == 0 { warnings[name, default: 0] += count }
-    earlierBytes += reader.fileByteCount ?? 0
+  private mutating func closeReader() {
+    guard let finished = open else { return }
+    for (name, count) in Self.names(finished.reader.warnings) where completedLoops == 0 {
+      warnings[name, default: 0] += count
+    }
+    earlierBytes += finished.reader.fileByteCount ?? 0
+    open = nil
+    fileOffset = 0
   }
 
   private static func names(_ warnings: CaptureWarnings) -> [(String, UInt64)] {
@@ -224,7 +233,7 @@ internal import Simulation
       one = Double(index) / Double(preloaded.count)
     } else {
       guard let totalBytes, totalBytes > 0 else { return nil }
-      one = Double(earlierBytes + (reader?.byteOffset ?? 0)) / Double(totalBytes)
+      one = Double(earlierBytes + fileOffset) / Double(totalBytes)
     }
     return min(1, (Double(completedLoops) + (completedLoops == loopLimit ? 0 : one)) / Double(loopLimit))
   }
@@ -235,4 +244,17 @@ internal import Simulation
     let one = preloaded.map { Int64($0.byteCount) } ?? totalBytes
     return one.map { $0.multipliedReportingOverflow(by: Int64(loopLimit)) }.flatMap { $0.overflow ? nil : $0.partialValue }
   }
+}
+
+/// The file being read. A class, because an optional of what cannot be copied cannot be used in place.
+private final class OpenCapture {
+  var reader: CaptureReader
+  init(_ reader: consuming CaptureReader) { self.reader = reader }
+}
+
+/// Room for one frame of any length.
+@safe private struct FrameBuffer: ~Copyable {
+  let bytes: UnsafeMutableRawBufferPointer
+  init() { unsafe bytes = .allocate(byteCount: CaptureReader.largestFrame, alignment: 64) }
+  deinit { unsafe bytes.deallocate() }
 }

@@ -10,8 +10,7 @@ import Testing
   /// Traces that can be read to their end and hold a frame that was captured whole.
   static let traces: [String] = (Place.files(under: Place.package + "/Traces") + Place.files(under: Place.shared))
     .filter { path in
-      guard let trace = try? TraceSource(ReplayOptions(files: [path])) else { return false }
-      return trace.failure == nil
+      do { return try TraceSource.open(ReplayOptions(files: [path])).failure == nil } catch { return false }
     }
   static let shapes = BufferShape.allCases
 

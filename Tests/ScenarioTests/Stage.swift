@@ -63,9 +63,9 @@ private func append(_ frame: [UInt8], _ time: UInt64, to writer: inout CaptureWr
 }
 
 /// A replay whose parts a test can look into.
-struct Stage {
+struct Stage: ~Copyable {
   let rig: Rig
-  let engine: Engine
+  var engine: Engine
   let options: ReplayOptions
 
   init(_ options: ReplayOptions, verifies: Bool = true, guest: (inout ReplayOptions) -> Void = { _ in }) throws {
@@ -73,7 +73,7 @@ struct Stage {
     options.isDeterministic = true
     guest(&options)
     let vms = try Replay(options).vms
-    let source = try TraceSource(options)
+    let source = try TraceSource.open(options)
     rig = try Rig(options, vms: vms, hashes: verifies, sinks: [:])
     engine = Engine(options: options, source: source, rig: rig, verifies: verifies)
     self.options = options
