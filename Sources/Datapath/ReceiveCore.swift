@@ -152,14 +152,11 @@ public struct ReceiveCore: ~Copyable {
   }
 
   /// Whether a slot is out for which there are too few bytes: then more buffers are better taken than left.
-  @inline(never)
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
   #endif
-  @usableFromInline var isHoping: Bool {
-    mutating get {
-      ledger.waiting > 0 && ledger.frames(need: need, merging: merges, limit: ledger.runSlots).count < ledger.runSlots
-    }
+  @inline(never) @usableFromInline mutating func isHoping() -> Bool {
+    ledger.waiting > 0 && ledger.frames(need: need, merging: merges, limit: ledger.runSlots).count < ledger.runSlots
   }
 
   /// A host buffer for the next bounced slot, if what waits can take its frame.

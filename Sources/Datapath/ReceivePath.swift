@@ -124,7 +124,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     while true {
       if left > 0 && queue.room > 0 {
         left -= 1
-      } else if !core.isHoping || core.virtqueue.pending() == 0 {
+      } else if !core.isHoping() || core.virtqueue.pending() == 0 {
         return
       }
       guard let head = core.virtqueue.take(), enter(head) else { return }

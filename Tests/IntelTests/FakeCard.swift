@@ -43,7 +43,7 @@ import Simulation
       memory.write(value & ~(1 << 26), offset)
       if !stuck.contains(STATUS.offset(0)) { memory.write(value & 4 == 0 ? 1 << 19 : 0, STATUS.offset(0)) }
       if value & 1 << 26 != 0 {
-        for n in 0..<128 { memory.write(0, RXDCTL.offset(n)) }
+        for n in 0..<128 where !stuck.contains(RXDCTL.offset(n)) { memory.write(0, RXDCTL.offset(n)) }
         for n in 0..<128 { memory.write(0, TXDCTL.offset(n)) }
       }
     case RDRXCTL.offset(0): memory.write(value | 1 << 3, offset)

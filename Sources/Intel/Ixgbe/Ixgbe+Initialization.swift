@@ -15,11 +15,13 @@ extension Ixgbe {
   /// Global reset: 4.6.3.1, 4.6.3.2, with what 4.2.1.6.1 asks for before.
   func reset() throws(IxgbeError) {
     maskInterrupts()
-    try stopQueues()
+    let stuck = stopQueues()
     let isIdle = disableMaster()
     try resetOnce()
     // A master that did not stop gets a second reset: answers to its requests may have come in after the first.
     if !isIdle { try resetOnce() }
+    // A queue that would not stop is stopped by the reset, or nothing can be said about what it writes.
+    if let stuck { try wait(for: RXDCTL.self, stuck, within: .zero) { !$0.isEnabled } }
     maskInterrupts()
     // No flow control: 4.6.3.2 wants all of it zero, but for the threshold of the one packet buffer in use.
     for n in 0..<4 { registers.write(FCTTV(rawValue: 0), n) }
@@ -46,17 +48,22 @@ extension Ixgbe {
     }
   }
 
-  /// Stops queues that an earlier driver may have left running. 4.6.7.1.2.
-  private func stopQueues() throws(IxgbeError) {
+  /// Stops queues that are still running, 4.6.7.1.2. Answers a receive queue that did not stop, or nil.
+  private func stopQueues() -> Int? {
+    var stuck: Int?
     for n in 0..<Self.queueCount where registers.read(RXDCTL.self, n).isEnabled {
       registers.modify(RXDCTL.self, n) { $0.isEnabled = false }
-      try wait(for: RXDCTL.self, n, within: .milliseconds(100)) { !$0.isEnabled }
+      do throws(IxgbeError) {
+        try wait(for: RXDCTL.self, n, within: .milliseconds(100)) { !$0.isEnabled }
+      } catch { stuck = n }
       clock.pause(nanoseconds: 100_000)
     }
     for n in 0..<Self.queueCount where registers.read(TXDCTL.self, n).isEnabled {
       registers.modify(TXDCTL.self, n) { $0.isEnabled = false }
-      try wait(for: TXDCTL.self, n, within: .milliseconds(100)) { !$0.isEnabled }
+      // It writes to no buffer, only to its own ring, until the reset ends it.
+      try? wait(for: TXDCTL.self, n, within: .milliseconds(100)) { !$0.isEnabled }
     }
+    return stuck
   }
 
   /// Master disable, 5.2.5.3.2: no new requests on the bus, and wait for those under way. False if they did not

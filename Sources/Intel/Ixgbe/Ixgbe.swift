@@ -53,9 +53,10 @@ public final class Ixgbe {
     return pool * configuration.queueStride + queue
   }
 
-  /// Stops every queue and the bus master, and resets. Nothing reaches memory after it, also if it fails at the end.
+  /// Stops every queue and the bus master, and resets: when it returns, nothing of the card reaches memory.
   public func shutDown() throws(IxgbeError) {
-    try disableReceive()
+    // The reset comes also where the data path does not empty: it is what stops everything.
+    try? disableReceive()
     try reset()
     registers.modify(CTRL_EXT.self) { $0.isDriverLoaded = false }
   }

@@ -99,7 +99,9 @@ public struct IxgbeReceiveQueue: ~Copyable, ReceiveQueue {
     registers.write(RDBAL(rawValue: UInt32(truncatingIfNeeded: address)), number)
     registers.write(RDBAH(rawValue: UInt32(address >> 32)), number)
     registers.write(RDLEN(rawValue: UInt32(size * ReceiveDescriptor.byteCount)), number)
+    // Both, and before ENABLE: with the tail of an earlier run the card would fetch descriptors that nobody posted.
     registers.write(RDH(rawValue: 0), number)
+    registers.write(RDT(rawValue: 0), number)
     var split = SRRCTL(rawValue: 0)
     // At or above the frame limit, so that every frame is one descriptor: what protects the byte after a smaller
     // buffer is the frame limit.
@@ -120,9 +122,8 @@ public struct IxgbeReceiveQueue: ~Copyable, ReceiveQueue {
       registers.modify(RXDCTL.self, number) { $0.isEnabled = false }
       throw error
     }
+    // From here on `ring` may move the tail: 4.6.7.
     isRunning = true
-    // The tail only now: 4.6.7.
-    registers.write(RDT(rawValue: 0), number)
   }
 
   /// The card clears ENABLE when its accesses to the ring are done; buffers may be written for 100 µs more.
