@@ -63,7 +63,10 @@ struct DeterministicRun: ~Copyable {
     let elapsed = clock.now - start
     for lane in engine.rig.lanes.indices { engine.stop(lane, .requested) }
     for machine in engine.rig.machines {
-      for queue in 0..<machine.vm.queues { while machine.guest.step(queue: queue) > 0 {} }
+      for queue in 0..<machine.vm.queues {
+        machine.guest.resume(queue: queue)
+        while machine.guest.step(queue: queue) > 0 {}
+      }
     }
     var report = engine.report(elapsed: Double(elapsed) / 1e9, seconds: 0)
     report.interrupted = wasCancelled

@@ -306,7 +306,8 @@ internal import Simulation
     report.warnings = source.warnings
     report.trace_error = source.failure.map { "\($0)" }
     report.elapsed_s = elapsed
-    report.frames.read = source.read
+    // A frame that waits for the wire when a run is ended was not replayed.
+    report.frames.read = source.read - (source.hasCurrent ? 1 : 0)
     report.frames.skipped = source.skipped
     report.frames.received = received
     report.frames.replicated = replicated

@@ -41,7 +41,8 @@ final class GuestCrew: @unchecked Sendable {
         idle = 0
       }
     }
-    // What was published before the stop is taken.
+    // What was published before the stop is taken, by those that had stalled too: it was delivered.
+    for guest in guests { for queue in 0..<guest.configuration.queueCount { guest.resume(queue: queue) } }
     var frames = 1
     while frames > 0 {
       frames = 0

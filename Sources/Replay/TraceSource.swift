@@ -93,6 +93,7 @@ internal import Simulation
   }
 
   private func refuseEmpty(skipped: UInt64) throws(ReplayError) {
+    if case .badFilter(let expression, let reason) = failure { throw .usage("--filter \(expression): \(reason)") }
     if let failure { throw .unreadable("\(failure)") }
     let names = files.joined(separator: ", ")
     if skipped > 0 {

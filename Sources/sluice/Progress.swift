@@ -51,8 +51,8 @@ struct Progress {
     let bytes = progress.bytesDelivered - min(earlier.bytesDelivered, progress.bytesDelivered)
     let perSecond = seconds > 0 ? 1 / seconds : 0
     var parts = [
-      leftPadded(fixed(Double(frames) * perSecond / 1e6, 2), to: 6) + " Mframes/s",
-      leftPadded(fixed(Double(bytes) * 8 * perSecond / 1e9, 2), to: 6) + " Gbit/s",
+      leftPadded(frameRate(Double(frames) * perSecond), to: 14),
+      leftPadded(bitRate(Double(bytes) * 8 * perSecond), to: 11),
       "dropped " + grouped(progress.framesDropped),
       clock(progress.elapsed) + " elapsed",
     ]

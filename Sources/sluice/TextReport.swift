@@ -105,9 +105,10 @@ struct TextReport: CustomStringConvertible {
   }
 
   private func about(_ vm: ReplayReport.VM) -> [String] {
-    var parts = [vm.steering.isEmpty ? "" : "gets \(vm.steering)", "\(vm.buffers) buffers", plural(vm.queues, "queue")]
-    parts.append(bytes(vm.bytes))
-    var lines = [parts.filter { !$0.isEmpty }.joined(separator: "; ")]
+    let steering = vm.steering.isEmpty ? "" : "gets \(vm.steering)"
+    let facts = "\(vm.buffers) buffers; \(plural(vm.queues, "queue")); \(bytes(vm.bytes))"
+    let fits = steering.count + facts.count + 2 <= Self.width - 4
+    var lines = (fits ? ["\(steering); \(facts)"] : [steering, facts]).filter { !$0.isEmpty }
     if report.vms.count > 1 {
       for (verb, reasons) in [("bounced", vm.bounced_by), ("dropped", vm.dropped_by)] where !reasons.isEmpty {
         lines.append("\(verb): " + Self.ordered(reasons).map { "\($0.key) \(grouped($0.value))" }.joined(separator: ", "))
@@ -194,10 +195,12 @@ struct TextReport: CustomStringConvertible {
     func cost(_ label: String, _ nanoseconds: Double, _ what: String) -> String {
       row(label, leftPadded(fixed(nanoseconds, 1), to: 7) + " ns a frame   " + style.faint(what))
     }
-    let time = report.deterministic ? " of simulated time" : ""
+    let time = nanoseconds(report.elapsed_s * 1e9)
+    // Its moves take what they are said to take.
+    if report.deterministic { return [style.bold("Speed"), row("none", "\(time) of simulated time, which say nothing of speed")] }
     var lines = [
       style.bold("Speed"),
-      row("rate", "\(frameRate(report.rate.frames_per_second)), \(bitRate(report.rate.bits_per_second)), for \(nanoseconds(report.elapsed_s * 1e9))\(time)"),
+      row("rate", "\(frameRate(report.rate.frames_per_second)), \(bitRate(report.rate.bits_per_second)), for \(time)"),
     ]
     let costs = report.cost
     if costs.datapath_ns_per_frame + costs.model_ns_per_frame + costs.source_ns_per_frame > 0 {
@@ -211,7 +214,7 @@ struct TextReport: CustomStringConvertible {
       lines.append(row("latency", points.map { "\($0) \(nanoseconds(Double($1)))" }.joined(separator: "   ")))
     }
     lines += pacing.map { row($0, $1) }
-    if !report.deterministic && report.elapsed_s < Self.shortest {
+    if report.elapsed_s < Self.shortest {
       lines.append(row("note", style.faint("too short a run to judge speed by: --duration 5s says more")))
     }
     return lines
@@ -242,9 +245,9 @@ struct TextReport: CustomStringConvertible {
   /// Whether all is well, in one sentence.
   static func verdict(_ report: ReplayReport, _ status: ExitStatus) -> String {
     switch status {
-    case .accounted, .dropped: good(report)
+    case .accounted, .dropped: (report.frames.dropped == 0 ? "All is well: " : "") + good(report)
     case .interrupted, .terminated:
-      "Interrupted by \(status == .terminated ? "SIGTERM" : "SIGINT"); what was done is accounted for: \(lowered(good(report)))"
+      "Interrupted by \(status == .terminated ? "SIGTERM" : "SIGINT"); until then \(lowered(good(report)))"
     case .unaccounted: "Not well: \(failedLaw(report))."
     case .unverified:
       "Not well: \(report.verification_errors.first.map(printable) ?? "a guest's driver objects to what it was given")."
@@ -256,13 +259,13 @@ struct TextReport: CustomStringConvertible {
 
   private static func good(_ report: ReplayReport) -> String {
     let frames = report.frames
-    if frames.received == 0 { return "No frame was sent." }
+    if frames.received == 0 { return "no frame was sent." }
     var parts: [String] = []
     if frames.dropped > 0 {
       let reasons = ordered(report.dropped_by).map(\.key).joined(separator: ", ")
       parts.append("Every frame is accounted for, but \(grouped(frames.dropped)) \(frames.dropped == 1 ? "was" : "were") dropped (\(reasons))")
     } else {
-      parts.append("All is well: \(frames.delivered == 1 ? "the frame was" : "all \(grouped(frames.delivered)) frames were") delivered")
+      parts.append(frames.delivered == 1 ? "the frame was delivered" : "all \(grouped(frames.delivered)) frames were delivered")
     }
     switch (frames.lent, frames.bounced) {
     case (_, 0): parts.append("none was copied by the processor")

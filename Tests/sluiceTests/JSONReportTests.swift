@@ -79,7 +79,8 @@ struct JSONReportTests {
 
   @Test func `the README explains every key`() throws {
     let readme = try String(contentsOf: packageRoot.appendingPathComponent("README.md"), encoding: .utf8)
-    func expect(_ key: String) { #expect(readme.contains("| `\(key)` |"), "\(key)") }
+    var missing: [String] = []
+    func expect(_ key: String) { if !readme.contains("| `\(key)` |") { missing.append(key) } }
     for key in Self.keys where Self.inner[key] == nil && !["vms", "conservation", "bounced_by", "dropped_by", "warnings"].contains(key) {
       expect(key)
     }
@@ -88,5 +89,6 @@ struct JSONReportTests {
     expect("warnings.{oddity}")
     for name in Self.vmKeys.subtracting(["bounced_by", "dropped_by"]) { expect("vms.{name}.\(name)") }
     for name in ["name", "left", "right", "holds"] { expect("conservation[].\(name)") }
+    #expect(missing == [])
   }
 }

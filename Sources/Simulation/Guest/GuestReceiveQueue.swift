@@ -24,7 +24,7 @@ struct GuestReceiveQueue: ~Copyable {
   private let piecesPerBuffer: Int
   private let descriptorsPerBuffer: Int
   private let refillThreshold: Int
-  private let pace: SimulatedGuest.Pace
+  private var pace: SimulatedGuest.Pace
   private let canary: UInt8?
   private let log: ViolationLog
   private let page: CounterPage
@@ -165,6 +165,12 @@ struct GuestReceiveQueue: ~Copyable {
     case .slow(let framesPerStep): return min(Self.budget, max(framesPerStep, 0))
     case .stall(let limit): return Int(min(UInt64(Self.budget), limit - min(limit, delivery.frames + brokenFrames)))
     }
+  }
+
+  /// Ends a stall: what the device has used since is taken in the next steps.
+  mutating func resume() {
+    if case .stall = pace { pace = .full }
+    hasStalled = false
   }
 
   private mutating func checkStall() {

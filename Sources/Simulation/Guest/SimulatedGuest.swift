@@ -93,6 +93,12 @@ public import Virtio
     return unsafe queues[queue].step()
   }
 
+  /// Ends a stall, so that what was delivered meanwhile can be looked at. To be called where `step` is.
+  public func resume(queue: Int) {
+    check(queue)
+    unsafe queues[queue].resume()
+  }
+
   /// Whether the device wants a kick for the buffers posted since this was last asked.
   public func needsKick(queue: Int) -> Bool {
     check(queue)
