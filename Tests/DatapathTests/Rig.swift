@@ -141,10 +141,13 @@ final class Rig {
 
   /// One turn of the path and of the reference, and everything that must hold after it.
   func turn() throws {
+    let hadStopped = reference.stopReason != nil
     reference.lend()
     _ = path.turn()
     // Whatever the card received when its doorbell rang is in the reference by now.
-    reference.settle(shown: max(0, reference.slots.count { $0.completion != nil } - card.hidden))
+    if !hadStopped {
+      reference.settle(shown: max(0, reference.slots.count { $0.completion != nil } - card.hidden))
+    }
     seeUsedRing()
     try harvest()
     try checkLaws()

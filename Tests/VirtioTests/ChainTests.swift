@@ -187,6 +187,10 @@ import Virtio
       driver.describe(1, Bench.first, 64, flags: 0)
     }
     try expectFault(.readOnlyBuffer(head: 0)) { driver in
+      driver.describe(0, Bench.first, 64, flags: D.next, next: 1)
+      driver.describe(1, Bench.first, 64)
+    }
+    try expectFault(.readOnlyBuffer(head: 0)) { driver in
       driver.describe(0, Bench.first + 0x800, 16, flags: D.indirect | D.write)
       driver.describe(0, Bench.first, 64, flags: 0, table: Bench.first + 0x800)
     }
