@@ -49,11 +49,22 @@
   @usableFromInline var runStart: UInt32 = 0
   @usableFromInline var runSlots: UInt32 = 0
   @usableFromInline var runSlotStart: UInt32 = 0
-  /// The size of every buffer of the run, or 0 if they differ.
+  /// The frames of the largest size that the run can take for certain, and the bytes that are left over for another.
+  /// Kept up to date as buffers come; counted anew, once, after some have gone.
+  @usableFromInline var runFrames: UInt32 = 0
+  @usableFromInline var runRest: UInt64 = 0
+  @usableFromInline var runIsStale = false
+  /// The size of every buffer of the run, or 0 if they differ: then counting anew takes no walk.
   @usableFromInline var runUniform: UInt32 = 0
+  /// Bytes of a frame of the largest size with its header.
+  private let need: UInt64
+  /// Whether a frame may fill several buffers.
+  private let merges: Bool
 
   /// - Parameters: the guest's ring and the card's, in entries.
-  init(queueSize: Int, slotCount: Int) {
+  init(queueSize: Int, slotCount: Int, need: UInt32, merges: Bool) {
+    self.need = UInt64(need)
+    self.merges = merges
     let places = Self.powerOfTwo(queueSize)
     let slotPlaces = Self.powerOfTwo(slotCount)
     unsafe entries = .allocate(capacity: places)
@@ -96,6 +107,7 @@
     runStart = tail
     runSlotStart = slotTail
     runSlots = 0
+    (runFrames, runRest, runIsStale) = (0, 0, false)
     runUniform = 0
   }
 
@@ -105,6 +117,7 @@
   ) {
     clipRun()
     if tail == runStart { runUniform = byteCount } else if runUniform != byteCount { runUniform = 0 }
+    if !runIsStale { addToRun(byteCount) }
     unsafe entries[Int(tail & entryMask)] = Entry(
       base: base, byteCount: byteCount, id: id, kind: kind, reason: UInt8(reason.rawValue))
     tail = tail &+ 1
@@ -118,38 +131,44 @@
     runSlots += 1
   }
 
-  /// How many frames of `need` bytes, header included, the run can take for certain, up to `limit`; and whether it
-  /// ends with too few bytes for another.
+  /// How many frames of the largest size the run can take for certain; and whether it ends with too few bytes for another.
   ///
   /// Filling in order, with the rest of each last buffer wasted, is the worst case: a shorter frame starts the
   /// next one earlier, never later.
-  mutating func frames(need: UInt32, merging: Bool, limit: UInt32) -> (count: UInt32, hasRest: Bool) {
+  mutating func runCapacity() -> (frames: UInt32, hasRest: Bool) {
     clipRun()
-    let places = tail &- runStart
-    if !merging { return (places, false) }
-    if runUniform > 0 {
-      let each = (need - 1) / runUniform + 1
-      return (places / each, places % each != 0)
-    }
-    var count: UInt32 = 0
-    var bytes: UInt64 = 0
-    var index = runStart
-    while index != tail {
-      bytes += UInt64(unsafe entries[Int(index & entryMask)].byteCount)
-      if bytes >= UInt64(need) {
-        count += 1
-        bytes = 0
-        if count > limit { return (count, true) }
+    if runIsStale {
+      (runFrames, runRest, runIsStale) = (0, 0, false)
+      if merges && runUniform > 0 {
+        let places = tail &- runStart
+        let each = UInt32((need - 1) / UInt64(runUniform)) + 1
+        (runFrames, runRest) = (places / each, UInt64(places % each) * UInt64(runUniform))
+        return (runFrames, runRest > 0)
       }
-      index = index &+ 1
+      var index = runStart
+      while index != tail {
+        addToRun(unsafe entries[Int(index & entryMask)].byteCount)
+        index = index &+ 1
+      }
     }
-    return (count, bytes > 0)
+    return (runFrames, runRest > 0)
+  }
+
+  private mutating func addToRun(_ byteCount: UInt32) {
+    runRest += UInt64(byteCount)
+    if !merges || runRest >= need {
+      runFrames += 1
+      runRest = 0
+    }
   }
 
   /// What was given back is no longer part of the run. Both starts follow their fronts, so that their distance never
   /// comes near 2³¹.
   private mutating func clipRun() {
-    if Int32(bitPattern: runStart &- front) < 0 { runStart = front }
+    if Int32(bitPattern: runStart &- front) < 0 {
+      runStart = front
+      runIsStale = true
+    }
     if Int32(bitPattern: runSlotStart &- slotFront) < 0 { runSlotStart = slotFront }
   }
 

@@ -48,13 +48,13 @@ public struct ReceiveCore: ~Copyable {
     let features = virtqueue.features
     self.virtqueue = virtqueue
     memory = MemoryView(window.map)
-    ledger = Ledger(queueSize: size, slotCount: slotCount)
     self.pool = pool
     chain = DescriptorChain(queueSize: size)
     windowBase = window.base.rawValue
     need = NetHeader.byteCount + UInt32(largestFrame)
     self.mode = mode
     merges = features.contains(.mergeableBuffers)
+    ledger = Ledger(queueSize: size, slotCount: slotCount, need: need, merges: merges)
     checkedWord = features.contains(.guestChecksum) ? NetHeader(isChecksumValid: true).lowWord : 0
     counters = ReceiveCounters()
     tally = counters.writer
@@ -100,8 +100,8 @@ public struct ReceiveCore: ~Copyable {
     guard let (reason, address) = judge(byteCount) else { return .stop }
     if let address {
       // The run must be covered by slots before something is posted behind it.
-      let run = ledger.frames(need: need, merging: merges, limit: ledger.runSlots)
-      if run.count == ledger.runSlots && !run.hasRest {
+      let run = ledger.runCapacity()
+      if run.frames == ledger.runSlots && !run.hasRest {
         unsafe ledger.enterLent(whole.base, byteCount: NetHeader.byteCount + runByteCount, id: head)
         ledger.closeRun()
         return .lend(address)
@@ -156,7 +156,7 @@ public struct ReceiveCore: ~Copyable {
   @_noLocks
   #endif
   @inline(never) @usableFromInline mutating func isHoping() -> Bool {
-    ledger.waiting > 0 && ledger.frames(need: need, merging: merges, limit: ledger.runSlots).count < ledger.runSlots
+    ledger.waiting > 0 && ledger.runCapacity().frames < ledger.runSlots
   }
 
   /// A host buffer for the next bounced slot, if what waits can take its frame.
@@ -165,10 +165,10 @@ public struct ReceiveCore: ~Copyable {
   #endif
   @inline(never) @usableFromInline mutating func nextBounce() -> IOVA? {
     guard ledger.waiting > 0 else { return nil }
-    let run = ledger.frames(need: need, merging: merges, limit: ledger.runSlots)
-    let covered = run.count > ledger.runSlots
+    let run = ledger.runCapacity()
+    let covered = run.frames > ledger.runSlots
     // Too few bytes for the largest frame, nothing else out and nothing more to take: a smaller frame may still come.
-    let lastHope = run.hasRest && run.count == 0 && ledger.slotCount == 0 && virtqueue.pending() == 0
+    let lastHope = run.hasRest && run.frames == 0 && ledger.slotCount == 0 && virtqueue.pending() == 0
     guard covered || lastHope, let address = pool.take() else { return nil }
     ledger.enterBouncedSlot()
     return address

@@ -5,7 +5,7 @@ public import CLinux
 /// `@safe`: the cells live as long as this object, and every index is a case of an enum.
 @safe public final class ReceiveCounters: @unchecked Sendable {
   @usableFromInline enum Cell: Int {
-    case lentFrames, lentBytes, bouncedFrames, bouncedBytes, returnedEmpty, turns, doorbells, signals
+    case lentFrames, lentBytes, bouncedFrames, bouncedBytes, returnedEmpty, doorbells, signals
     case bounces  // one each BounceReason
     case drops = 16  // one each PathDrop
     static let count = 32
@@ -33,7 +33,6 @@ public import CLinux
   public var deliveredBytes: UInt64 { lentBytes + bouncedBytes }
   /// Guest buffers given back with nothing in them.
   public var returnedEmpty: UInt64 { value(.returnedEmpty) }
-  public var turns: UInt64 { value(.turns) }
   public var doorbells: UInt64 { value(.doorbells) }
   public var signals: UInt64 { value(.signals) }
   /// Delivered frames by why they were bounced.

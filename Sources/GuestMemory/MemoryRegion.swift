@@ -21,9 +21,21 @@ public import Linux
     guard byteCount > 0, guestStart.rawValue.addingReportingOverflow(UInt64(byteCount)).overflow == false
     else { throw .badRegion(at: guestStart, byteCount: byteCount) }
     self.guestStart = guestStart
+    mapping = try Self.map(file, at: guestStart, byteCount: byteCount, offset: offset)
+  }
+
+  private static func map(
+    _ file: borrowing OwnedDescriptor, at guestStart: GuestAddress, byteCount: Int, offset: Int
+  ) throws(MemoryError) -> Mapping {
+    let size: Int
+    do { size = try file.fileByteCount() } catch { throw .system(error) }
+    // Bytes past the file's end would be there until they are touched.
+    guard offset >= 0, offset <= size, byteCount <= size - offset else {
+      throw .pastFile(at: guestStart, byteCount: byteCount, offset: offset, fileBytes: size)
+    }
     do {
       // 2 MiB: large pages here, and large entries in an IOMMU.
-      mapping = try Mapping(
+      return try Mapping(
         of: file, byteCount: byteCount, offset: offset, alignment: byteCount >= 2 << 20 ? 2 << 20 : 4096)
     } catch { throw .system(error) }
   }
@@ -42,6 +54,8 @@ public enum MemoryError: Error, Hashable, Sendable, CustomStringConvertible {
   /// Two regions claim the same guest addresses.
   case overlap(GuestAddress, GuestAddress)
   case tooManyRegions(Int, limit: Int)
+  /// The file that it is to be mapped from is shorter.
+  case pastFile(at: GuestAddress, byteCount: Int, offset: Int, fileBytes: Int)
   case system(SystemError)
 
   public var description: String {
@@ -49,6 +63,8 @@ public enum MemoryError: Error, Hashable, Sendable, CustomStringConvertible {
     case .badRegion(let start, let count): "memory region at \(start) of \(count) bytes: empty, or past the end of the address space"
     case .overlap(let a, let b): "memory regions at \(a) and \(b) overlap"
     case .tooManyRegions(let count, let limit): "\(count) memory regions; at most \(limit)"
+    case .pastFile(let start, let count, let offset, let size):
+      "memory region at \(start): \(count) bytes from \(offset) on are not in a file of \(size)"
     case .system(let error): "guest memory: \(error)"
     }
   }

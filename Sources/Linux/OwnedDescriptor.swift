@@ -19,6 +19,13 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
     return OwnedDescriptor(adopting: copy)
   }
 
+  /// The size of the file behind it, in bytes.
+  public borrowing func fileByteCount() throws(SystemError) -> Int {
+    var status = stat()
+    guard unsafe fstat(number, &status) == 0 else { throw SystemError(.fstat) }
+    return Int(status.st_size)
+  }
+
   /// Closes now, for callers who need to know that it worked.
   public consuming func close() throws(SystemError) {
     let number = self.number

@@ -5,12 +5,7 @@ public struct BufferRequirements: Hashable, Sendable {
   /// The most bytes one frame may put into a buffer: the largest frame that the hardware accepts, as it is stored.
   /// The hardware stops there, whatever its own buffer-size unit says.
   public let largestFrame: Int
-  /// Alignment of a buffer's first byte, in bytes; 1 for any.
-  public let alignment: Int
-  public init(largestFrame: Int, alignment: Int = 1) {
-    self.largestFrame = largestFrame
-    self.alignment = alignment
-  }
+  public init(largestFrame: Int) { self.largestFrame = largestFrame }
 }
 
 /// What came back in one buffer.

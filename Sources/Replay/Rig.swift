@@ -58,6 +58,7 @@ final class Rig {
     configuration.mtu = options.mtu
     configuration.poolCount = vms.count
     configuration.queuesPerPool = vms.map(\.queues).max() ?? 1
+    if vms.count > 1 { configuration.usedQueues = vms.map(\.queues) }
     driver = try Self.attempt("the card") { () throws(IxgbeError) in
       try Ixgbe(registers: card, space: space, allocator: allocator, clock: clock, configuration: configuration)
     }

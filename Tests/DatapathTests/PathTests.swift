@@ -473,5 +473,6 @@ extension Ledger {
     tail = count
     slotFront = count
     slotTail = count
+    runIsStale = true
   }
 }

@@ -103,4 +103,28 @@ import Testing
     #expect(report.frames.delivered == 7)
     #expect(report.bounced_by == ["too_small": 7])
   }
+
+  @Test(arguments: [[1, 2], [1, 4], [2, 4, 1], [2, 2], [4]])
+  func `every queue of every VM gets its share, also where VMs have different numbers of queues`(queues: [Int]) throws {
+    let folder = try TemporaryFolder()
+    // IPv4 and UDP of many flows, so that RSS has something to choose by.
+    let frames = (0..<1200).map { Self.datagram(flow: $0 % 64, to: .local($0 % queues.count + 1)) }
+    try writeTrace(frames, to: folder.file("t.pcap"))
+    var options = ReplayOptions(files: [folder.file("t.pcap")])
+    options.seed = testSeed
+    options.vms = queues.enumerated().map { .init(name: "vm\($0.offset)", address: .local($0.offset + 1), queues: $0.element) }
+    let stage = try Stage(options)
+    let rig = stage.rig
+    let report = try stage.run()
+    expectSound(report, "\(queues)")
+    #expect(report.frames.delivered == 1200)
+    for lane in rig.lanes { #expect(lane.counters.deliveredFrames > 0, "queue \(lane.queue) of VM \(lane.machine)") }
+  }
+
+  private static func datagram(flow: Int, to address: MACAddress) -> [UInt8] {
+    var bytes = (0..<6).map { address.octet($0) } + [2, 0, 0, 0, 1, 0, 0x08, 0x00]
+    bytes += [0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, UInt8(flow), 2]
+    bytes += [0x10, UInt8(flow), 0, 53, 0, 26, 0, 0] + Array(repeating: UInt8(flow), count: 18)
+    return bytes
+  }
 }

@@ -7,10 +7,10 @@ import Testing
 
 @Suite struct IsolationTests {
   /// Every tag that lies anywhere in a guest's memory: the numbers of the frames.
-  static func tags(in stage: Stage, machine: Int, run: UInt64) -> Set<UInt64> {
+  static func tags(in rig: Rig, machine: Int, run: UInt64) -> Set<UInt64> {
     let mark = (run ^ 0xA5C3_96E1_7B2D_4F08).bigEndian
     var found: Set<UInt64> = []
-    for region in stage.rig.machines[machine].window.map.regions {
+    for region in rig.machines[machine].window.map.regions {
       let bytes = UnsafeRawBufferPointer(start: region.base, count: region.byteCount)
       withUnsafeBytes(of: mark) { needle in
         var offset = 0
@@ -41,11 +41,12 @@ import Testing
     // Four guests for five addresses: a fifth of the frames is for nobody.
     options.vms = (1...4).map { ReplayOptions.VM(name: "vm\($0)", address: .local($0), buffers: shape) }
     let stage = try Stage(options)
+    let rig = stage.rig
     let report = try stage.run()
     expectSound(report, "\(shape)")
     #expect(report.dropped_by["no_route"] == UInt64(frames.filter { $0.number * 7 % 5 + 1 == 5 }.count))
     for machine in 0..<4 {
-      let found = Self.tags(in: stage, machine: machine, run: run)
+      let found = Self.tags(in: rig, machine: machine, run: run)
       let strangers = found.filter { $0 * 7 % 5 != UInt64(machine) }
       #expect(strangers.isEmpty, "vm\(machine + 1) has frames of others: \(strangers.sorted().prefix(5)) SEED=\(run)")
       #expect(!found.isEmpty || shape == .tiny)

@@ -79,8 +79,9 @@ struct Stage: ~Copyable {
     self.options = options
   }
 
-  func run() throws -> ReplayReport {
-    try DeterministicRun(engine, log: EventLog(nil)).run(until: { false }, progress: { _ in })
+  consuming func run() throws -> ReplayReport {
+    var run = DeterministicRun(engine, log: try EventLog(nil))
+    return try run.run(until: { false }, progress: { _ in })
   }
 }
 

@@ -170,7 +170,11 @@ extension Ixgbe {
     registers.write(control)
     for n in 0..<64 {
       var split = PSRTYPE(rawValue: 0)
-      if configuration.isVirtualized && n < pools { split.queueBits = queues == 4 ? 2 : queues == 2 ? 1 : 0 }
+      if configuration.isVirtualized && n < pools {
+        // A pool that uses fewer queues looks at fewer bits of the common table. 8.2.3.7.4, RQPL.
+        let used = configuration.usedQueues.isEmpty ? queues : configuration.usedQueues[n]
+        split.queueBits = used == 4 ? 2 : used == 2 ? 1 : 0
+      }
       registers.write(split, n)
     }
     setScalingKey(configuration.scalingKey)

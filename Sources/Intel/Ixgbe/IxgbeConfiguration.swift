@@ -7,6 +7,8 @@ extension Ixgbe {
     public var poolCount = 1
     /// 1, 2 or 4; without pools 1 to 16. More than one share a guest's frames by RSS.
     public var queuesPerPool = 1
+    /// Queues that each pool uses, of the `queuesPerPool` that it has: 1, 2 or 4. Empty: all of them.
+    public var usedQueues: [Int] = []
     /// A frame for a queue without a buffer is dropped and counted, instead of stalling all queues.
     public var dropsWhenEmpty = true
     /// 40 bytes for RSS; the default is the key of Microsoft's verification suite.
@@ -41,6 +43,10 @@ extension Ixgbe {
       guard pools.contains(poolCount) else { throw .poolCount(poolCount, allowed: pools) }
       guard isVirtualized ? [1, 2, 4].contains(queuesPerPool) : (1...16).contains(queuesPerPool) else {
         throw .queuesPerPool(queuesPerPool)
+      }
+      guard usedQueues.isEmpty || usedQueues.count == poolCount else { throw .queuesPerPool(usedQueues.count) }
+      for count in usedQueues where ![1, 2, 4].contains(count) || count > queuesPerPool {
+        throw .queuesPerPool(count)
       }
       guard scalingKey.count == 40 else { throw .keyByteCount(scalingKey.count) }
     }
