@@ -81,6 +81,7 @@ let package = Package(
       name: "ScenarioTests",
       dependencies: ["Replay", "Capture", "FlowSteering", "GuestMemory", "Simulation", "Bus", "Linux", "Datapath"],
       swiftSettings: looseSettings),
+    .testTarget(name: "TidyTests", swiftSettings: looseSettings),
     // Benchmarks, one folder a question
     .executableTarget(
       name: "ReceiveCost", dependencies: ["Replay", argumentParser], path: "Bench/ReceiveCost", swiftSettings: settings),

@@ -40,6 +40,10 @@ public import Linux
     } catch { throw .system(error) }
   }
 
+  /// Asks that pages which nobody has touched yet come from one memory node: the one next to the processor that
+  /// moves frames into them.
+  public func prefer(node: Int) { NUMA.prefer(node: node, for: mapping) }
+
   /// Takes a mapping that is there already.
   public init(at guestStart: GuestAddress, mapping: consuming Mapping) {
     self.guestStart = guestStart

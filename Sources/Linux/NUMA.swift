@@ -14,6 +14,15 @@ public enum NUMA {
     return node < 0 ? nil : Int(node)
   }
 
+  /// The node that a page lies on, or nil if it was never touched or the machine does not say.
+  public static func node(ofPageAt address: UnsafeMutableRawPointer) -> Int? {
+    guard isAvailable else { return nil }
+    var page: UnsafeMutableRawPointer? = unsafe address
+    var status: CInt = -1
+    guard unsafe numa_move_pages(0, 1, &page, nil, &status, 0) == 0, status >= 0 else { return nil }
+    return Int(status)
+  }
+
   /// Asks that the pages of a mapping that nobody has touched yet come from one node.
   public static func prefer(node: Int, for mapping: borrowing Mapping) {
     guard isAvailable, node < nodeCount else { return }

@@ -114,6 +114,9 @@ final class Rig {
     configuration.checksCanaries = options.checksCanaries
     configuration.checksUnusedMemory = options.checksCanaries
     configuration.placement.pages = options.hugePages ? .huge : .standard
+    // Guest memory lies where the thread that moves its frames runs.
+    let processors = options.processors ?? Thread.processors
+    if NUMA.nodeCount > 1, let first = processors.first { configuration.placement.node = NUMA.node(ofProcessor: first) }
     configuration.seed = options.seed &+ UInt64(index)
     if let count = vm.stallsAfter { configuration.pace = .stall(afterFrames: count) }
     let guest = try attempt("VM \(vm.name)") { () throws(GuestError) in try SimulatedGuest(configuration) }

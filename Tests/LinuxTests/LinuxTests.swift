@@ -111,4 +111,15 @@ import Testing
       last = now
     }
   }
+
+  @Test(.enabled(if: NUMA.isAvailable, "the machine does not tell its memory nodes"))
+  func `pages come from the node that was asked for`() throws {
+    for node in 0..<NUMA.nodeCount {
+      let mapping = try Mapping(anonymousBytes: 4096)
+      unsafe #expect(NUMA.node(ofPageAt: mapping.base) == nil)
+      NUMA.prefer(node: node, for: mapping)
+      unsafe mapping.base.storeBytes(of: 1, as: UInt8.self)
+      unsafe #expect(NUMA.node(ofPageAt: mapping.base) == node)
+    }
+  }
 }

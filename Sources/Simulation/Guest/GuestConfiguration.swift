@@ -46,6 +46,8 @@ extension SimulatedGuest {
     /// Bytes of each region that hold nothing, at least.
     public var unusedByteCount = 64 << 10
     public var pages = PageSize.standard
+    /// The machine's memory node that it should lie on; nil leaves that to the kernel.
+    public var node: Int?
     public init() {}
   }
 

@@ -12,12 +12,16 @@ internal import Linux
   private let low: MemoryRegion
   private let high: MemoryRegion
 
-  init(name: String, _ layout: GuestLayout, pages: PageSize) throws(MemoryError) {
+  init(name: String, _ layout: GuestLayout, pages: PageSize, node: Int?) throws(MemoryError) {
     let lowFile = try Self.file(name + "-low", layout.lowByteCount, pages)
     let highFile = try Self.file(name + "-high", layout.highByteCount, pages)
     let low = try MemoryRegion(at: GuestAddress(0), of: lowFile.descriptor, byteCount: lowFile.byteCount)
     let high = try MemoryRegion(
       at: GuestAddress(GuestLayout.highStart), of: highFile.descriptor, byteCount: highFile.byteCount)
+    if let node {
+      low.prefer(node: node)
+      high.prefer(node: node)
+    }
     self.lowFile = lowFile
     self.highFile = highFile
     self.low = low

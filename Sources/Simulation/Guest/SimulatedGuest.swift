@@ -36,7 +36,8 @@ public import Virtio
     self.configuration = configuration
     plan = try GuestLayout(configuration)
     do {
-      memory = try GuestMemoryFiles(name: configuration.name, plan, pages: configuration.placement.pages)
+      memory = try GuestMemoryFiles(
+        name: configuration.name, plan, pages: configuration.placement.pages, node: configuration.placement.node)
     } catch { throw .memory(error) }
     page = CounterPage(queueCount: configuration.queueCount)
     log = ViolationLog(queueCount: configuration.queueCount)

@@ -1,0 +1,65 @@
+import Foundation
+import Testing
+
+/// The style as a test: what a reviewer would otherwise have to look for each time.
+@Suite struct TidyTests {
+  static let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent()
+  static let files: [(path: String, text: String)] = {
+    let root = package.path + "/Sources"
+    let names = FileManager.default.enumerator(atPath: root)?.compactMap { $0 as? String } ?? []
+    return names.filter { $0.hasSuffix(".swift") }.sorted().map { name in
+      (name, (try? String(contentsOfFile: root + "/" + name, encoding: .utf8)) ?? "")
+    }
+  }()
+  /// In layers, lowest first: a target imports only from layers below its own.
+  static let layers: [[String]] = [
+    ["CLinux", "CPcap", "CNuma", "CCrypto"], ["Linux", "FlowSteering"], ["GuestMemory", "Capture"],
+    ["Virtio", "Bus"], ["NIC"], ["Datapath", "Intel", "Simulation"], ["Replay"], ["sluice"],
+  ]
+
+  @Test func `there is something to look at`() { #expect(Self.files.count > 50) }
+
+  @Test func `no target but the program imports Foundation`() {
+    for file in Self.files where !file.path.hasPrefix("sluice/") {
+      #expect(!file.text.contains("import Foundation"), "\(file.path)")
+    }
+  }
+
+  @Test func `imports go down only`() {
+    let layerOf = Dictionary(uniqueKeysWithValues: Self.layers.enumerated().flatMap { layer in layer.element.map { ($0, layer.offset) } })
+    for file in Self.files {
+      let target = String(file.path.prefix { $0 != "/" })
+      guard let own = layerOf[target] else {
+        Issue.record("\(file.path): target \(target) has no layer")
+        continue
+      }
+      for line in file.text.split(separator: "\n") {
+        let words = line.split(separator: " ")
+        guard let place = words.firstIndex(of: "import"), place <= 1, place + 1 < words.count else { continue }
+        guard let other = layerOf[String(words[place + 1])] else { continue }
+        #expect(other < own, "\(file.path): \(target) imports \(words[place + 1])")
+      }
+    }
+  }
+
+  /// How many files of a target spell `unsafe`. One more is a decision, not an accident.
+  static let rooms = [
+    "Linux": 9, "FlowSteering": 1, "GuestMemory": 4, "Capture": 8, "Virtio": 3, "Bus": 4, "NIC": 0, "Datapath": 8,
+    "Intel": 0, "Simulation": 26, "Replay": 10, "sluice": 4,
+  ]
+
+  @Test func `unsafe code stays in the few files that it has a room in`() {
+    let counts = Dictionary(grouping: Self.files.filter { file in
+      file.text.split(separator: "\n").contains { line in
+        let code = line.range(of: "//").map { line[..<$0.lowerBound] } ?? line
+        return code.contains("unsafe ")
+      }
+    }) { String($0.path.prefix { $0 != "/" }) }.mapValues(\.count)
+    for (target, room) in Self.rooms.sorted(by: { $0.key < $1.key }) {
+      let found = counts[target] ?? 0
+      #expect(found <= room, "\(target): \(found) files spell unsafe, and \(room) have a room for it")
+    }
+    #expect(Set(counts.keys).isSubset(of: Self.rooms.keys))
+  }
+}
