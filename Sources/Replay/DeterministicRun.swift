@@ -68,7 +68,7 @@ struct DeterministicRun: ~Copyable {
         while machine.guest.step(queue: queue) > 0 {}
       }
     }
-    var report = engine.report(elapsed: Double(elapsed) / 1e9, seconds: 0)
+    var report = engine.report(elapsed: Double(elapsed) / 1e9)
     report.interrupted = wasCancelled
     log.note("end received=\(report.frames.received) delivered=\(report.frames.delivered) dropped=\(report.frames.dropped)")
     return report

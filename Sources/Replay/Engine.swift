@@ -26,8 +26,8 @@ internal import Simulation
   private let expectations: [Expectation]
   private var arrivals: [ArrivalTimes]
   private(set) var latency = DurationHistogram()
-  /// Nanoseconds for one unit of `time`.
-  private let scale: Double
+  /// Of the moments that `feed` and `turn` are told, and of what is spent.
+  private let nanosecondsPerTick: Double
 
   // What was put on the wire, and what the card said.
   private(set) var received: UInt64 = 0
@@ -64,7 +64,7 @@ internal import Simulation
     let count = rig.lanes.count
     expectations = verifies ? rig.lanes.map { Expectation(capacity: $0.capacity) } : []
     arrivals = rig.lanes.map { ArrivalTimes(capacity: $0.capacity) }
-    scale = nanosecondsPerTick
+    self.nanosecondsPerTick = nanosecondsPerTick
     laneDrops = Array(repeating: [:], count: count)
     accepted = Array(repeating: 0, count: count)
     settled = Array(repeating: 0, count: count)
@@ -221,7 +221,7 @@ internal import Simulation
   }
 
   private mutating func settle(_ lane: Int, upTo total: UInt64, time: UInt64) {
-    arrivals[lane].left(total - settled[lane], at: time, in: &latency, scale: scale)
+    arrivals[lane].left(total - settled[lane], at: time, in: &latency, scale: nanosecondsPerTick)
     if verifies {
       let before = TickCounter.now()
       defer { sourceTicks += TickCounter.now() - before }
@@ -296,7 +296,7 @@ internal import Simulation
   // MARK: The report
 
   /// Everything that was counted, compared and summed up. The guests have ended.
-  func report(elapsed: Double, seconds ticks: Double) -> ReplayReport {
+  func report(elapsed: Double) -> ReplayReport {
     var report = ReplayReport()
     report.files = options.files
     report.seed = options.seed
@@ -324,9 +324,11 @@ internal import Simulation
       report.rate.bits_per_second = Double(report.bytes.delivered) * 8 / elapsed
     }
     let frames = Double(max(received, 1))
-    report.cost.model_ns_per_frame = Double(modelTicks) * ticks * 1e9 / frames
-    report.cost.source_ns_per_frame = Double(sourceTicks) * ticks * 1e9 / frames
-    report.cost.datapath_ns_per_frame = Double(pathTicks) * ticks * 1e9 / Double(max(settled.reduce(0, +), 1))
+    // Simulated time passes between moves, not in them: a deterministic run has no costs.
+    let unit = options.isDeterministic ? 0 : nanosecondsPerTick
+    report.cost.model_ns_per_frame = Double(modelTicks) * unit / frames
+    report.cost.source_ns_per_frame = Double(sourceTicks) * unit / frames
+    report.cost.datapath_ns_per_frame = Double(pathTicks) * unit / Double(max(settled.reduce(0, +), 1))
     report.latency_ns.p50 = latency.percentile(50)
     report.latency_ns.p99 = latency.percentile(99)
     report.latency_ns.p999 = latency.percentile(99.9)

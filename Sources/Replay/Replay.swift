@@ -31,7 +31,9 @@ public final class Replay: @unchecked Sendable {
     let verifies = options.verify ?? ((source.expectedBytes ?? .max) <= Self.verifyLimit)
     let sinks = try CaptureSinks(options, vms: vms)
     let rig = try Rig(options, vms: vms, hashes: verifies, sinks: sinks.byMachine)
-    let engine = Engine(options: options, source: source, rig: rig, verifies: verifies)
+    // A run in simulated time counts in its clock's nanoseconds.
+    let unit = options.isDeterministic ? 1 : 1e9 / TickCounter.measureRate()
+    let engine = Engine(options: options, source: source, rig: rig, verifies: verifies, nanosecondsPerTick: unit)
     let log = try EventLog(options.eventLog)
     var report: ReplayReport
     if options.isDeterministic {

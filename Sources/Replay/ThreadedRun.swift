@@ -27,15 +27,13 @@ struct ThreadedRun: ~Copyable {
     defer { Thread.unpin() }
 
     let start = MonotonicClock.now()
-    let startTicks = TickCounter.now()
     let result = drive(crew, start: start, isCancelled: isCancelled, progress: progress)
     let end = result.end
-    let secondsPerTick = Double(MonotonicClock.now() - start) / 1e9 / Double(max(TickCounter.now() - startTicks, 1))
     for lane in engine.rig.lanes.indices { engine.stop(lane, .requested) }
     crew.stop()
     thread.join()
     if let error = result.error { throw error }
-    var report = engine.report(elapsed: Double(end - start) / 1e9, seconds: secondsPerTick)
+    var report = engine.report(elapsed: Double(end - start) / 1e9)
     report.interrupted = result.wasCancelled
     return report
   }
