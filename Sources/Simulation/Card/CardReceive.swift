@@ -378,7 +378,7 @@ extension SimulatedCard {
       let words: (UInt64, UInt64)
       if unsafe queue.pointee.isLegacy {
         // Length, checksum, status, errors, tag. 82599 datasheet 7.1.5.
-        let end = isLast ? status & 0xF8 | status >> 30 & 3 << 14 | Status.endOfPacket : 0
+        let end = isLast ? status & 0xF8 | (status >> 30 & 3) << 14 | Status.endOfPacket : 0
         let errors = isLast && badCRC ? UInt64(1) << 8 : 0
         words = (buffer, UInt64(piece) | (Status.done | end & 0xFF) << 32 | (end & 0xC000 | errors) << 32 | tag << 48)
       } else {
