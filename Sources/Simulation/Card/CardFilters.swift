@@ -205,7 +205,10 @@ extension CardFilters {
   func etherTypeFilter(_ headers: FrameHeaders, _ registers: RegisterCells) -> UInt32? {
     for n in 0..<8 {
       let filter = registers[Offset.ETQF + 4 * n]
-      if filter >> 31 != 0 && filter & 0xFFFF == UInt32(headers.etherType) { return filter | UInt32(n) << 16 & 0x70000 }
+      if filter >> 31 != 0 && filter & 0xFFFF == UInt32(headers.etherType) {
+        // Its bits 18:16 are not used: they carry its number.
+        return filter & ~0x70000 | UInt32(n) << 16
+      }
     }
     return nil
   }
