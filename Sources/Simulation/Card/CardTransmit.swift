@@ -46,8 +46,8 @@ public final class TransmitWire {
   var head: UInt32 = 0
   var base: UInt64 = 0
   var tail: UnsafeMutablePointer<UInt32>?
-  /// The last context descriptor: VLAN and header lengths, offload types.
-  var context: (UInt64, UInt64) = (0, 0)
+  /// The last context descriptor of each of the two places: VLAN and header lengths, offload types.
+  var contexts = InlineArray<2, (UInt64, UInt64)>(repeating: (0, 0))
 
   mutating func reset() {
     let cell = unsafe tail
@@ -68,6 +68,8 @@ private struct TransmitDescriptor {
   var segments: Bool { isExtended && word >> 31 & 1 != 0 }
   var insertsIPChecksum: Bool { isExtended && word >> 40 & 1 != 0 }
   var insertsTransportChecksum: Bool { isExtended && word >> 41 & 1 != 0 }
+  /// IDX: which of the queue's two contexts this sets or uses.
+  var place: Int { Int(word >> 36 & 1) }
   /// Of the legacy format.
   var tag: UInt16 { UInt16(word >> 48) }
 }
@@ -116,7 +118,7 @@ extension SimulatedCard {
       let descriptor = TransmitDescriptor(word: words.1)
       head = unsafe head &+ 1 == queue.pointee.count ? 0 : head &+ 1
       if descriptor.isContext {
-        unsafe queue.pointee.context = words
+        unsafe queue.pointee.contexts[descriptor.place] = words
         // Nothing of it is needed again: a context alone is done at once.
         if length == 0 && !complete(n, from: unsafe queue.pointee.head, to: head) { return false }
         continue
@@ -144,7 +146,7 @@ extension SimulatedCard {
     if descriptor.insertsIPChecksum || descriptor.insertsTransportChecksum { insertChecksums(n, descriptor, length) }
     if descriptor.insertsTag && length >= 12 {
       // The tag of an advanced descriptor is its context's.
-      let tag = descriptor.isExtended ? unsafe UInt16(truncatingIfNeeded: transmitQueues[n].context.0 >> 16) : descriptor.tag
+      let tag = descriptor.isExtended ? unsafe UInt16(truncatingIfNeeded: transmitQueues[n].contexts[descriptor.place].0 >> 16) : descriptor.tag
       unsafe sl_move(scratch + 16, scratch + 12, length - 12)
       unsafe (scratch + 12).storeBytes(of: UInt16(registers[Offset.DMATXCTL] >> 16).bigEndian, as: UInt16.self)
       unsafe (scratch + 14).storeBytes(of: tag.bigEndian, as: UInt16.self)
@@ -221,7 +223,7 @@ extension SimulatedCard {
   /// IXSM and TXSM: the driver has put the pseudo header's sum where the transport checksum goes.
   /// 82599 datasheet 7.2.5.
   private func insertChecksums(_ n: Int, _ descriptor: TransmitDescriptor, _ length: Int) {
-    let context = unsafe transmitQueues[n].context
+    let context = unsafe transmitQueues[n].contexts[descriptor.place]
     let network = Int(context.0 >> 9 & 0x7F)
     let networkBytes = Int(context.0 & 0x1FF)
     if descriptor.insertsIPChecksum && networkBytes >= 20 && network + networkBytes <= length {
