@@ -180,7 +180,8 @@ extension SimulatedCard {
     }
     counters.good(count, headers.flags)
     let written = unsafe place(bytes, count, headers, n, steering, inexact: choice.isInexact, badCRC: badCRC)
-    return written ? .delivered(queue: n) : .dropped(.dmaFault, queue: n)
+    if written { return .delivered(queue: n) }
+    return .dropped(line.isBlocked(.removed) ? .removed : .dmaFault, queue: n)
   }
 
   /// One copy a pool. 82599 datasheet 7.10.3.4. Reading "replication".
@@ -365,6 +366,8 @@ extension SimulatedCard {
     let bufferBytes = unsafe queue.pointee.bufferBytes
     var offset = 0
     while offset < length {
+      // By a fault, the card leaves the bus between two descriptors.
+      if line.isBlocked(.removed) { return false }
       let piece = min(length - offset, bufferBytes)
       let isLast = offset + piece == length
       let address = unsafe queue.pointee.base &+ UInt64(queue.pointee.head) &* 16
