@@ -551,6 +551,8 @@ extension SimulatedCard {
     let queue: Int
     let address: UInt64
     let words: (UInt64, UInt64)
+    /// The first of a pair, whose second is there already.
+    var isOvertaken = false
   }
 
   /// The first word, then the one with DD.
@@ -573,11 +575,11 @@ extension SimulatedCard {
       words.1 = words.1 & ~(0xFFFF << 32) | UInt64(length) << 32
     }
     if faults.writeBackBatch > 1 || faults.writesBackOutOfOrder {
-      if unsafe receiveQueues[n].heldBack == 0 { schedule(.writeBack(n), after: faults.writeBackDelay) }
+      if !heldWriteBacks.contains(where: { $0.queue == n }) { schedule(.writeBack(n), after: faults.writeBackDelay) }
       heldWriteBacks.append(HeldWriteBack(queue: n, address: address, words: words))
       unsafe receiveQueues[n].heldBack += 1
       if unsafe receiveQueues[n].heldBack >= max(faults.writeBackBatch, faults.writesBackOutOfOrder ? 2 : 1) {
-        flushWriteBack(n)
+        if faults.writesBackOutOfOrder { writeBackSeconds(n) } else { flushWriteBack(n) }
       }
     } else if !store(address, words) {
       return false
@@ -592,14 +594,35 @@ extension SimulatedCard {
   /// Writes back what a fault has held.
   func flushWriteBack(_ n: Int) {
     forget(.writeBack(n))
-    var mine = heldWriteBacks.filter { $0.queue == n }
+    let mine = heldWriteBacks.filter { $0.queue == n }
     guard !mine.isEmpty else { return }
     heldWriteBacks.removeAll { $0.queue == n }
     unsafe receiveQueues[n].heldBack = 0
-    if faults.writesBackOutOfOrder {
-      for index in stride(from: 0, to: mine.count - 1, by: 2) { mine.swapAt(index, index + 1) }
+    storeAll(mine, n)
+  }
+
+  /// Writes back the second of each pair, and what an earlier call has left; the first ones wait for the next call, or
+  /// for the delay to pass.
+  private func writeBackSeconds(_ n: Int) {
+    let mine = heldWriteBacks.filter { $0.queue == n }
+    let fresh = mine.filter { !$0.isOvertaken }
+    heldWriteBacks.removeAll { $0.queue == n }
+    unsafe receiveQueues[n].heldBack = 0
+    var ready = mine.filter(\.isOvertaken)
+    for (index, one) in fresh.enumerated() {
+      if index % 2 == 0 && index + 1 < fresh.count {
+        heldWriteBacks.append(HeldWriteBack(queue: n, address: one.address, words: one.words, isOvertaken: true))
+      } else {
+        ready.append(one)
+      }
     }
-    for one in mine where !store(one.address, one.words) {
+    forget(.writeBack(n))
+    schedule(.writeBack(n), after: faults.writeBackDelay)
+    storeAll(ready, n)
+  }
+
+  private func storeAll(_ writeBacks: [HeldWriteBack], _ n: Int) {
+    for one in writeBacks where !store(one.address, one.words) {
       _ = failDMA(n, .descriptorWrite(address: one.address))
       return
     }
