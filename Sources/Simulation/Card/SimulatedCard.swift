@@ -325,12 +325,12 @@ extension SimulatedCard {
   private func timePassed(_ now: UInt64) {
     while let next = events.indices.min(by: { events[$0].time < events[$1].time }), events[next].time <= now {
       let event = events.remove(at: next)
-      happen(event.kind)
+      happen(event)
     }
   }
 
-  private func happen(_ kind: EventKind) {
-    switch kind {
+  private func happen(_ event: Event) {
+    switch event.kind {
     case .resetDone:
       registers[Offset.CTRL] = 0
       line.unblock(.resetting)
@@ -342,7 +342,8 @@ extension SimulatedCard {
       cableIsOut = true
       linkIsDown()
       forget(.linkUp)
-      if let time = faults.linkDownFor { schedule(.linkRecovers, after: time) }
+      // From then, also when the clock has gone on further in one step.
+      if let time = faults.linkDownFor { events.append(Event(time: event.time + time, kind: .linkRecovers)) }
     case .linkRecovers:
       cableIsOut = false
       linkIsUp()
