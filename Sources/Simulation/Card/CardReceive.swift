@@ -174,7 +174,7 @@ extension SimulatedCard {
     }
     let steering = unsafe steer(bytes, headers, choice.pools.trailingZeroBitCount)
     let n = steering.queue
-    let room = roomInQueue(n, count)
+    let room = roomInQueue(n, count, headers)
     if room != .free {
       return noRoom(n, room, steering, headers, count, flowControl)
     }
@@ -193,7 +193,7 @@ extension SimulatedCard {
       var pools = choice.pools
       while pools != 0 {
         let steering = unsafe steer(bytes, headers, pools.trailingZeroBitCount)
-        if roomInQueue(steering.queue, count) == .none { return .held(queue: steering.queue) }
+        if roomInQueue(steering.queue, count, headers) == .none { return .held(queue: steering.queue) }
         pools &= pools &- 1
       }
     }
@@ -206,7 +206,7 @@ extension SimulatedCard {
       pools &= pools &- 1
       let n = steering.queue
       queueInPool = n & (1 << (unsafe filters.current.pointee.poolShift) - 1)
-      let room = roomInQueue(n, count)
+      let room = roomInQueue(n, count, headers)
       if room == .free {
         let written = unsafe place(bytes, count, headers, n, steering, inexact: choice.isInexact, badCRC: badCRC)
         if written { delivered |= pool } else { dropped |= pool }
@@ -221,7 +221,7 @@ extension SimulatedCard {
   enum Room: UInt8 { case free, none, disabled, faulted }
 
   /// Whether a frame finds its descriptors in a queue.
-  @inline(__always) private func roomInQueue(_ n: Int, _ count: Int) -> Room {
+  @inline(__always) private func roomInQueue(_ n: Int, _ count: Int, _ headers: FrameHeaders) -> Room {
     let queue = unsafe receiveQueues + n
     guard unsafe queue.pointee.isRunning else { return unsafe queue.pointee.hasFault ? .faulted : .disabled }
     let tail = unsafe sl_load32_acquire(queue.pointee.tail.unsafelyUnwrapped)
@@ -230,15 +230,19 @@ extension SimulatedCard {
     let size = unsafe queue.pointee.count
     if tail >= size { return badTail(n) }
     let bufferBytes = unsafe queue.pointee.bufferBytes
-    // With the check sequence, and so a little careful at the edge.
+    // Fits in any case: with the check sequence, and with its tag.
     if count &+ 4 <= bufferBytes { return .free }
     let free = Int(tail > head ? tail &- head : tail &+ size &- head)
-    let length = unsafe storedCount(queue, count)
+    let length = unsafe storedCount(queue, count, headers)
     return (length &+ bufferBytes &- 1) / bufferBytes <= free ? .free : .none
   }
 
-  private func storedCount(_ queue: UnsafeMutablePointer<ReceiveQueueState>, _ count: Int) -> Int {
-    line.deliversCheckSequence ? count + 4 : count
+  /// Bytes of a frame in memory: with its check sequence or not, with its tag or not.
+  private func storedCount(
+    _ queue: UnsafeMutablePointer<ReceiveQueueState>, _ count: Int, _ headers: FrameHeaders
+  ) -> Int {
+    let stripsTag = unsafe queue.pointee.stripsTag && headers.flags.contains(.tagged)
+    return count + (line.deliversCheckSequence ? 4 : 0) - (stripsTag ? 4 : 0)
   }
 
   @inline(never) private func badTail(_ n: Int) -> Room {
