@@ -56,6 +56,8 @@ struct FlowKey: Equatable {
     /// By kind: TCP, UDP, and the rest (whose ports are not looked at).
     var masks = (FlowKey(), FlowKey(), FlowKey())
     var flexibleOffset = 0
+    /// What the hash tables were made from.
+    var key: UInt32?
   }
   private static let bucketCount = 8192
   private let buckets: UnsafeMutablePointer<Int32>
@@ -105,6 +107,8 @@ struct FlowKey: Equatable {
 
   /// - Parameter key: FDIRHKEY. 82599 datasheet 7.1.2.7.16.
   func setKey(_ key: UInt32) {
+    if unsafe state.pointee.key == key { return }
+    unsafe state.pointee.key = key
     for position in 0..<8 {
       for byte in 0..<256 {
         let word = UInt32(byte) << (8 * UInt32(position % 4))
@@ -239,6 +243,10 @@ extension SimulatedCard {
       command(value)
     case Offset.FDIRFREE, Offset.FDIRLEN, Offset.FDIRUSTAT, Offset.FDIRFSTAT, Offset.FDIRMATCH, Offset.FDIRMISS:
       break
+    case Offset.FDIRSIPv6..<Offset.FDIRSIPv6 + 12, Offset.FDIRIPSA, Offset.FDIRIPDA, Offset.FDIRPORT, Offset.FDIRVLAN,
+      Offset.FDIRHASH:
+      // What the next command is about.
+      registers[at] = value
     default:
       registers[at] = value
       decodeFlowDirector()
