@@ -168,7 +168,7 @@ internal import Simulation
   private mutating func replicate(_ wire: WireFrame, delivered: UInt64, dropped: UInt64, queue: Int) {
     replicated += UInt64((delivered | dropped).nonzeroBitCount - 1)
     for pool in 0..<rig.machines.count {
-      let number = rig.driver.queueIndex(pool: pool) + queue
+      let number = rig.driver.queueIndex(pool: pool) + (queue & (rig.machines[pool].vm.queues - 1))
       if delivered >> UInt64(pool) & 1 == 1 { unsafe arrive(wire, queue: number) }
       if dropped >> UInt64(pool) & 1 == 1 { drop(.noDescriptors, queue: number) }
     }
@@ -250,7 +250,7 @@ internal import Simulation
       }
       return ("\(path.stopReason ?? reason)", path.settledFrames)
     }
-    settle(lane, upTo: total, time: 0)
+    settle(lane, upTo: total, time: options.isDeterministic ? rig.clock.now : TickCounter.now())
     stopped[lane] = text
   }
 
@@ -334,7 +334,7 @@ internal import Simulation
     report.latency_ns.p999 = latency.percentile(99.9)
     report.latency_ns.max = latency.largest
     report.pacing.asked = pacer.asked
-    report.pacing.achieved_frames_per_second = elapsed > 0 ? Double(received) / elapsed : 0
+    report.pacing.achieved_frames_per_second = pacer.achievedRate ?? (elapsed > 0 ? Double(received) / elapsed : 0)
     if let asked = pacer.askedRate {
       report.pacing.asked_frames_per_second = asked
       report.pacing.error_percent = (report.pacing.achieved_frames_per_second / asked - 1) * 100

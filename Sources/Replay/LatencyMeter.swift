@@ -42,7 +42,7 @@ struct ArrivalTimes {
     var rest = count
     while rest > 0, front != tail {
       let taken = min(rest, bursts[front].count)
-      histogram.record(UInt64(Double(time &- bursts[front].time) * scale), times: taken)
+      histogram.record(UInt64(Double(time - min(time, bursts[front].time)) * scale), times: taken)
       bursts[front].count -= taken
       rest -= taken
       if bursts[front].count == 0 { front = front + 1 == bursts.count ? 0 : front + 1 }

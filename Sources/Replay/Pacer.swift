@@ -6,6 +6,7 @@ struct Pacer {
   private var sentBits: Double = 0
   private var firstTime: UInt64?
   private var lastDue: UInt64 = 0
+  private var lastSent: UInt64 = 0
 
   /// How late each paced frame was: counts by power of two of nanoseconds, and the largest.
   private(set) var lateness = DurationHistogram()
@@ -24,11 +25,14 @@ struct Pacer {
     case .original(let multiplier):
       let time = unsafe frame.time
       if firstTime == nil { firstTime = time }
-      return UInt64(Double(time - firstTime!) / multiplier)
-    case .framesPerSecond(let rate): return UInt64(Double(sentFrames) * 1e9 / rate)
-    case .gigabitsPerSecond(let rate): return UInt64(sentBits / rate)
+      return Self.bounded(Double(time - firstTime!) / multiplier)
+    case .framesPerSecond(let rate): return Self.bounded(Double(sentFrames) * 1e9 / rate)
+    case .gigabitsPerSecond(let rate): return Self.bounded(sentBits / rate)
     }
   }
+
+  /// A moment that can be added to the clock's: what is due in more than a century is due then.
+  private static func bounded(_ nanoseconds: Double) -> UInt64 { UInt64(min(nanoseconds, 0x1p62)) }
 
   /// A frame was put on the wire.
   mutating func sent(_ byteCount: Int, due: UInt64, at now: UInt64) {
@@ -36,6 +40,7 @@ struct Pacer {
     sentBits += Double((byteCount + Self.lineOverhead) * 8)
     guard isPaced else { return }
     lastDue = due
+    lastSent = max(now, due)
     lateness.record(now > due ? now - due : 0)
   }
 
@@ -56,5 +61,11 @@ struct Pacer {
   var askedRate: Double? {
     guard isPaced, sentFrames > 1, lastDue > 0 else { return nil }
     return Double(sentFrames - 1) * 1e9 / Double(lastDue)
+  }
+
+  /// What became of that: the same frames, until the last of them was put on the wire.
+  var achievedRate: Double? {
+    guard isPaced, sentFrames > 1, lastSent > 0 else { return nil }
+    return Double(sentFrames - 1) * 1e9 / Double(lastSent)
   }
 }

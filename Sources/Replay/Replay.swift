@@ -93,6 +93,10 @@ public final class Replay: @unchecked Sendable {
       // A pool of the 82599 has no promiscuous mode of its own for unicast frames.
       throw .usage("--vm \(vm.name): with several VMs each needs a mac; a vlan alone does not keep its frames from the others")
     }
+    if vms.count == 1, vms[0].address == nil, let vlan = vms[0].vlan {
+      // Everything, or what an address and a VLAN select: the card's VLAN filter lets untagged frames pass.
+      throw .usage("--vm \(vms[0].name),vlan=\(vlan): a vlan needs a mac with it; to replay one VLAN only give --filter 'vlan \(vlan)'")
+    }
     for capture in options.captures where !capture.vm.isEmpty && !names.contains(capture.vm) {
       throw .usage("--write \(capture.vm)=\(capture.path): no VM has this name; there are \(vms.map(\.name).joined(separator: ", "))")
     }

@@ -88,6 +88,7 @@ final class Rig {
       machine.guest.start(sink: sinks[index])
     }
     try steer(vms)
+    for lane in lanes.indices { post(lane) }
     let driver = driver
     try Self.attempt("the card") { () throws(IxgbeError) in
       try driver.enableReceive()
@@ -119,7 +120,13 @@ final class Rig {
     if NUMA.nodeCount > 1, let first = processors.first { configuration.placement.node = NUMA.node(ofProcessor: first) }
     configuration.seed = options.seed &+ UInt64(index)
     if let count = vm.stallsAfter { configuration.pace = .stall(afterFrames: count) }
-    let guest = try attempt("VM \(vm.name)") { () throws(GuestError) in try SimulatedGuest(configuration) }
+    let guest: SimulatedGuest
+    do throws(GuestError) { guest = try SimulatedGuest(configuration) } catch {
+      guard case .chainTooLong(let descriptors, _) = error else { throw .machine("VM \(vm.name): \(error)") }
+      var least = 2
+      while least < descriptors { least *= 2 }
+      throw .usage("--vm \(vm.name),buffers=\(vm.buffers.rawValue): \(error); give --ring-size \(least) or more")
+    }
     try attempt("VM \(vm.name)") { () throws(GuestError) in _ = try guest.negotiate(offered: offered) }
     return guest
   }
@@ -155,6 +162,17 @@ final class Rig {
       try driver.start(&queue)
       return queue
     } catch { throw .machine("\(name): the card: \(error)") }
+  }
+
+  /// Gives the card what the guest has made available: a frame that comes first finds a buffer.
+  private func post(_ lane: Int) {
+    worker.withPath(lane) { path in
+      var before: Int
+      repeat {
+        before = path.outstandingBuffers
+        _ = turnPath(&path)
+      } while path.outstandingBuffers > before
+    }
   }
 
   /// Tells the card which frames go to which pool, and to none but that.

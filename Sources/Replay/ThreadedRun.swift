@@ -20,10 +20,10 @@ struct ThreadedRun: ~Copyable {
   ) throws(ReplayError) -> ReplayReport {
     let processors = engine.options.processors ?? Array(Thread.processors.prefix(2))
     let crew = try GuestCrew(engine.rig.machines.map(\.guest))
-    if processors.count > 1, !Thread.pin(to: processors[0]) {
+    if let first = processors.first, !Thread.pin(to: first) {
       throw .usage("--cpus \(processors[0]): this process may not run on that processor")
     }
-    let thread = try Self.start(crew, on: processors.count > 1 ? processors[1] : nil)
+    let thread = try Self.start(crew, on: processors.last)
     defer { Thread.unpin() }
 
     let start = MonotonicClock.now()

@@ -52,8 +52,9 @@ internal import Simulation
 
   /// Opens the traces, and reads the first frame or all of them: what cannot be read at all is known at once.
   static func open(_ options: ReplayOptions) throws(ReplayError) -> TraceSource {
-    if options.files.contains("-") && options.limit.loops != 1 && options.limit.loops != .max {
-      throw .usage("--loop \(options.limit.loops): standard input can be read only once; give a file, or --loop 1")
+    if options.limit.loops != 1 && options.limit.loops != .max, let pipe = options.files.first(where: isPipe) {
+      throw .usage(
+        "--loop \(options.limit.loops): \(pipe == "-" ? "standard input" : pipe) can be read only once; give a file, or --loop 1")
     }
     var source = TraceSource(unread: options)
     if let trace = source.preloaded { try source.load(into: trace) } else { _ = try source.advance() }
@@ -64,11 +65,19 @@ internal import Simulation
     files = options.files
     filter = options.filter
     allowsTruncated = options.allowsTruncated
-    loopLimit = options.limit.loops
-    let hasPipe = files.contains("-")
+    let hasPipe = files.contains(where: Self.isPipe)
+    loopLimit = hasPipe ? 1 : options.limit.loops
     totalBytes = hasPipe ? nil : Self.sizes(files)
     let wantsPreload = options.preload ?? (!hasPipe && (totalBytes ?? .max) <= Self.preloadLimit)
     preloaded = wantsPreload ? PreloadedTrace() : nil
+  }
+
+  /// What can be read only once: standard input, a named pipe, a device.
+  private static func isPipe(_ file: String) -> Bool {
+    var status = stat()
+    if file == "-" { return true }
+    guard unsafe stat(file, &status) == 0 else { return false }
+    return ![S_IFREG, S_IFDIR].contains(status.st_mode & S_IFMT)
   }
 
   private static func sizes(_ files: [String]) -> Int64? {
@@ -123,7 +132,7 @@ internal import Simulation
       nextLoop()
       index = 0
     }
-    unsafe current = TraceFrame(wire: preloaded.frame(index), time: loopOffset &+ preloaded.time(index))
+    unsafe current = TraceFrame(wire: preloaded.frame(index), time: Self.sum(loopOffset, preloaded.time(index)))
     lastTime = unsafe current.time
     index += 1
     read += 1
@@ -134,7 +143,7 @@ internal import Simulation
   private mutating func advanceStream() throws(ReplayError) -> Bool {
     while true {
       if readNext() {
-        unsafe current.time &+= loopOffset
+        unsafe current.time = Self.sum(loopOffset, current.time)
         lastTime = unsafe current.time
         hasCurrent = true
         return true
@@ -154,7 +163,13 @@ internal import Simulation
   private mutating func nextLoop() {
     let frames = preloaded.map { UInt64($0.count) } ?? max(read / UInt64(completedLoops), 1)
     let span = lastTime - loopOffset
-    loopOffset = lastTime &+ (frames > 1 ? span / (frames - 1) : 0)
+    loopOffset = Self.sum(lastTime, frames > 1 ? span / (frames - 1) : 0)
+  }
+
+  /// Of two times; after some centuries it stands still, for it never goes back.
+  private static func sum(_ time: UInt64, _ span: UInt64) -> UInt64 {
+    let (sum, overflows) = time.addingReportingOverflow(span)
+    return overflows ? .max : sum
   }
 
   /// Reads the next frame of the files into the buffer; false at their end or at an error, which is kept.

@@ -167,6 +167,7 @@ struct ReplayCommand: ParsableCommand {
       let text = TextReport(report, status: status, colours: stream.showsColour)
       try stream.write(text.description)
     } else if status != .accounted {
+      if let error = report.trace_error { StandardStream.error.note("sluice: " + printable(error) + "\n") }
       StandardStream.error.note("sluice: " + TextReport.verdict(report, status) + "\n")
     }
   }

@@ -55,7 +55,8 @@ public enum Arrival: Hashable, Sendable {
   /// Nothing has happened; the wire offers it again when the queue has descriptors.
   case held(queue: Int)
   /// Copied for several pools: the ones (bit p: pool p) that got it, and the ones whose copy was dropped; and which
-  /// queue of each pool, by its place in the pool, which RSS makes the same for all.
+  /// queue of each pool, by its place in the pool: RSS gives all the same number, of which a pool with fewer queues
+  /// uses the low bits.
   case replicated(delivered: UInt64, dropped: UInt64, queueInPool: Int)
 }
 
@@ -205,7 +206,7 @@ extension SimulatedCard {
       let steering = unsafe steer(bytes, headers, pools.trailingZeroBitCount)
       pools &= pools &- 1
       let n = steering.queue
-      queueInPool = n & (1 << (unsafe filters.current.pointee.poolShift) - 1)
+      queueInPool |= n & (1 << (unsafe filters.current.pointee.poolShift) - 1)
       let room = roomInQueue(n, count, headers)
       if room == .free {
         let written = unsafe place(bytes, count, headers, n, steering, inexact: choice.isInexact, badCRC: badCRC)
