@@ -9,13 +9,18 @@ final class CaptureSinks {
   private(set) var byMachine: [Int: any FrameSink] = [:]
 
   init(_ options: ReplayOptions, vms: [ReplayOptions.VM]) throws(ReplayError) {
+    var taken: Set<Int> = []
+    for capture in options.captures {
+      for (index, vm) in vms.enumerated() where capture.vm.isEmpty || vm.name == capture.vm {
+        guard taken.insert(index).inserted else {
+          throw .usage("--write \(capture.path): what VM \(vm.name) receives is written to another file already")
+        }
+      }
+    }
     for capture in options.captures {
       let file = try CaptureFile(path: capture.path, isDeterministic: options.isDeterministic)
       sinks.append(file)
       for (index, vm) in vms.enumerated() where capture.vm.isEmpty || vm.name == capture.vm {
-        guard byMachine[index] == nil else {
-          throw .usage("--write \(capture.path): what VM \(vm.name) receives is written to another file already")
-        }
         byMachine[index] = file
       }
     }

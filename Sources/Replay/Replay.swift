@@ -44,6 +44,9 @@ public final class Replay: @unchecked Sendable {
       report = try run.run(until: { self.isCancelled }, progress: progress)
     }
     report.vm_order = vms.map(\.name)
+    if report.frames.received == 0 && !report.interrupted && report.trace_error == nil {
+      throw .nothingSent("nothing was sent: the replay ended before its first frame was due; give more --duration")
+    }
     try sinks.close()
     try log.close()
     return report

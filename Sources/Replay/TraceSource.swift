@@ -17,7 +17,10 @@ internal import Simulation
   private let allowsTruncated: Bool
   private let loopLimit: Int
   /// Traces in memory; nil: they are read again in every loop.
-  private let preloaded: PreloadedTrace?
+  ///
+  /// A variable with a value from the start: Swift 6.3.1 releases what is not there yet when this initializer assigns a
+  /// constant.
+  private var preloaded: PreloadedTrace?
   private var index = 0
   private var isFinished = false
 
@@ -56,19 +59,21 @@ internal import Simulation
       throw .usage(
         "--loop \(options.limit.loops): \(pipe == "-" ? "standard input" : pipe) can be read only once; give a file, or --loop 1")
     }
-    var source = TraceSource(unread: options)
+    var source = TraceSource(
+      files: options.files, filter: options.filter, allowsTruncated: options.allowsTruncated, loops: options.limit.loops,
+      preload: options.preload)
     if let trace = source.preloaded { try source.load(into: trace) } else { _ = try source.advance() }
     return source
   }
 
-  private init(unread options: ReplayOptions) {
-    files = options.files
-    filter = options.filter
-    allowsTruncated = options.allowsTruncated
+  private init(files: [String], filter: String?, allowsTruncated: Bool, loops: Int, preload: Bool?) {
+    self.files = files
+    self.filter = filter
+    self.allowsTruncated = allowsTruncated
     let hasPipe = files.contains(where: Self.isPipe)
-    loopLimit = hasPipe ? 1 : options.limit.loops
+    loopLimit = hasPipe ? 1 : loops
     totalBytes = hasPipe ? nil : Self.sizes(files)
-    let wantsPreload = options.preload ?? (!hasPipe && (totalBytes ?? .max) <= Self.preloadLimit)
+    let wantsPreload = preload ?? (!hasPipe && (totalBytes ?? .max) <= Self.preloadLimit)
     preloaded = wantsPreload ? PreloadedTrace() : nil
   }
 
