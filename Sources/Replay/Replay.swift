@@ -47,8 +47,11 @@ public final class Replay: @unchecked Sendable {
     if report.frames.received == 0 && !report.interrupted && report.trace_error == nil {
       throw .nothingSent("nothing was sent: the replay ended before its first frame was due; give more --duration")
     }
-    try sinks.close()
-    try log.close()
+    // What was replayed is worth telling, also where a file for it ran out of room.
+    do throws(ReplayError) {
+      try sinks.close()
+      try log.close()
+    } catch { report.output_error = "\(error)" }
     return report
   }
 

@@ -130,6 +130,8 @@ public struct ReplayReport: Sendable, Codable, Equatable {
   public var warnings: [String: UInt64] = [:]
   /// Why a trace could not be read to its end, in words; the frames before that were replayed. Nil in a good run.
   public var trace_error: String?
+  /// Why a file that was to get frames or events is not whole, in words. Nil in a good run.
+  public var output_error: String?
   /// The replay was stopped by a signal before its end.
   public var interrupted = false
 

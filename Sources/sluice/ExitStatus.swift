@@ -41,6 +41,7 @@ enum ExitStatus: Int32, CaseIterable {
       else if report.verified == false || report.vms.values.contains(where: { !$0.violations.isEmpty }) { .unverified }
       else if report.vms.values.contains(where: { $0.stopped != nil }) { .stopped }
       else if report.trace_error != nil { .unreadable }
+      else if report.output_error != nil { .machine }
       else if report.interrupted { signal == .terminate ? .terminated : .interrupted }
       else if failsOnDrop && report.frames.dropped > 0 { .dropped }
       else { .accounted }

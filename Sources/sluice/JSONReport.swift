@@ -73,6 +73,7 @@ struct JSONReport: Encodable {
     try put("mode", report.mode)
     try put("warnings", report.warnings)
     try put("trace_error", report.trace_error)
+    try put("output_error", report.output_error)
     try put("interrupted", report.interrupted)
   }
 

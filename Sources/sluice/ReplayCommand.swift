@@ -24,7 +24,7 @@ struct ReplayCommand: ParsableCommand {
       Exit statuses:
       \(ExitStatus.table)
       A dropped frame whose reason was counted is accounted for. With several findings the first of 1, 2, 3, 65, \
-      130 or 143, 4 is the status.
+      71, 130 or 143, 4 is the status.
 
       With --json standard output has one JSON object, whatever happens: the report, or
         {"error":{"kind":"unreadable","message":"..."},"schema":1,"status":65}

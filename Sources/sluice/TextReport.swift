@@ -252,6 +252,7 @@ struct TextReport: CustomStringConvertible {
     case .unverified:
       "Not well: \(report.verification_errors.first.map(printable) ?? "a guest's driver objects to what it was given")."
     case .stopped: "Not well: \(stoppedPaths(report))."
+    case .machine: "Not well: \(report.output_error.map(printable) ?? status.meaning)."
     case .unreadable: "Not well: a trace could not be read to its end; the \(plural(report.frames.received, "frame")) before that are accounted for."
     default: "Not well: \(status.meaning)."
     }

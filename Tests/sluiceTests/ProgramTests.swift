@@ -122,6 +122,13 @@ struct ProgramTests {
     #expect(["141\n", "0\n"].contains(outcome.error), "\(outcome.error)")
   }
 
+  @Test func `a full disk under what a VM received is an error, and the report is there`() throws {
+    let outcome = try sluice("replay", trace("imix.pcap"), "--loop", "100", "--write", "/dev/full", "--json", "--quiet")
+    #expect(outcome.status == 71)
+    #expect(outcome.output.contains("\"output_error\":\"--write: "))
+    #expect(outcome.output.contains("\"delivered\":76800"))
+  }
+
   @Test func `a full disk under the report is an error`() throws {
     let outcome = try shell(#"exec "$0" replay "$1" --quiet --json > /dev/full"#, [trace("imix.pcap")])
     #expect(outcome.status == 74)
