@@ -94,6 +94,24 @@ import Testing
     #expect(report.dropped_by == ["over_mtu": 4])
   }
 
+  @Test func `a tagged frame fills an exact buffer to its last byte, and one byte more never lands`() throws {
+    // 1518 bytes with a tag are all that 12 + 1518 hold: here the limit alone stands between a frame and the next byte.
+    let folder = try TemporaryFolder()
+    let frames = [1518, 1519, 1522, 1518].enumerated().map { number, byteCount in
+      var bytes = TaggedFrame(UInt64(number), to: .local(1), byteCount: byteCount - 4, run: 4).bytes
+      bytes.insert(contentsOf: [0x81, 0x00, 0x00, 0x05], at: 12)
+      return bytes
+    }
+    try writeTrace(frames, to: folder.file("t.pcap"))
+    var options = ReplayOptions(files: [folder.file("t.pcap")])
+    options.vms = [ReplayOptions.VM(name: "vm0", buffers: .exact)]
+    options.checksCanaries = true
+    let report = try Stage(options).run()
+    expectSound(report, "exact")
+    #expect(report.frames.lent == 2)
+    #expect(report.dropped_by == ["over_mtu": 2])
+  }
+
   @Test func `a jumbo frame fills mergeable buffers one after the other`() throws {
     let folder = try TemporaryFolder()
     var options = ReplayOptions(files: [try Self.trace(folder, lengths: [9014, 64, 4000, 1525, 1524, 1523, 9014])])
