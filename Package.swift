@@ -53,8 +53,9 @@ let package = Package(
     // 3: the guest's rings, and the bus
     library("Virtio", "GuestMemory", "CLinux"),
     library("Bus", "GuestMemory", "Linux", "CLinux"),
-    // 4: the seam between kinds of NIC
+    // 4: the seam between kinds of NIC, and talking to a front-end
     library("NIC", "Bus"),
+    library("VhostUser", "Virtio", "GuestMemory", "Linux", "CLinux"),
     // 5: what stands on either side of the seams; none of these names another
     library("Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"),
     library("Intel", "NIC", "Bus", "FlowSteering", "CLinux"),

@@ -8,6 +8,8 @@ public import Linux
 @safe public final class MemoryRegion: Sendable {
   /// Where the guest sees its first byte.
   public let guestStart: GuestAddress
+  /// Where the front-end sees it in its own process. vhost-user, "Memory regions description".
+  public let frontendStart: FrontendAddress
   private let mapping: Mapping
 
   public var byteCount: Int { mapping.byteCount }
@@ -15,12 +17,16 @@ public import Linux
   public var base: UnsafeMutableRawPointer { unsafe mapping.base }
 
   /// Maps `byteCount` bytes of a shared file, as a front-end hands them over.
+  ///
+  /// - Parameter frontendStart: as the front-end names it; the guest's own address where it does not matter.
   public init(
-    at guestStart: GuestAddress, of file: borrowing OwnedDescriptor, byteCount: Int, offset: Int = 0
+    at guestStart: GuestAddress, frontendStart: FrontendAddress? = nil, of file: borrowing OwnedDescriptor, byteCount: Int,
+    offset: Int = 0
   ) throws(MemoryError) {
     guard byteCount > 0, guestStart.rawValue.addingReportingOverflow(UInt64(byteCount)).overflow == false
     else { throw .badRegion(at: guestStart, byteCount: byteCount) }
     self.guestStart = guestStart
+    self.frontendStart = frontendStart ?? FrontendAddress(guestStart.rawValue)
     mapping = try Self.map(file, at: guestStart, byteCount: byteCount, offset: offset)
   }
 
@@ -47,6 +53,7 @@ public import Linux
   /// Takes a mapping that is there already.
   public init(at guestStart: GuestAddress, mapping: consuming Mapping) {
     self.guestStart = guestStart
+    frontendStart = FrontendAddress(guestStart.rawValue)
     self.mapping = mapping
   }
 }

@@ -15,7 +15,7 @@ import Testing
   /// In layers, lowest first: a target imports only from layers below its own.
   static let layers: [[String]] = [
     ["CLinux", "CPcap", "CNuma", "CCrypto"], ["Linux", "FlowSteering"], ["GuestMemory", "Capture"],
-    ["Virtio", "Bus"], ["NIC"], ["Datapath", "Intel", "Simulation"], ["Replay"], ["sluice"],
+    ["Virtio", "Bus"], ["NIC", "VhostUser"], ["Datapath", "Intel", "Simulation"], ["Replay"], ["sluice"],
   ]
 
   @Test func `there is something to look at`() { #expect(Self.files.count > 50) }

@@ -1,0 +1,39 @@
+internal import CLinux
+public import Linux
+
+/// Which pages of a guest were written, for a front-end that migrates it: one bit a page of 4096 bytes, in memory that
+/// it shares. vhost-user, "Migration".
+///
+/// Paths mark what they and the card have written before they tell the driver of it. A page past the log's end is
+/// not marked: the front-end has said how much it wants to know.
+///
+/// `@safe`: every bit's byte is checked against the length. The front-end clears bits at any moment, so each is set by
+/// one atomic OR.
+@safe public final class DirtyLog: Sendable {
+  public static let pageByteCount: UInt64 = 4096
+  private let mapping: Mapping
+  /// Of the log, in bytes: the pages that it knows are eight times as many.
+  public let byteCount: Int
+
+  /// - Parameter mapping: of the log's file, from the log's first byte on.
+  public init(mapping: consuming Mapping, byteCount: Int) {
+    precondition(byteCount > 0 && byteCount <= mapping.byteCount)
+    self.mapping = mapping
+    self.byteCount = byteCount
+  }
+
+  /// Marks the pages of a range. Answers how many were marked that were not before.
+  @discardableResult public func mark(_ start: GuestAddress, byteCount count: UInt64) -> Int {
+    guard count > 0 else { return 0 }
+    let last = start.rawValue.addingReportingOverflow(count - 1)
+    var page = start.rawValue / Self.pageByteCount
+    let end = min((last.overflow ? .max : last.partialValue) / Self.pageByteCount, UInt64(byteCount) * 8 - 1)
+    var fresh = 0
+    while page <= end {
+      let bit = UInt8(1) << UInt8(page & 7)
+      if unsafe sl_or8(mapping.base + Int(page / 8), bit) & bit == 0 { fresh += 1 }
+      page += 1
+    }
+    return fresh
+  }
+}
