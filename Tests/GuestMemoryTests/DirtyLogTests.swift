@@ -3,21 +3,20 @@ import Linux
 import Testing
 
 @Suite struct DirtyLogTests {
-  /// A log of this many bytes, and the file behind it.
-  private func makeLog(_ byteCount: Int) throws -> (DirtyLog, MemoryFile) {
+  private func makeLog(_ byteCount: Int) throws -> DirtyLog {
     let file = try MemoryFile(name: "log", byteCount: byteCount)
-    return (DirtyLog(mapping: try Mapping(of: file.descriptor, byteCount: byteCount), byteCount: byteCount), file)
+    return DirtyLog(mapping: try Mapping(of: file.descriptor, byteCount: byteCount), byteCount: byteCount)
   }
 
   @Test func `a range marks every page that it touches, once`() throws {
-    let (log, _) = try makeLog(64)
+    let log = try makeLog(64)
     #expect(log.mark(GuestAddress(4095), byteCount: 2) == 2)
     #expect(log.mark(GuestAddress(0), byteCount: 8192) == 0)
     #expect(log.mark(GuestAddress(8192), byteCount: 1) == 1)
   }
 
   @Test func `nothing, and what lies past the log's end, is not marked`() throws {
-    let (log, _) = try makeLog(1)
+    let log = try makeLog(1)
     #expect(log.mark(GuestAddress(0), byteCount: 0) == 0)
     #expect(log.mark(GuestAddress(7 * 4096), byteCount: 4096 * 5) == 1)
     #expect(log.mark(GuestAddress(8 * 4096), byteCount: 4096) == 0)
