@@ -19,6 +19,7 @@ public import GuestMemory
   /// VIRTQ_DESC_F_AVAIL and VIRTQ_DESC_F_USED: virtio 1.3, 2.8.1.
   @inlinable static var availableFlag: UInt16 { 0x0080 }
   @inlinable static var usedFlag: UInt16 { 0x8000 }
+  @inlinable static var bothFlags: UInt16 { 0x8080 }
   /// VIRTQ_DESC_F_NEXT, _WRITE, _INDIRECT: the bits that the driver's descriptors mean something by besides.
   @inlinable static var kindFlags: UInt16 { 7 }
 
@@ -49,12 +50,12 @@ public import GuestMemory
   mutating func hold(_ map: MemoryMap) throws(VirtqueueError) { try areas.hold(map) }
 
   /// Length, ID and flags of a descriptor in one load; what the driver wrote before its flags can be read after it.
-  @inlinable func wordAcquire(_ place: UInt16) -> UInt64 { unsafe sl_load64_acquire(descriptors + (16 * Int(place) + 8)) }
-  @inlinable func address(_ place: UInt16) -> GuestAddress {
+  @inlinable func wordAcquire(_ place: UInt32) -> UInt64 { unsafe sl_load64_acquire(descriptors + (16 * Int(place) + 8)) }
+  @inlinable func address(_ place: UInt32) -> GuestAddress {
     GuestAddress(unsafe sl_load64(descriptors + 16 * Int(place)))
   }
   /// A descriptor in the middle of a chain: its flags say nothing of whether it may be used, the first one's do.
-  @inlinable func buffer(_ place: UInt16) -> AvailableBuffer {
+  @inlinable func buffer(_ place: UInt32) -> AvailableBuffer {
     let word = unsafe sl_load64(descriptors + (16 * Int(place) + 8))
     return AvailableBuffer(word: word, address: address(place))
   }

@@ -11,20 +11,21 @@ public import GuestMemory
   @usableFromInline var ring: PackedRingMemory
   /// For each place where a buffer that is out begins, how many descriptors of the ring it has.
   @usableFromInline let lengths: UnsafeMutablePointer<UInt16>
-  /// What was given back and not yet published lies here, and nowhere else.
-  @usableFromInline let entries: UnsafeMutableRawPointer
-  @usableFromInline let recordedState: UnsafeMutableRawPointer
+  /// What was put and not yet published lies in the record, and nowhere else.
+  @usableFromInline let words: UnsafeMutableRawPointer
+  @usableFromInline let places: UnsafeMutableRawPointer
+  private let state: UnsafeMutableRawPointer
   private let record: RingRecord
 
-  /// The next descriptor to take, and what its AVAIL and USED flags are when it is there.
-  @usableFromInline var nextAvailable: RingPosition
-  @usableFromInline var availableBits: UInt16
-  /// The oldest buffer that was not put, and the oldest that was not published.
-  @usableFromInline var nextPut: RingPosition
+  /// The next descriptor to take, and what its AVAIL and USED flags are when it is there: the lap's wrap counter, and its
+  /// opposite. virtio 1.3, 2.8.1.
+  @usableFromInline var takePlace: UInt32
+  @usableFromInline var takeBits: UInt16
+  /// The oldest buffer that was not put, and what both flags will be when it is used.
+  @usableFromInline var putPlace: UInt32
+  @usableFromInline var putBits: UInt16
+  /// The oldest that was not published.
   @usableFromInline var nextUsed: RingPosition
-  @usableFromInline var putCount: UInt32 = 0
-  /// Descriptors that were taken and not published: never more than the ring has.
-  @usableFromInline var takenCount: UInt32 = 0
   @usableFromInline let usesEventIndex: Bool
   private let allowsIndirect: Bool
   public let features: Features
@@ -56,36 +57,47 @@ public import GuestMemory
     self.ring = ring
     self.record = record ?? RingRecord(ringSize: layout.size)
     self.record.begin(layout, at: position)
-    unsafe (entries, recordedState) = (self.record.entries, self.record.state)
+    unsafe (words, places, state) = (self.record.words, self.record.places, self.record.state)
     unsafe lengths = .allocate(capacity: layout.size)
     unsafe lengths.initialize(repeating: 1, count: layout.size)
     self.features = features
     usesEventIndex = features.contains(.eventIndex)
     allowsIndirect = features.contains(.indirectDescriptors)
-    (nextAvailable, nextPut, nextUsed) = (position, position, position)
-    availableBits = position.wrap ? PackedRingMemory.availableFlag : PackedRingMemory.usedFlag
+    nextUsed = position
+    (takePlace, putPlace) = (UInt32(position.place), UInt32(position.place))
+    takeBits = position.wrap ? PackedRingMemory.availableFlag : PackedRingMemory.usedFlag
+    putBits = position.wrap ? PackedRingMemory.bothFlags : 0
   }
 
   /// One that nobody uses.
   init(unused view: borrowing MemoryView) {
     ring = PackedRingMemory(unused: view)
     record = RingRecord(ringSize: 1)
-    unsafe (entries, recordedState) = (record.entries, record.state)
+    unsafe (words, places, state) = (record.words, record.places, record.state)
     unsafe lengths = .allocate(capacity: 1)
     unsafe lengths.initialize(to: 1)
     features = []
     (usesEventIndex, allowsIndirect) = (false, false)
-    (nextAvailable, nextPut, nextUsed) = (.start, .start, .start)
-    availableBits = PackedRingMemory.availableFlag
+    nextUsed = .start
+    (takePlace, putPlace) = (0, 0)
+    (takeBits, putBits) = (PackedRingMemory.availableFlag, PackedRingMemory.bothFlags)
   }
 
   deinit { unsafe lengths.deallocate() }
 
   @inlinable public var size: UInt32 { ring.size }
   /// What was published last ended here. What a stopped ring reports as its base.
-  public var usedPosition: RingPosition { nextUsed }
-  /// Descriptors that were taken and not published.
+  @inlinable public var usedPosition: RingPosition { nextUsed }
+  /// Descriptors that were taken and not published: never more than the ring has.
   public var outstandingDescriptors: Int { Int(takenCount) }
+  @inlinable var takenCount: UInt32 {
+    @inline(__always) get { nextUsed.distance(to: takePosition, size: ring.size) }
+  }
+  @inlinable var takePosition: RingPosition {
+    @inline(__always) get {
+      RingPosition(place: UInt16(truncatingIfNeeded: takePlace), wrap: takeBits == PackedRingMemory.availableFlag)
+    }
+  }
 
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
@@ -105,38 +117,37 @@ public import GuestMemory
   // MARK: What is available
 
   /// How many buffers can be taken now, at most: what the ring has room for. 0 exactly if there are none.
-  @inlinable public func pending() -> UInt32 {
+  @inlinable @inline(__always) public mutating func pending() -> UInt32 {
     if _slowPath(isFaulted) { return 0 }
-    if takenCount == ring.size { return 0 }
-    return isAvailable(ring.wordAcquire(nextAvailable.place)) ? ring.size &- takenCount : 0
+    guard isAvailable(ring.wordAcquire(takePlace)) else { return 0 }
+    return ring.size &- takenCount
   }
 
-  /// Whether a descriptor of this word is the driver's offer in this lap. virtio 1.3, 2.8.1.
+  /// Whether a descriptor of this word is the driver's offer in this lap.
   @inlinable func isAvailable(_ word: UInt64) -> Bool {
-    UInt16(truncatingIfNeeded: word >> 48) & (PackedRingMemory.availableFlag | PackedRingMemory.usedFlag) == availableBits
+    UInt16(truncatingIfNeeded: word >> 48) & PackedRingMemory.bothFlags == takeBits
   }
 
-  /// The next buffer's first descriptor, read once; it is not taken yet. Nil if there is none, or if there was a fault.
-  @inlinable public func next() -> AvailableBuffer? {
-    guard takenCount != ring.size, _fastPath(!isFaulted) else { return nil }
-    let word = ring.wordAcquire(nextAvailable.place)
+  /// The next buffer's first descriptor, read once; it is not taken yet. Nil if there is none.
+  /// Precondition: fewer were taken since `pending` than it said, each with one descriptor; or `takeChain` is next.
+  @inlinable public mutating func next() -> AvailableBuffer? {
+    let word = ring.wordAcquire(takePlace)
     guard isAvailable(word) else { return nil }
-    return AvailableBuffer(word: word, address: ring.address(nextAvailable.place))
+    return AvailableBuffer(word: word, address: ring.address(takePlace))
   }
 
   /// Takes what `next` showed. Precondition: it has one descriptor.
   @inlinable public mutating func take(_ buffer: AvailableBuffer) {
-    unsafe lengths[Int(nextAvailable.place)] = 1
+    unsafe lengths[Int(takePlace)] = 1
     advance(by: 1)
   }
 
   @inlinable mutating func advance(by count: UInt32) {
-    let from = nextAvailable
-    nextAvailable = from.advanced(by: count, size: ring.size)
-    if (from.rawValue ^ nextAvailable.rawValue) & 0x8000 != 0 {
-      availableBits ^= PackedRingMemory.availableFlag | PackedRingMemory.usedFlag
+    takePlace = takePlace &+ count
+    if _slowPath(takePlace >= ring.size) {
+      takePlace = takePlace &- ring.size
+      takeBits ^= PackedRingMemory.bothFlags
     }
-    takenCount &+= count
   }
 
   /// Takes the buffer whose first descriptor `next` showed, reading the whole of it. Nil, and a fault, if it is not one
@@ -147,10 +158,11 @@ public import GuestMemory
   public mutating func takeChain(
     _ first: AvailableBuffer, _ direction: BufferDirection, into chain: inout DescriptorChain, in view: inout MemoryView
   ) -> UInt16? {
-    let start = nextAvailable
-    guard let (count, id) = read(first, at: start, limit: ring.size &- takenCount, direction, into: &chain, in: &view)
-    else { return nil }
-    unsafe lengths[Int(start.place)] = UInt16(truncatingIfNeeded: count)
+    let limit = ring.size &- takenCount
+    guard let (count, id) = read(first, at: takePlace, limit: limit, direction, into: &chain, in: &view) else {
+      return nil
+    }
+    unsafe lengths[Int(takePlace)] = UInt16(truncatingIfNeeded: count)
     advance(by: count)
     return id
   }
@@ -163,23 +175,28 @@ public import GuestMemory
   public mutating func readOldest(
     _ direction: BufferDirection, into chain: inout DescriptorChain, in view: inout MemoryView
   ) -> Bool {
-    let length = UInt32(unsafe lengths[Int(nextPut.place)])
+    let length = UInt32(unsafe lengths[Int(putPlace)])
     guard let (count, _) = read(
-      ring.buffer(nextPut.place), at: nextPut, limit: length, direction, into: &chain, in: &view)
+      ring.buffer(putPlace), at: putPlace, limit: length, direction, into: &chain, in: &view)
     else { return false }
-    return count == length || refuse(.malformedChain(head: nextPut.place))
+    return count == length || refuse(.malformedChain(head: UInt16(truncatingIfNeeded: putPlace)))
   }
 
   /// Answers how many descriptors of the ring a buffer has, and its ID: the last one's. virtio 1.3, 2.8.6.
   private mutating func read(
-    _ first: AvailableBuffer, at start: RingPosition, limit: UInt32, _ direction: BufferDirection,
+    _ first: AvailableBuffer, at start: UInt32, limit: UInt32, _ direction: BufferDirection,
     into chain: inout DescriptorChain, in view: inout MemoryView
   ) -> (count: UInt32, id: UInt16)? {
     chain.removeAll()
-    let head = start.place
-    var position = start
+    let head = UInt16(truncatingIfNeeded: start)
+    var place = start
     var count: UInt32 = 1
     var buffer = first
+    // What lies beyond is not the driver's to offer: it is out already.
+    guard count <= limit else {
+      fail(.malformedChain(head: head))
+      return nil
+    }
     if buffer.flags & Descriptor.isIndirect != 0 {
       // A list is direct or one table, never both. virtio 1.3, 2.8.7.
       guard allowsIndirect, buffer.flags & Descriptor.hasNext == 0 else {
@@ -194,14 +211,13 @@ public import GuestMemory
           return nil
         }
         guard buffer.flags & Descriptor.hasNext != 0 else { break }
-        // The rest of the ring is not the driver's to offer.
         guard count < limit else {
           fail(.malformedChain(head: head))
           return nil
         }
-        position = position.advanced(by: 1, size: ring.size)
+        place = place + 1 == ring.size ? 0 : place + 1
         count += 1
-        buffer = ring.buffer(position.place)
+        buffer = ring.buffer(place)
         guard buffer.flags & Descriptor.isIndirect == 0 else {
           fail(.badIndirectTable(head: head))
           return nil
@@ -242,46 +258,52 @@ public import GuestMemory
 
   // MARK: What was used
 
-  /// Gives back the oldest buffer. Nobody sees it before `publish`, and the ring is not touched. Precondition: one is out.
-  @inlinable public mutating func put(_ id: UInt16, byteCount: UInt32) {
-    unsafe sl_store64(
-      entries + 8 * Int(putCount), UsedEntry(byteCount: byteCount, id: id, position: nextPut).rawValue)
-    nextPut = nextPut.advanced(by: UInt32(unsafe lengths[Int(nextPut.place)]), size: ring.size)
-    putCount &+= 1
+  /// Gives back the oldest buffer, as the `n`-th since the last publication. Nobody sees it before `publish`, and the ring
+  /// is not touched. Precondition: one is out.
+  @inlinable public mutating func put(_ id: UInt16, byteCount: UInt32, at n: UInt16) {
+    // virtio 1.3, 2.8.4: WRITE says that there are bytes.
+    let flags = byteCount == 0 ? putBits : putBits | Descriptor.isWritable
+    unsafe sl_store64(words + 8 * Int(n), UInt64(byteCount) | UInt64(id) << 32 | UInt64(flags) << 48)
+    unsafe sl_store16(places + 2 * Int(n), UInt16(truncatingIfNeeded: putPlace))
+    putPlace = putPlace &+ UInt32(unsafe lengths[Int(putPlace)])
+    if _slowPath(putPlace >= ring.size) {
+      putPlace = putPlace &- ring.size
+      putBits ^= PackedRingMemory.bothFlags
+    }
   }
 
-  /// Makes the first `count` of what was put visible together, and forgets the rest. True if the driver asked to be
-  /// told. The first descriptor is written last: the driver looks at none behind it before. virtio 1.3, 2.8.9.
+  /// Makes the first `count` of the `putCount` buffers that were put visible together, and forgets the rest. True if the
+  /// driver asked to be told. The first descriptor is written last: the driver looks at none behind it before.
+  /// virtio 1.3, 2.8.9.
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
   #endif
-  public mutating func publish(_ count: UInt16) -> Bool {
+  public mutating func publish(_ count: UInt16, of putCount: UInt16) -> Bool {
     precondition(count <= putCount, "publishes what was not put")
-    let wanted = UInt32(count)
-    if wanted < putCount { nextPut = entry(wanted).position }
-    putCount = 0
-    let (before, after) = (nextUsed, nextPut)
-    guard wanted > 0 else { return false }
+    if count < putCount {
+      putPlace = UInt32(place(Int(count)))
+      putBits = UInt16(truncatingIfNeeded: word(Int(count)) >> 48) & PackedRingMemory.bothFlags
+    }
+    guard count > 0 else { return false }
+    let before = nextUsed
+    let after = RingPosition(place: UInt16(truncatingIfNeeded: putPlace), wrap: putBits != 0)
     sl_fence_release()
-    unsafe sl_store64(recordedState, RingRecord.State(before: before, after: after, count: count).rawValue)
+    unsafe sl_store64(state, RingRecord.State(before: before, after: after, count: count).rawValue)
     sl_fence_release()
-    var n: UInt32 = 1
-    while n < wanted {
-      let entry = entry(n)
-      ring.storeUsed(entry.position.place, entry.word)
+    var n = 1
+    while n < Int(count) {
+      ring.storeUsed(place(n), word(n))
       n += 1
     }
-    let first = entry(0)
-    ring.storeUsedRelease(first.position.place, first.word)
+    ring.storeUsedRelease(place(0), word(0))
     nextUsed = after
-    let length = before.distance(to: after, size: ring.size)
-    takenCount &-= length
     // The descriptors must be visible before the driver's wish is read: the driver does it the other way round.
     sl_fence()
-    return wantsNotification(from: before, length: length)
+    return wantsNotification(from: before, length: before.distance(to: after, size: ring.size))
   }
 
-  private func entry(_ n: UInt32) -> UsedEntry { UsedEntry(rawValue: unsafe sl_load64(entries + 8 * Int(n))) }
+  private func word(_ n: Int) -> UInt64 { unsafe sl_load64(words + 8 * n) }
+  private func place(_ n: Int) -> UInt16 { unsafe sl_load16(places + 2 * n) }
 
   // MARK: Notifications
 
@@ -290,7 +312,7 @@ public import GuestMemory
     static let enable: UInt32 = 0, disable: UInt32 = 1, descriptor: UInt32 = 2
   }
 
-  private func wantsNotification(from old: RingPosition, length: UInt32) -> Bool {
+  @inline(__always) private func wantsNotification(from old: RingPosition, length: UInt32) -> Bool {
     let event = ring.driverEvent
     switch event >> 16 & 3 {
     case EventFlags.disable: return false
@@ -316,7 +338,7 @@ public import GuestMemory
 
   /// Asks for a kick at the next buffer. True if one is there already: then there will be no kick for it.
   public mutating func enableNotifications() -> Bool {
-    ring.setDeviceEvent(nextAvailable, flags: usesEventIndex ? EventFlags.descriptor : EventFlags.enable)
+    ring.setDeviceEvent(takePosition, flags: usesEventIndex ? EventFlags.descriptor : EventFlags.enable)
     sl_fence()
     return pending() > 0
   }

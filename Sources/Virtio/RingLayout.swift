@@ -33,17 +33,17 @@ public struct RingBase: Hashable, Sendable, CustomStringConvertible {
   public var usedWrap: Bool
 
   /// A split virtqueue: both indices are one, for everything goes back in order.
-  public init(split index: UInt16) {
+  @inlinable public init(split index: UInt16) {
     (available, availableWrap, used, usedWrap) = (index, true, index, true)
   }
-  public init(available: UInt16, availableWrap: Bool, used: UInt16, usedWrap: Bool) {
+  @inlinable public init(available: UInt16, availableWrap: Bool, used: UInt16, usedWrap: Bool) {
     self.available = available
     self.availableWrap = availableWrap
     self.used = used
     self.usedWrap = usedWrap
   }
   /// A packed virtqueue with nothing out.
-  public init(packed position: RingPosition) {
+  @inlinable public init(packed position: RingPosition) {
     self.init(available: position.place, availableWrap: position.wrap, used: position.place, usedWrap: position.wrap)
   }
   /// A packed virtqueue that was never used. virtio 1.3, 2.8.1: both wrap counters begin at 1.

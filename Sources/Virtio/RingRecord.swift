@@ -29,17 +29,17 @@ public import Linux
 
   private static let magic: UInt64 = 0x3130_4452_474E_4952  // "RINGRD01"
   private enum Field {
-    static let magic = 0, size = 8, descriptorArea = 16, state = 24, entries = 64
+    static let magic = 0, size = 8, descriptorArea = 16, state = 24, words = 64
   }
 
   /// Bytes for a ring of so many entries.
-  public static func byteCount(ringSize: Int) -> Int { Field.entries + 8 * ringSize }
+  public static func byteCount(ringSize: Int) -> Int { Field.words + 10 * ringSize }
 
   /// - Parameter mapping: of the record's file, at least `byteCount(ringSize: 1)` bytes. Zeroes are an empty record.
   public init(mapping: consuming Mapping) {
     precondition(mapping.byteCount >= Self.byteCount(ringSize: 1))
     unsafe base = mapping.base
-    capacity = (mapping.byteCount - Field.entries) / 8
+    capacity = min((mapping.byteCount - Field.words) / 10, RingLayout.largestSize)
     self.mapping = consume mapping
     isPrivate = false
   }
@@ -56,8 +56,10 @@ public import Linux
 
   deinit { if isPrivate { unsafe base.deallocate() } }
 
-  /// Where the entries of a batch lie, `capacity` of them.
-  var entries: UnsafeMutableRawPointer { unsafe base + Field.entries }
+  /// A batch's used descriptors, `capacity` words: length, ID and flags as they go into the ring.
+  var words: UnsafeMutableRawPointer { unsafe base + Field.words }
+  /// Their places in the ring, 16 bits each.
+  var places: UnsafeMutableRawPointer { unsafe words + 8 * capacity }
   var state: UnsafeMutableRawPointer { unsafe base + Field.state }
 
   /// Whether a virtqueue was started with this record, and neither stopped nor given up.
@@ -160,5 +162,9 @@ public import Linux
     ring.storeUsedRelease(entry(0).position.place, entry(0).word)
   }
 
-  private func entry(_ n: Int) -> UsedEntry { UsedEntry(rawValue: unsafe sl_load64(entries + 8 * n)) }
+  private func entry(_ n: Int) -> (position: RingPosition, word: UInt64) {
+    let word = unsafe sl_load64(words + 8 * n)
+    // A used descriptor's USED flag is its lap's wrap counter.
+    return (RingPosition(place: unsafe sl_load16(places + 2 * n), wrap: word >> 63 == 1), word)
+  }
 }

@@ -56,7 +56,7 @@ public import GuestMemory
 
   @inlinable public var size: UInt32 { ring.size }
   /// The used index as last published. What a stopped ring reports as its base.
-  public var usedIndex: UInt16 { nextUsed }
+  @inlinable public var usedIndex: UInt16 { nextUsed }
   /// The next entry of the available ring to take.
   public var availableIndex: UInt16 { nextAvailable }
   /// Buffers that were taken and not given back.

@@ -42,10 +42,9 @@ public struct Virtqueue: ~Copyable {
   /// Entries.
   @inlinable public var size: UInt32 { isPacked ? packed.size : split.size }
   /// Where a back-end that follows must go on: after everything that was published.
-  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
-  @_noLocks
-  #endif
-  public var base: RingBase { isPacked ? RingBase(packed: packed.usedPosition) : RingBase(split: split.usedIndex) }
+  @inlinable public var base: RingBase {
+    isPacked ? RingBase(packed: packed.usedPosition) : RingBase(split: split.usedIndex)
+  }
 
   /// Set by the first thing the driver does wrong; from then on nothing more is taken.
   @inlinable public var fault: VirtqueueFault? { isPacked ? packed.fault : split.fault }
@@ -67,7 +66,7 @@ public struct Virtqueue: ~Copyable {
 
   /// How many buffers can be taken now, none of a queue with a fault. Exact of a split virtqueue; a packed one says only
   /// that there are some, and how many there may be at most: `next` says when they end.
-  @inlinable public mutating func pending() -> UInt32 { isPacked ? packed.pending() : split.pending() }
+  @inlinable @inline(__always) public mutating func pending() -> UInt32 { isPacked ? packed.pending() : split.pending() }
 
   /// The next buffer's first descriptor, read once; it is not taken yet. Precondition: fewer were taken since `pending`
   /// than it said. Nil if there is none, or if there was a fault.
@@ -110,14 +109,19 @@ public struct Virtqueue: ~Copyable {
   /// Gives back the oldest buffer: the driver's name for it, and how many bytes were written from its beginning.
   /// Nobody sees it before `publish`.
   @inlinable public mutating func put(_ id: UInt16, byteCount: UInt32) {
-    if isPacked { packed.put(id, byteCount: byteCount) } else { split.put(id, byteCount: byteCount, at: putCount) }
+    if isPacked {
+      packed.put(id, byteCount: byteCount, at: putCount)
+    } else {
+      split.put(id, byteCount: byteCount, at: putCount)
+    }
     putCount = putCount &+ 1
   }
 
   /// Makes the first `count` of what was put visible together, and forgets the rest. True if the driver asked to be told.
   @inlinable @inline(__always) public mutating func publish(_ count: UInt16) -> Bool {
+    let put = putCount
     putCount = 0
-    return isPacked ? packed.publish(count) : split.publish(count)
+    return isPacked ? packed.publish(count, of: put) : split.publish(count)
   }
 
   // MARK: Notifications
