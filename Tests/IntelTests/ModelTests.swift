@@ -399,6 +399,79 @@ private func contents(_ buffers: borrowing DMABuffer, _ slot: Int, _ count: Int)
     }
   }
 
+  /// Queue by queue, how many of 64 flows come; then with fewer queues, and more again.
+  @Test(arguments: [(pools: 1, queues: 4), (pools: 1, queues: 6), (pools: 2, queues: 4), (pools: 3, queues: 2)])
+  func `a pool's frames go to the queues that its guest uses, as it turns them on and off`(pools: Int, queues: Int) throws {
+    let machine = try Machine {
+      $0.poolCount = pools
+      $0.queuesPerPool = queues
+    }
+    let device = machine.device
+    try device.setAddress(first, slot: 0, pool: pools - 1)
+    try device.setAccepted(.untagged, pool: pools - 1)
+    try device.enableReceive()
+    try device.waitForLink()
+    let base = device.queueIndex(pool: pools - 1)
+    func spread() -> Set<Int> {
+      Set((0..<64).map { number in
+        let flow = IxgbeFlow(
+          source: UInt32(0x0A00_0000 + number), destination: 7, sourcePort: UInt16(number * 31 + 1), destinationPort: 80,
+          transport: .tcp)
+        // No queue runs: a frame says where it would have gone.
+        guard case .dropped(.queueDisabled, let queue) = machine.receive(packet(flow)) else { return -1 }
+        return queue! - base
+      })
+    }
+    #expect(spread() == Set(0..<queues))
+    for count in (Array(1...queues) + Array(1...queues).reversed()) {
+      let used = try device.setUsedQueues(pool: pools - 1, count: count)
+      #expect(used == (pools == 1 ? count : count == 3 ? 2 : count))
+      #expect(spread() == Set(0..<used))
+    }
+    #expect(throws: IxgbeError.queue(0, count: queues)) { try device.setUsedQueues(pool: 0, count: 0) }
+    #expect(throws: IxgbeError.queue(queues + 1, count: queues)) { try device.setUsedQueues(pool: 0, count: queues + 1) }
+    #expect(throws: IxgbeError.self) { try device.setUsedQueues(pool: pools, count: 1) }
+  }
+
+  /// Stop and go, as a guest's front-end says: the same queue objects, the card's state and the bus as they were.
+  @Test func `queues stop and start again five hundred times, and nothing is left behind`() throws {
+    let machine = try Machine { $0.poolCount = 2 }
+    let device = machine.device
+    try device.setAddress(first, slot: 0, pool: 1)
+    try device.setAccepted([.broadcast, .untagged], pool: 1)
+    let number = device.queueIndex(pool: 1)
+    var receiver = try device.makeReceiveQueue(number, ringSize: 32, bufferByteCount: 2048)
+    var sender = try device.makeTransmitQueue(number, ringSize: 32)
+    let buffers = try machine.makeBuffers(32)
+    try device.enableReceive()
+    try device.waitForLink()
+    try device.assign(vector: 1, receiveQueue: number)
+    let (mappings, tables, used) = (machine.iommu.mappingCount, machine.iommu.tableCount, machine.allocator.usedByteCount)
+    let wire = TransmitWire(.drop)
+    for round in 0..<500 {
+      try device.start(&receiver)
+      try device.start(&sender)
+      #expect(receiver.room == 31 && sender.room == 31 && receiver.reap() == nil && sender.reap() == 0)
+      for slot in 0..<(round % 31) { receiver.post(buffers.address + UInt64(2048 * slot)) }
+      receiver.ring()
+      let arrival = machine.receive(frame(to: first, mark: round))
+      #expect(arrival == (round % 31 == 0 ? .dropped(.noDescriptors, queue: number) : .delivered(queue: number)))
+      sender.post(buffers.address, byteCount: 60)
+      sender.post(buffers.address, byteCount: 40, of: 60, isLast: false)
+      sender.ring()
+      if round % 3 > 0 { #expect(machine.card.transmit(budget: 4, to: wire) == 1) }
+      try receiver.quiesce()
+      try sender.quiesce()
+      #expect((receiver.reap() != nil) == (round % 31 > 0) && receiver.reap() == nil)
+      #expect(sender.reap() == (round % 3 > 0 ? 1 : 0))
+      #expect(machine.receive(frame(to: first, mark: round)) == .dropped(.queueDisabled, queue: number))
+      #expect(machine.card.transmit(budget: 4, to: wire) == 0)
+    }
+    #expect(machine.iommu.mappingCount == mappings && machine.iommu.tableCount == tables)
+    #expect(machine.allocator.usedByteCount == used)
+    #expect(machine.card.misuses.isEmpty && machine.iommu.faultCount == 0)
+  }
+
   private func packet(_ flow: IxgbeFlow) -> [UInt8] {
     func wide(_ value: UInt32) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> UInt32(24 - 8 * $0)) } }
     func short(_ value: UInt16) -> [UInt8] { [UInt8(value >> 8), UInt8(value & 255)] }

@@ -254,6 +254,24 @@ extension Ixgbe {
     }
   }
 
+  /// Spreads a pool's frames over the first queues that its guest uses. May be called while frames come: a frame on its
+  /// way goes by the old number or the new one. Start a queue before it is used, and stop it when it is not any more.
+  ///
+  /// With pools the card looks at one bit, or two, of the common table (8.2.3.7.4, RQPL): of three queues it uses two.
+  /// - Parameter count: 1 to `queuesPerPool`.
+  /// - Returns: how many get frames.
+  @discardableResult public func setUsedQueues(pool: Int, count: Int) throws(IxgbeError) -> Int {
+    try check(pool: pool)
+    guard count >= 1 && count <= configuration.queuesPerPool else { throw .queue(count, count: configuration.queuesPerPool) }
+    guard configuration.isVirtualized else {
+      setRedirection { $0 % count }
+      return count
+    }
+    let bits = count >= 4 ? 2 : count >= 2 ? 1 : 0
+    registers.modify(PSRTYPE.self, pool) { $0.queueBits = UInt32(bits) }
+    return 1 << bits
+  }
+
   /// Fills the redirection table: the queue, inside its pool, for each of 128 values of the hash's lowest bits.
   public func setRedirection(_ queue: (_ entry: Int) -> Int) {
     for n in 0..<32 {

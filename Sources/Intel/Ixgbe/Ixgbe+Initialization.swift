@@ -173,7 +173,7 @@ extension Ixgbe {
       if configuration.isVirtualized && n < pools {
         // A pool that uses fewer queues looks at fewer bits of the common table. 8.2.3.7.4, RQPL.
         let used = configuration.usedQueues.isEmpty ? queues : configuration.usedQueues[n]
-        split.queueBits = used == 4 ? 2 : used == 2 ? 1 : 0
+        split.queueBits = used >= 4 ? 2 : used >= 2 ? 1 : 0
       }
       registers.write(split, n)
     }
