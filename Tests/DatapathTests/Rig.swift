@@ -31,8 +31,8 @@ final class Rig {
   private var entriesOf: [Int: [Int]] = [:]
   private var seenUsed: UInt16
   private var seen = 0
-  /// Packed: of every buffer in the order they were offered, the number of its first descriptor.
-  private var numbers: [Int] = []
+  /// Packed: of every buffer in the order they were offered, the number of its first descriptor, and of the one behind it.
+  private var numbers: [(first: Int, end: Int)] = []
   private var isPacked: Bool { features.contains(.ringPacked) }
   var driver: PlainDriver { split! }
   var packed: PlainPackedDriver { packedDriver! }
@@ -151,13 +151,14 @@ final class Rig {
       address += UInt64(length)
     }
     precondition(address <= cell(index) + UInt64(Self.cellBytes))
-    numbers.append(packed.offered)
+    let number = packed.offered
     if indirect {
       let table = table(index)
       for (n, piece) in descriptors.enumerated() { packed.describe(table: table, n, piece, id: id &+ 1) }
       descriptors = [.init(table, UInt32(16 * lengths.count), flags: PlainDriver.indirect)]
     }
     packed.offer(descriptors, id: id)
+    numbers.append((number, packed.offered))
     reference.available.append(ReferencePath.Buffer(id: id, pieces: pieces, isCut: isCut))
     return true
   }
@@ -224,13 +225,13 @@ final class Rig {
     try checkLaws()
   }
   /// The reference's view of the used ring, as bytes.
-  private func seeUsedRing() {
+  func seeUsedRing() {
     if isPacked {
       for n in seen..<max(reference.used.count, seen) {
         let (id, byteCount) = reference.used[n]
-        let flags: UInt64 = (packed.both(numbers[n]) ? 0x8080 : 0) | (byteCount > 0 ? 2 : 0)
+        let flags: UInt64 = (packed.both(numbers[n].first) ? 0x8080 : 0) | (byteCount > 0 ? 2 : 0)
         memory.foresee(
-          packed.place(numbers[n]) + 8,
+          packed.place(numbers[n].first) + 8,
           littleEndian(UInt64(byteCount), 4) + littleEndian(UInt64(id), 2) + littleEndian(flags, 2))
       }
       return
@@ -245,7 +246,7 @@ final class Rig {
   /// Where a successor goes on: after everything that went back.
   var wantedBase: RingBase {
     guard isPacked else { return RingBase(split: base &+ UInt16(truncatingIfNeeded: reference.used.count)) }
-    return RingBase(packed: packed.position(numbers.count > reference.used.count ? numbers[reference.used.count] : packed.offered))
+    return RingBase(packed: packed.position(reference.used.isEmpty ? first : numbers[reference.used.count - 1].end))
   }
 
   func checkLaws() throws {
