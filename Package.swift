@@ -66,6 +66,10 @@ let package = Package(
     library(
       "Replay", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
       "GuestMemory", "Linux", "CLinux", "CCrypto", histogram),
+    // 6: front-ends' sessions, workers, and what a running back-end says of itself
+    library(
+      "Control", "VhostUser", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
+      "GuestMemory", "Linux", "CLinux"),
     // 7: the program
     .executableTarget(
       name: "sluice",
