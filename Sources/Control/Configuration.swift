@@ -101,59 +101,97 @@ public struct ConfigurationError: Error, Hashable, Sendable, CustomStringConvert
 }
 
 extension Configuration {
-  /// Says what is wrong, or nothing.
+  /// Says what is wrong first, or nothing.
   public func check() throws(ConfigurationError) {
-    guard !vms.isEmpty else { throw ConfigurationError("vms", "there must be at least one VM") }
-    guard vms.count <= 32 else { throw ConfigurationError("vms", "\(vms.count) VMs; the card has room for 32") }
-    guard (68...9710).contains(nic.mtu) else { throw ConfigurationError("nic.mtu", "\(nic.mtu) bytes; 68 to 9710 are possible") }
-    guard (64...4096).contains(nic.ringSize), nic.ringSize % 8 == 0 else {
-      throw ConfigurationError("nic.ring-size", "\(nic.ringSize); a multiple of 8 from 64 to 4096")
-    }
-    for (index, vm) in vms.enumerated() { try check(vm, "vms[\(index)]", before: vms[..<index]) }
-    guard (1...16).contains(workers.count) else { throw ConfigurationError("workers.count", "\(workers.count); 1 to 16 are possible") }
-    guard (0...1_000_000).contains(workers.spinMicroseconds) else {
-      throw ConfigurationError("workers.spin-us", "\(workers.spinMicroseconds); at most a second")
-    }
-    guard workers.processors.isEmpty || workers.processors.count >= workers.count else {
-      throw ConfigurationError("workers.cpus", "\(workers.processors.count) processors for \(workers.count) workers")
-    }
-    if case .tap(let name) = wire, name.isEmpty || name.utf8.count > 15 {
-      throw ConfigurationError("wire", "the name of a TAP device has 1 to 15 bytes")
-    }
+    if let problem = problems().first { throw problem }
   }
 
-  private func check(_ vm: VM, _ key: String, before others: ArraySlice<VM>) throws(ConfigurationError) {
-    guard others.allSatisfy({ $0.name != vm.name }) else { throw ConfigurationError("\(key).name", "\(vm.name) is taken") }
-    guard [1, 2, 4].contains(vm.queuePairs) else { throw ConfigurationError("\(key).queues", "\(vm.queuePairs); 1, 2 or 4") }
-    if vms.count > 1 {
-      guard let address = vm.address else {
-        throw ConfigurationError("\(key).mac", "of several VMs each needs its address: it decides whose a frame is")
-      }
-      guard others.allSatisfy({ $0.address != address || $0.vlan != vm.vlan }) else {
-        throw ConfigurationError("\(key).mac", "\(address) is taken")
-      }
+  /// Everything that is wrong, in the order of the parts.
+  public func problems() -> [ConfigurationError] {
+    var found: [ConfigurationError] = []
+    func expect(_ holds: Bool, _ key: String, _ reason: @autoclosure () -> String) {
+      if !holds { found.append(ConfigurationError(key, reason())) }
     }
-    if let address = vm.address, address.isGroup {
-      throw ConfigurationError("\(key).mac", "\(address) is a group's address, no machine's")
+    expect((68...9710).contains(nic.mtu), "nic.mtu", "\(nic.mtu) bytes; 68 to 9710 are possible")
+    expect((64...4096).contains(nic.ringSize) && nic.ringSize % 8 == 0, "nic.ring-size", "\(nic.ringSize); a multiple of 8 from 64 to 4096")
+    if case .tap(let name) = wire {
+      expect(Self.isDeviceName(name), "wire", "the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons")
     }
+    if let control { expect(Self.isSocketPath(control.path), "control.socket", "a path of 1 to 107 bytes") }
+    expect((1...16).contains(workers.count), "workers.count", "\(workers.count); 1 to 16 are possible")
+    let processors = workers.processors
+    expect(
+      processors.isEmpty || processors.count >= workers.count, "workers.cpus",
+      "\(processors.count) processor\(processors.count == 1 ? "" : "s") for \(workers.count) workers")
+    expect(Set(processors).count == processors.count, "workers.cpus", "a processor is named twice")
+    expect(
+      (0...1_000_000).contains(workers.spinMicroseconds), "workers.spin-us",
+      "\(workers.spinMicroseconds) microseconds; at most a second")
+    expect(!vms.isEmpty, "vms", "there must be at least one VM")
+    expect(vms.count <= 32, "vms", "\(vms.count) VMs; the card has room for 32")
+    for (index, vm) in vms.enumerated() { found += problems(of: vm, "vms[\(index)]", before: vms[..<index]) }
+    return found
+  }
+
+  private func problems(of vm: VM, _ key: String, before others: ArraySlice<VM>) -> [ConfigurationError] {
+    var found: [ConfigurationError] = []
+    func expect(_ holds: Bool, _ part: String, _ reason: @autoclosure () -> String) {
+      if !holds { found.append(ConfigurationError("\(key).\(part)", reason())) }
+    }
+    expect(Self.isName(vm.name), "name", "a name is 1 to 32 letters, digits, '.', '_' or '-'")
+    expect(others.allSatisfy { $0.name != vm.name }, "name", "\(vm.name) is taken")
+    if let path = vm.endpoint.path {
+      expect(Self.isSocketPath(path), "socket", "a path of 1 to 107 bytes")
+      if let other = others.first(where: { $0.endpoint.path == path }) {
+        expect(false, "socket", "\(path) is \(other.name)'s")
+      }
+      expect(control?.path != path, "socket", "\(path) is the control socket's")
+    }
+    expect([1, 2, 4].contains(vm.queuePairs), "queues", "\(vm.queuePairs); 1, 2 or 4")
     if let vlan = vm.vlan {
-      guard (1...4094).contains(vlan) else { throw ConfigurationError("\(key).vlan", "\(vlan); 1 to 4094") }
-      guard vm.address != nil else { throw ConfigurationError("\(key).vlan", "needs mac too") }
+      expect((1...4094).contains(vlan), "vlan", "\(vlan); 1 to 4094")
+      expect(vm.address != nil, "vlan", "needs mac too")
     }
-    let path: String? =
-      switch vm.endpoint {
-      case .server(let socket): socket.path
-      case .client(let path): path
-      case .descriptor: nil
-      }
-    if let path {
-      // sun_path has 108 bytes with its end.
-      guard !path.isEmpty, path.utf8.count < 108 else { throw ConfigurationError("\(key).socket", "a path of 1 to 107 bytes") }
-      for other in others {
-        if case .server(let socket) = other.endpoint, socket.path == path {
-          throw ConfigurationError("\(key).socket", "\(path) is \(other.name)'s")
+    if let address = vm.address {
+      expect(!address.isGroup, "mac", "\(address) is a group's address, no machine's")
+      expect(others.allSatisfy { $0.address != address || $0.vlan != vm.vlan }, "mac", "\(address) is taken")
+    } else {
+      expect(vms.count <= 1, "mac", "of several VMs each needs its address: it decides whose a frame is")
+    }
+    return found
+  }
+
+  private static func isName(_ text: String) -> Bool {
+    (1...32).contains(text.utf8.count)
+      && text.utf8.allSatisfy { byte in
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+          UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
+          true
+        default: false
         }
       }
+  }
+
+  /// sun_path has 108 bytes with its end.
+  private static func isSocketPath(_ text: String) -> Bool {
+    (1...107).contains(text.utf8.count) && !text.utf8.contains(0)
+  }
+
+  /// As the kernel's dev_valid_name: it refuses what a path or a list could not hold.
+  private static func isDeviceName(_ text: String) -> Bool {
+    (1...15).contains(text.utf8.count) && text != "." && text != ".."
+      && text.utf8.allSatisfy { $0 > 0x20 && $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: ":") && $0 != 0x7F }
+  }
+}
+
+extension Configuration.VM.Endpoint {
+  /// Where the socket lies in the file system; nil for one that we were started with.
+  public var path: String? {
+    switch self {
+    case .server(let socket): socket.path
+    case .client(let path): path
+    case .descriptor: nil
     }
   }
 }

@@ -154,3 +154,27 @@ public struct InjectRequest: Codable, Sendable {
     self.filter = filter
   }
 }
+
+extension InjectRequest {
+  private struct Key: CodingKey {
+    let stringValue: String
+    var intValue: Int? { nil }
+    init(_ text: String) { stringValue = text }
+    init?(stringValue: String) { self.init(stringValue) }
+    init?(intValue: Int) { nil }
+  }
+
+  /// Only `file` must be there; a key that is not one of ours is an error, not a request for something else.
+  public init(from decoder: any Decoder) throws {
+    let keys = try decoder.container(keyedBy: Key.self)
+    let known = ["file", "loops", "speed", "filter"]
+    if let other = keys.allKeys.first(where: { !known.contains($0.stringValue) }) {
+      throw DecodingError.dataCorruptedError(
+        forKey: other, in: keys, debugDescription: "no such key; keys are \(known.joined(separator: ", "))")
+    }
+    file = try keys.decode(String.self, forKey: Key("file"))
+    loops = try keys.decodeIfPresent(Int.self, forKey: Key("loops")) ?? 1
+    speed = try keys.decodeIfPresent(String.self, forKey: Key("speed")) ?? "top"
+    filter = try keys.decodeIfPresent(String.self, forKey: Key("filter"))
+  }
+}
