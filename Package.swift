@@ -2,7 +2,7 @@
 import PackageDescription
 
 // Read it from the top: each target imports only from the lines above its own.
-// Layer 0 is C, layer 7 is the program.
+// Layer 0 is C, layer 8 is the program.
 
 let settings: [SwiftSetting] = [
   .strictMemorySafety(),
@@ -28,6 +28,8 @@ func tests(of name: String, _ imports: Target.Dependency...) -> Target {
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
+let nio = ["NIOCore", "NIOPosix", "NIOHTTP1"].map { Target.Dependency.product(name: $0, package: "swift-nio") }
 let histogram = Target.Dependency.product(name: "Histogram", package: "hdrhistogram-swift")
 
 let package = Package(
@@ -36,6 +38,8 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: [
@@ -70,10 +74,15 @@ let package = Package(
     library(
       "Control", "VhostUser", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
       "GuestMemory", "Linux", "CLinux"),
-    // 7: the program
+    // 7: both ends of the control socket
+    .target(name: "ControlSocket", dependencies: ["Control", "Linux"] + nio, swiftSettings: settings),
+    // 8: the program
     .executableTarget(
       name: "sluice",
-      dependencies: ["Replay", "Datapath", "Simulation", "FlowSteering", "Linux", argumentParser, logging],
+      dependencies: [
+        "ControlSocket", "Control", "Replay", "Datapath", "Simulation", "FlowSteering", "Linux", argumentParser, logging,
+        yams,
+      ],
       swiftSettings: settings),
     // Tests, one folder a target
     tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux"),

@@ -24,6 +24,10 @@ public struct LogEvent: Hashable, Sendable {
   public struct Pair: Hashable, Sendable {
     public var key: String
     public var value: String
+    public init(key: String, value: String) {
+      self.key = key
+      self.value = value
+    }
   }
 
   public init(_ level: Level, _ message: String, _ metadata: KeyValuePairs<String, String> = [:]) {
