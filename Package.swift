@@ -62,7 +62,7 @@ let package = Package(
     library("VhostUser", "Virtio", "GuestMemory", "Linux", "CLinux"),
     // 5: what stands on either side of the seams; none of these names another
     library("Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"),
-    library("Intel", "NIC", "Bus", "FlowSteering", "CLinux"),
+    library("Intel", "NIC", "Bus", "FlowSteering", "Linux", "CLinux"),
     library(
       "Simulation", "Bus", "Virtio", "GuestMemory", "FlowSteering", "Linux", "CLinux", "CCrypto",
       exclude: ["Card/Readings.md"]),
