@@ -94,6 +94,9 @@ let package = Package(
     tests(of: "GuestMemory", "Linux", "Support"),
     tests(of: "Virtio", "GuestMemory", "Support"),
     tests(of: "Bus", "GuestMemory", "Linux", "Support"),
+    .testTarget(
+      name: "VhostUserTests", dependencies: ["VhostUser", "Virtio", "GuestMemory", "FlowSteering", "Linux", "CLinux", "Support"],
+      swiftSettings: looseSettings),
     tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
     tests(of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", argumentParser),
   ]
