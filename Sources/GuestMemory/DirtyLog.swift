@@ -12,13 +12,18 @@ public import Linux
 @safe public final class DirtyLog: Sendable {
   public static let pageByteCount: UInt64 = 4096
   private let mapping: Mapping
+  /// Of the log's first byte in the mapping.
+  private let offset: Int
   /// Of the log, in bytes: the pages that it knows are eight times as many.
   public let byteCount: Int
 
-  /// - Parameter mapping: of the log's file, from the log's first byte on.
-  public init(mapping: consuming Mapping, byteCount: Int) {
-    precondition(byteCount > 0 && byteCount <= mapping.byteCount)
+  /// - Parameters:
+  ///   - mapping: of the log's file.
+  ///   - offset: where in it the log begins, in bytes.
+  public init(mapping: consuming Mapping, offset: Int = 0, byteCount: Int) {
+    precondition(offset >= 0 && offset <= mapping.byteCount && byteCount > 0 && byteCount <= mapping.byteCount - offset)
     self.mapping = mapping
+    self.offset = offset
     self.byteCount = byteCount
   }
 
@@ -31,7 +36,7 @@ public import Linux
     var fresh = 0
     while page <= end {
       let bit = UInt8(1) << UInt8(page & 7)
-      if unsafe sl_or8(mapping.base + Int(page / 8), bit) & bit == 0 { fresh += 1 }
+      if unsafe sl_or8(mapping.base + offset + Int(page / 8), bit) & bit == 0 { fresh += 1 }
       page += 1
     }
     return fresh

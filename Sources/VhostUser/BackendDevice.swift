@@ -65,6 +65,7 @@ public protocol BackendDevice: AnyObject {
   func setCall(_ call: SharedDescriptor?, ring: Int)
   /// All of the guest's memory from now on; nil: none. Who calls has stopped every ring if a region of the old map is
   /// not in the new one; if all are, rings may go on running and are to use the new map.
+  /// If it throws, the old map stays as it was. Taking away, nil, never throws.
   func setMemory(_ map: MemoryMap?) throws(RingRefusal)
   /// Where writes of ours and of the card are marked from now on, for rings that run too; nil: nowhere.
   func setLog(_ log: DirtyLog?)

@@ -122,4 +122,6 @@ static inline int sl_may_run_on(int number) {
   return CPU_ISSET(number, &set) ? 1 : 0;
 }
 
+#include "Sockets.h"
+
 #endif
