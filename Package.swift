@@ -55,7 +55,7 @@ let package = Package(
     library("GuestMemory", "Linux", "CLinux"),
     library("Capture", "CPcap", exclude: ["Readings.md"]),
     // 3: the guest's rings, and the bus
-    library("Virtio", "GuestMemory", "CLinux"),
+    library("Virtio", "GuestMemory", "Linux", "CLinux"),
     library("Bus", "GuestMemory", "Linux", "CLinux"),
     // 4: the seam between kinds of NIC, and talking to a front-end
     library("NIC", "Bus"),

@@ -38,4 +38,6 @@ public struct BouncePool: ~Copyable {
     unsafe memory.bytes((Int(released) & (capacity - 1)) * stride, byteCount)
   }
   @inlinable mutating func release() { released = released &+ 1 }
+  /// All of them are ours again: the card has been stopped.
+  mutating func releaseAll() { released = taken }
 }
