@@ -39,11 +39,9 @@ public struct ReceiveCore: ~Copyable {
   let drops: DropLog
   @usableFromInline let scratch: HeaderScratch
   private let dropWriter: DropLog.Writer
-  /// Where pages that were written are marked, while somebody asks for it; by the address at which the front-end wants
-  /// the used ring's to be marked, if it said one.
   private var log: DirtyLog?
-  private var marks = DirtyLog.Writer.none
-  private var usedRingLogAddress: GuestAddress?
+  private var marks: PageMarks
+  /// Pages that are written have to be marked.
   @usableFromInline var isLogging = false
 
   init(
@@ -52,6 +50,7 @@ public struct ReceiveCore: ~Copyable {
   ) {
     let size = Int(virtqueue.size)
     let features = virtqueue.features
+    marks = PageMarks(layout: virtqueue.layout)
     self.virtqueue = virtqueue
     memory = MemoryView(window.map)
     self.pool = pool
@@ -399,11 +398,10 @@ extension ReceiveCore {
 
   mutating func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) {
     self.log = log
-    marks = log?.writer ?? .none
-    usedRingLogAddress = ringLogAddress
+    marks = PageMarks(log, ringLogAddress: ringLogAddress, layout: virtqueue.layout)
     isLogging = log != nil
-    // What notifications are asked for by was written before anybody looked.
-    if isLogging { logNotifications() }
+    // How notifications are asked for was written before anybody looked.
+    logNotifications()
   }
 
   private func mark(_ start: GuestAddress, byteCount: UInt64) {
@@ -436,47 +434,22 @@ extension ReceiveCore {
     }
   }
 
-  /// Shows what was put, and marks what that has written. Afterwards: a bit that is older than its bytes would let a
-  /// front-end send the page without them.
+  /// Shows what was put, and marks what that has written.
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
   #endif
   @inline(never) @usableFromInline mutating func publishLogged(_ count: UInt16) -> Bool {
     let old = virtqueue.base
     let wantsSignal = virtqueue.publish(count)
-    logUsed(from: old, to: virtqueue.base)
+    let fresh = marks.markUsed(from: old, to: virtqueue.base, layout: virtqueue.layout, isPacked: virtqueue.isPacked)
+    tally.add(.dirtyPages, UInt64(fresh))
     return wantsSignal
   }
 
-  private func logUsed(from old: RingBase, to new: RingBase) {
-    let layout = virtqueue.layout
-    let size = UInt64(layout.size)
-    let (start, entryBytes, first, count): (UInt64, UInt64, UInt64, UInt64)
-    if virtqueue.isPacked {
-      let position = RingPosition(place: old.used, wrap: old.usedWrap)
-      let end = RingPosition(place: new.used, wrap: new.usedWrap)
-      (start, entryBytes) = (layout.descriptorArea.rawValue, 16)
-      (first, count) = (UInt64(old.used), UInt64(position.distance(to: end, size: UInt32(size))))
-    } else {
-      let ring = (usedRingLogAddress ?? layout.deviceArea).rawValue
-      (start, entryBytes) = (ring &+ 4, 8)
-      (first, count) = (UInt64(old.used) % size, UInt64(new.used &- old.used))
-      mark(GuestAddress(ring &+ 2), byteCount: 2)
-    }
-    let untilEnd = min(count, size - first)
-    mark(GuestAddress(start &+ entryBytes * first), byteCount: entryBytes * untilEnd)
-    mark(GuestAddress(start), byteCount: entryBytes * (count - untilEnd))
-  }
-
-  /// What asking for kicks, or for none, writes.
   func logNotifications() {
-    let start = usedRingLogAddress ?? virtqueue.layout.deviceArea
-    if virtqueue.isPacked {
-      mark(start, byteCount: UInt64(PackedRingMemory.eventAreaBytes))
-    } else {
-      mark(start, byteCount: 2)
-      mark(GuestAddress(start.rawValue &+ 4 &+ 8 * UInt64(virtqueue.size)), byteCount: 2)
-    }
+    guard isLogging else { return }
+    tally.add(
+      .dirtyPages, UInt64(marks.markNotifications(layout: virtqueue.layout, isPacked: virtqueue.isPacked)))
   }
 }
 

@@ -2,7 +2,7 @@ public import Bus
 public import NIC
 
 /// What of a receive path outlives it: the card's queue, the host buffers and the counters. A ring that stops and starts
-/// goes through many paths, and none of this is made again: bus addresses are never used twice.
+/// goes through many paths, and none of this is made again: nobody waits for it twice.
 public struct ReceiveParts<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// To be started again by its device: a path leaves it stopped.
   public var queue: Queue

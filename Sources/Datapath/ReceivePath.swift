@@ -236,7 +236,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     guard queue.room > 0 || core.isHoping() else { return true }
     let isPending = core.virtqueue.enableNotifications()
     if isPending { core.virtqueue.disableNotifications() }
-    if core.isLogging { core.logNotifications() }
+    core.logNotifications()
     if core.virtqueue.isFaulted { core.stopForFault() }
     return !isPending
   }
@@ -244,7 +244,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// Tells the driver that no kicks are needed: the path turns again.
   public mutating func wake() {
     core.virtqueue.disableNotifications()
-    if core.isLogging { core.logNotifications() }
+    core.logNotifications()
   }
 
   /// Goes on with another map of the guest's memory: regions were added, or some that nothing of this path lies in were
