@@ -6,6 +6,7 @@ public struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
   public enum Call: String, Sendable {
     case close, ftruncate, mmap, munmap, memfdCreate = "memfd_create", eventfd, read, write, dup
     case pthreadCreate = "pthread_create", setAffinity = "pthread_setaffinity_np", open, fstat
+    case attachTap = "ioctl TUNSETIFF", setLinkUp = "ioctl SIOCSIFFLAGS", setLinkMTU = "ioctl SIOCSIFMTU"
   }
   public let call: Call
   /// errno's value right after the call.

@@ -45,8 +45,8 @@ import Testing
 
   /// How many files of a target spell `unsafe`. One more is a decision, not an accident.
   static let rooms = [
-    "Linux": 10, "FlowSteering": 1, "GuestMemory": 4, "Capture": 8, "Virtio": 3, "Bus": 4, "NIC": 0, "Datapath": 8,
-    "Intel": 0, "Simulation": 29, "Replay": 10, "sluice": 4,
+    "Linux": 12, "FlowSteering": 1, "GuestMemory": 4, "Capture": 8, "Virtio": 3, "Bus": 4, "NIC": 0, "Datapath": 8,
+    "Intel": 0, "Simulation": 32, "Replay": 10, "sluice": 4,
   ]
 
   @Test func `unsafe code stays in the few files that it has a room in`() {
