@@ -71,7 +71,7 @@ let package = Package(
       dependencies: ["Replay", "Datapath", "Simulation", "FlowSteering", "Linux", argumentParser, logging],
       swiftSettings: settings),
     // Tests, one folder a target
-    tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux"),
+    tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(
       name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",

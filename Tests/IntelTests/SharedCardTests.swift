@@ -3,6 +3,7 @@ import FlowSteering
 import Linux
 import NIC
 import Simulation
+import Support
 import Testing
 
 @testable import Intel
@@ -427,5 +428,201 @@ private let never: UInt64 = 20_000_000_000
     }
     #expect(counters.laws.allSatisfy { $0.left == $0.right } && counters.busFaults == 0)
     machine.card.withModels { card, iommu, _ in #expect(card.misuses.isEmpty && iommu.mappingCount == 0) }
+  }
+
+  /// A guest that comes and goes while frames for it and its neighbour arrive and its neighbour sends: its queues stop,
+  /// its buffers and rings leave the bus and come back, and the card never reaches for what is gone.
+  @Test func `queues and memory come and go under traffic, and every frame is accounted for`() throws {
+    let machine = try SharedMachine { $0.poolCount = 2 }
+    let shared = try Shared()
+    try machine.run()
+    let problems = [SharedWord(), SharedWord()]
+    // Long-lived: takes what comes, and sends to the one that comes and goes.
+    let neighbour = try Thread(name: "neighbour") {
+      guard var pair = try? Pair(machine, pool: 0), (try? pair.start(machine.device)) != nil else { return problems[0].set(1) }
+      let (greeting, toAll) = (frame(to: SharedMachine.address(1), 7), frame(to: .broadcast, 8))
+      var turns = 0
+      shared.isReady[0].set(1)
+      while shared.isFinished[1].value == 0 {
+        _ = pair.turn { $0.count == 80 }
+        _ = pair.send(turns % 3 == 0 ? toAll : greeting)
+        machine.card.waker.wake()
+        turns += 1
+        if turns % 64 == 0 { MonotonicClock.sleep(nanoseconds: 100_000) }
+      }
+      if (try? pair.receiver.quiesce()) == nil || (try? pair.sender.quiesce()) == nil { problems[0].set(2) }
+      if pair.damaged > 0 || pair.received == 0 { problems[0].set(3) }
+    }
+    let pump = try startPump(machine.card, shared)
+    while shared.isReady[0].value == 0 { MonotonicClock.sleep(nanoseconds: 1_000_000) }
+    let source = NumberedFrames(to: [SharedMachine.address(1), SharedMachine.address(0), .broadcast], count: .max)
+    machine.card.attach(source, waits: true, patience: 0)
+    var (received, damaged) = (0, 0)
+    for _ in 0..<150 {
+      // Its rings and buffers are new ones each time, at addresses that were used before.
+      var pair = try Pair(machine, pool: 1)
+      try pair.start(machine.device)
+      for _ in 0..<20 {
+        _ = pair.turn { $0.count == 80 }
+        _ = pair.send(frame(to: SharedMachine.address(0), 1))
+        machine.card.waker.wake()
+      }
+      try pair.receiver.quiesce()
+      try pair.sender.quiesce()
+      _ = pair.turn { $0.count == 80 }
+      (received, damaged) = (received + pair.received, damaged + pair.damaged)
+    }
+    machine.card.detach(source)
+    shared.isFinished[1].set(1)
+    neighbour.join()
+    stop(shared, pump)
+    #expect(problems.map(\.value) == [0, 0] && damaged == 0 && received > 0)
+    let counters = machine.card.counters
+    #expect(counters.laws.allSatisfy { $0.left == $0.right } && counters.busFaults == 0)
+    let delivered = TrafficCounters.Origin.allCases.reduce(0) { $0 + counters.deliveredFrames(queue: 2, from: $1) }
+    #expect(delivered == UInt64(received))
+    machine.card.withModels { card, iommu, _ in #expect(card.misuses.isEmpty && iommu.mappingCount == 0) }
+    #expect(machine.allocator.usedByteCount == 0)
+  }
+
+  /// What the card holds back by EITR comes when its time is over, also while the pump is asleep.
+  @Test func `a message that is held back wakes its sleeper in the end`() throws {
+    let machine = try SharedMachine()
+    let shared = try Shared()
+    var pair = try Pair(machine, pool: 0)
+    try pair.start(machine.device)
+    try machine.run()
+    let event = try EventDescriptor()
+    try machine.card.connect(vector: 3, to: event)
+    try machine.device.assign(vector: 3, receiveQueue: 0)
+    try machine.device.setModeration(microseconds: 1000, vector: 3)
+    let interrupt = try machine.device.interrupt(3)
+    _ = pair.turn { _ in true }
+    let pump = try startPump(machine.card, shared)
+    var calls = 0
+    for number in 0..<50 {
+      interrupt.arm()
+      let sent = frame(to: SharedMachine.address(0), number)
+      let arrival = unsafe sent.withUnsafeBytes { unsafe machine.card.receive($0) }
+      #expect(arrival == .delivered(queue: 0))
+      Readiness.wait(for: [event.descriptor.number], atMost: never)
+      let isCalled = event.clear()
+      if isCalled { calls += 1 }
+      _ = pair.turn { $0 == sent }
+    }
+    stop(shared, pump)
+    let (received, damaged) = (pair.received, pair.damaged)
+    #expect(calls == 50 && received == 50 && damaged == 0)
+    try pair.receiver.quiesce()
+    try pair.sender.quiesce()
+  }
+
+  // MARK: a TAP device at the wire's end
+
+  private static let needsTap: Comment = "TAP devices need root and /dev/net/tun"
+
+  private static func next(_ socket: borrowing PacketSocket) -> [UInt8]? {
+    while let frame = socket.receive() {
+      if frame.count >= 14 && frame[12] == 0x88 && frame[13] == 0xB5 { return frame }
+    }
+    return nil
+  }
+
+  @Test(.enabled(if: FreshNetwork.hasTap, needsTap))
+  func `a guest and the machine reach each other over a TAP device, and what is lost is counted`() throws {
+    try FreshNetwork.run {
+      let machine = try SharedMachine()
+      var pair = try Pair(machine, pool: 0, ringSize: 16)
+      try pair.start(machine.device)
+      try machine.run()
+      let tap = try TapDevice(name: "wire0")
+      try tap.setMTU(4000)
+      try tap.bringUp()
+      let wire = TapWire(tap)
+      machine.card.attach(wire)
+      machine.card.setUplink(wire)
+      let link = try PacketSocket(link: "wire0")
+      let guest = SharedMachine.address(0)
+      _ = pair.turn { _ in true }
+      // Short frames come padded, as a sender on a wire does.
+      let short = Array(frame(to: guest, 1, count: 30))
+      var got: [[UInt8]] = []
+      for sent in [short, frame(to: guest, 2), frame(to: guest, 3, count: 1514), frame(to: guest, 4, count: 1600)] {
+        try check(link.send(sent), is: 0, "errno")
+      }
+      while machine.card.pump() > 0 {}
+      _ = pair.turn { bytes in
+        // The machine has frames of its own, such as IPv6's.
+        if bytes[12] == 0x88 && bytes[13] == 0xB5 { got.append(bytes) }
+        return true
+      }
+      try check(got == [short + [UInt8](repeating: 0, count: 30), frame(to: guest, 2), frame(to: guest, 3, count: 1514)], "\(got)")
+      let counters = machine.card.counters
+      try check(counters.droppedFrames(.oversize, queue: nil, from: .wire), is: 1, "past the card's MTU")
+      // Out: as they are.
+      for count in [60, 1514] {
+        let sent = frame(to: .broadcast, from: guest, count, count: count)
+        try check(pair.send(sent), "no room to send")
+        _ = machine.card.pump()
+        let seen = Self.next(link)
+        try check(seen == sent, "\(count) bytes: \(seen ?? [])")
+      }
+      try check(counters.wireFrames(queue: 0), is: 2, "on the wire")
+      // No buffer: dropped and counted, and the wire goes on.
+      try pair.receiver.quiesce()
+      try check(link.send(frame(to: guest, 5)), is: 0, "errno")
+      while machine.card.pump() > 0 {}
+      try check(counters.droppedFrames(.queueDisabled, queue: 0, from: .wire), is: 1, "without a queue")
+      try check(counters.laws.allSatisfy { $0.left == $0.right }, "\(counters.laws)")
+      try pair.sender.quiesce()
+    }
+  }
+
+  @Test(.enabled(if: FreshNetwork.hasTap, needsTap))
+  func `a pump that sleeps hears the TAP device`() throws {
+    try FreshNetwork.run {
+      let machine = try SharedMachine()
+      let shared = try Shared()
+      var pair = try Pair(machine, pool: 0)
+      try pair.start(machine.device)
+      try machine.run()
+      let wire = TapWire(try { let tap = try TapDevice(name: "wire1"); try tap.bringUp(); return tap }())
+      machine.card.attach(wire)
+      let event = try EventDescriptor()
+      try machine.card.connect(vector: 0, to: event)
+      try machine.device.assign(vector: 0, receiveQueue: 0)
+      let link = try PacketSocket(link: "wire1")
+      let interrupt = try machine.device.interrupt(0)
+      let pump = try Thread(name: "pump") {
+        while shared.stop.value == 0 {
+          if machine.card.pump() == 0 { machine.card.sleep(orUntil: [shared.stopEvent.descriptor.number], atMost: never) }
+        }
+      }
+      var problem: String?
+      for number in 0..<200 {
+        let sent = frame(to: SharedMachine.address(0), number)
+        interrupt.arm()
+        _ = pair.turn { _ in true }
+        var isThere = false
+        let code = link.send(sent)
+        while !isThere && problem == nil {
+          _ = pair.turn { bytes in
+            if bytes == sent { isThere = true }
+            return true
+          }
+          if isThere { break }
+          Readiness.wait(for: [event.descriptor.number], atMost: never)
+          if !event.clear() || code != 0 { problem = "frame \(number): errno \(code), or nobody called" }
+          interrupt.arm()
+        }
+        if problem != nil { break }
+      }
+      shared.stop.set(1)
+      shared.stopEvent.signal()
+      pump.join()
+      try pair.receiver.quiesce()
+      try pair.sender.quiesce()
+      try check(problem == nil, problem ?? "")
+    }
   }
 }
