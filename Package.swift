@@ -85,7 +85,7 @@ let package = Package(
       ],
       swiftSettings: settings),
     // Tests, one folder a target
-    tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux"),
+    tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(
       name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",

@@ -9,6 +9,7 @@ public struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
     case socket, socketpair, bind, listen, accept = "accept4", connect, recvmsg, sendmsg, getsockopt, fcntl, fstatfs
     case lstat, chmod, chown, rename, unlink, epollCreate = "epoll_create1", epollControl = "epoll_ctl"
     case epollWait = "epoll_wait", pipe = "pipe2"
+    case attachTap = "ioctl TUNSETIFF", setLinkUp = "ioctl SIOCSIFFLAGS", setLinkMTU = "ioctl SIOCSIFMTU"
   }
   public let call: Call
   /// errno's value right after the call.
