@@ -43,7 +43,13 @@ final class RecordingDevice: BackendDevice {
     calls.append(.enabled(ring, isEnabled))
   }
   func setCall(_ call: SharedDescriptor?, ring: Int) {
-    if running[ring] == nil { violations.append("ring \(ring) given a call without running") }
+    if let old = running[ring] {
+      running[ring] = RingSetup(
+        index: ring, layout: old.layout, features: old.features, base: old.base, kick: old.kick, call: call,
+        isEnabled: old.isEnabled, logAddress: old.logAddress)
+    } else {
+      violations.append("ring \(ring) given a call without running")
+    }
     calls.append(.call(ring, call != nil))
   }
   func setMemory(_ map: MemoryMap?) throws(RingRefusal) {
