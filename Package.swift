@@ -108,6 +108,10 @@ let package = Package(
     tests(of: "Virtio", "GuestMemory", "Support"),
     tests(of: "Bus", "GuestMemory", "Linux", "Support"),
     tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
+    .target(
+      name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),
+    .testTarget(
+      name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport"], swiftSettings: looseSettings),
     tests(of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", argumentParser),
   ]
 )
