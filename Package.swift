@@ -111,6 +111,10 @@ let package = Package(
       name: "VhostUserTests", dependencies: ["VhostUser", "Virtio", "GuestMemory", "FlowSteering", "Linux", "CLinux", "Support"],
       swiftSettings: looseSettings),
     tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
+    .target(
+      name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),
+    .testTarget(
+      name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport"], swiftSettings: looseSettings),
     tests(of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", argumentParser),
   ]
 )

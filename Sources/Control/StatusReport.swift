@@ -173,7 +173,12 @@ extension InjectRequest {
         forKey: other, in: keys, debugDescription: "no such key; keys are \(known.joined(separator: ", "))")
     }
     file = try keys.decode(String.self, forKey: Key("file"))
-    loops = try keys.decodeIfPresent(Int.self, forKey: Key("loops")) ?? 1
+    // A number that is not whole is no decoding error of its own everywhere.
+    guard let loops = keys.contains(Key("loops")) ? try? keys.decode(Int.self, forKey: Key("loops")) : 1, loops >= 1 else {
+      throw DecodingError.dataCorruptedError(
+        forKey: Key("loops"), in: keys, debugDescription: "must be a whole number, 1 or more")
+    }
+    self.loops = loops
     speed = try keys.decodeIfPresent(String.self, forKey: Key("speed")) ?? "top"
     filter = try keys.decodeIfPresent(String.self, forKey: Key("filter"))
   }

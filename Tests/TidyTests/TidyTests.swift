@@ -22,8 +22,10 @@ import Testing
   @Test func `there is something to look at`() { #expect(Self.files.count > 50) }
 
   @Test func `no target but the program imports Foundation`() {
+    // The control socket speaks JSON, which is FoundationEssentials': the part without the database of languages.
     for file in Self.files where !file.path.hasPrefix("sluice/") {
-      #expect(!file.text.contains("import Foundation"), "\(file.path)")
+      let text = file.path.hasPrefix("ControlSocket/") ? file.text.replacing("import FoundationEssentials\n", with: "") : file.text
+      #expect(!text.contains("import Foundation"), "\(file.path)")
     }
   }
 
