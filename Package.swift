@@ -72,7 +72,7 @@ let package = Package(
       "GuestMemory", "Linux", "CLinux", "CCrypto", histogram),
     // 6: front-ends' sessions, workers, and what a running back-end says of itself
     library(
-      "Control", "VhostUser", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
+      "Control", "Replay", "VhostUser", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
       "GuestMemory", "Linux", "CLinux"),
     // 7: both ends of the control socket
     .target(name: "ControlSocket", dependencies: ["Control", "Linux"] + nio, swiftSettings: settings),
