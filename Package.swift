@@ -103,7 +103,7 @@ let package = Package(
     .target(
       name: "Support", dependencies: ["NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"],
       path: "Tests/Support", swiftSettings: settings),
-    tests(of: "Linux", "Support"),
+    tests(of: "Linux", "CLinux", "Support"),
     tests(of: "GuestMemory", "Linux", "Support"),
     tests(of: "Virtio", "GuestMemory", "Support"),
     tests(of: "Bus", "GuestMemory", "Linux", "Support"),
