@@ -11,8 +11,11 @@ extension SharedCard {
   ///     the frames behind it. Else the card drops, as it does without.
   ///   - patience: nanoseconds after which it waits no longer for a queue, until that has taken a frame again; nil: for
   ///     ever, but see `stopWaiting`.
-  public func attach(_ source: any WireSource, waits: Bool = false, patience: UInt64? = nil) {
-    lock.withLock { _ in ports.append(WirePort(source, waits: waits, patience: patience)) }
+  ///   - counters: count what came of this source's frames, beside the card's own.
+  public func attach(
+    _ source: any WireSource, waits: Bool = false, patience: UInt64? = nil, counting counters: TrafficCounters? = nil
+  ) {
+    lock.withLock { _ in ports.append(WirePort(source, waits: waits, patience: patience, counters: counters)) }
     waker.wake()
   }
   /// When it returns, the card asks the source for nothing more.
@@ -36,7 +39,7 @@ extension SharedCard {
     return lock.withLock { _ in
       followTime()
       defer { tellSleeper() }
-      return unsafe arrive(WireFrame(bytes: bytes, count: frame.count), waits: waits)
+      return unsafe arrive(WireFrame(bytes: bytes, count: frame.count), waits: waits, nil)
     }
   }
 
@@ -52,9 +55,9 @@ extension SharedCard {
   private func receive(from port: WirePort, _ budget: Int, _ now: UInt64) -> Int {
     var count = 0
     while count < budget, let frame = unsafe port.source.peek() {
-      if case .held(let queue) = unsafe arrive(frame, waits: port.waits) {
+      if case .held(let queue) = unsafe arrive(frame, waits: port.waits, port.counters) {
         if isPatient(port, queue, now) { break }
-        _ = unsafe arrive(frame, waits: false)
+        _ = unsafe arrive(frame, waits: false, port.counters)
       }
       port.heldQueue = -1
       port.source.consume()
@@ -63,10 +66,11 @@ extension SharedCard {
     return count
   }
 
-  private func arrive(_ frame: WireFrame, waits: Bool) -> Arrival {
+  private func arrive(_ frame: WireFrame, waits: Bool, _ own: TrafficCounters?) -> Arrival {
     let arrival = unsafe card.receive(frame, flowControl: waits)
     if case .held = arrival { return arrival }
     unsafe counters.received(arrival, frame.count, card.copyRecord)
+    if let own { unsafe own.received(arrival, frame.count, card.copyRecord) }
     if !overrun.isEmpty, case .delivered(let queue) = arrival { overrun.set(queue, false) }
     return arrival
   }
