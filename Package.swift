@@ -55,14 +55,14 @@ let package = Package(
     library("GuestMemory", "Linux", "CLinux"),
     library("Capture", "CPcap", exclude: ["Readings.md"]),
     // 3: the guest's rings, and the bus
-    library("Virtio", "GuestMemory", "CLinux"),
+    library("Virtio", "GuestMemory", "Linux", "CLinux"),
     library("Bus", "GuestMemory", "Linux", "CLinux"),
     // 4: the seam between kinds of NIC, and talking to a front-end
     library("NIC", "Bus"),
-    library("VhostUser", "Virtio", "GuestMemory", "Linux", "CLinux"),
+    library("VhostUser", "Virtio", "GuestMemory", "FlowSteering", "Linux", exclude: ["Readings.md"]),
     // 5: what stands on either side of the seams; none of these names another
     library("Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"),
-    library("Intel", "NIC", "Bus", "FlowSteering", "CLinux"),
+    library("Intel", "NIC", "Bus", "FlowSteering", "Linux", "CLinux"),
     library(
       "Simulation", "Bus", "Virtio", "GuestMemory", "FlowSteering", "Linux", "CLinux", "CCrypto",
       exclude: ["Card/Readings.md"]),
@@ -72,7 +72,7 @@ let package = Package(
       "GuestMemory", "Linux", "CLinux", "CCrypto", histogram),
     // 6: front-ends' sessions, workers, and what a running back-end says of itself
     library(
-      "Control", "VhostUser", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
+      "Control", "Replay", "VhostUser", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
       "GuestMemory", "Linux", "CLinux"),
     // 7: both ends of the control socket
     .target(name: "ControlSocket", dependencies: ["Control", "Linux"] + nio, swiftSettings: settings),
@@ -86,7 +86,7 @@ let package = Package(
       resources: ["sluice.service", "sluice.yaml", "sluice-vhost-user.json"].map { .embedInCode("Packaging/" + $0) },
       swiftSettings: settings),
     // Tests, one folder a target
-    tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux"),
+    tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(
       name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",
@@ -108,6 +108,9 @@ let package = Package(
     tests(of: "GuestMemory", "Linux", "Support"),
     tests(of: "Virtio", "GuestMemory", "Support"),
     tests(of: "Bus", "GuestMemory", "Linux", "Support"),
+    .testTarget(
+      name: "VhostUserTests", dependencies: ["VhostUser", "Virtio", "GuestMemory", "FlowSteering", "Linux", "CLinux", "Support"],
+      swiftSettings: looseSettings),
     tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
     .target(
       name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),

@@ -15,8 +15,8 @@ import Testing
   /// In layers, lowest first: a target imports only from layers below its own.
   static let layers: [[String]] = [
     ["CLinux", "CPcap", "CNuma", "CCrypto"], ["Linux", "FlowSteering"], ["GuestMemory", "Capture"],
-    ["Virtio", "Bus"], ["NIC", "VhostUser"], ["Datapath", "Intel", "Simulation"], ["Replay", "Control"], ["ControlSocket"],
-    ["sluice"],
+    ["Virtio", "Bus"], ["NIC", "VhostUser"], ["Datapath", "Intel", "Simulation"], ["Replay"], ["Control"],
+    ["ControlSocket"], ["sluice"],
   ]
 
   @Test func `there is something to look at`() { #expect(Self.files.count > 50) }
@@ -48,8 +48,8 @@ import Testing
 
   /// How many files of a target spell `unsafe`. One more is a decision, not an accident.
   static let rooms = [
-    "Linux": 10, "FlowSteering": 1, "GuestMemory": 6, "Capture": 8, "Virtio": 3, "Bus": 4, "NIC": 0, "VhostUser": 0, "Datapath": 8,
-    "Intel": 0, "Simulation": 26, "Replay": 10, "Control": 0, "ControlSocket": 1, "sluice": 4,
+    "Linux": 17, "FlowSteering": 1, "GuestMemory": 6, "Capture": 8, "Virtio": 9, "Bus": 5, "NIC": 0, "VhostUser": 1, "Datapath": 12,
+    "Intel": 0, "Simulation": 31, "Replay": 12, "Control": 0, "sluice": 6,
   ]
 
   @Test func `unsafe code stays in the few files that it has a room in`() {

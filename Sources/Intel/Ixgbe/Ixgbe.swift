@@ -39,6 +39,7 @@ public final class Ixgbe {
     try wait(for: RDRXCTL.self, within: .milliseconds(100)) { $0.isInitialized }
     registers.modify(CTRL_EXT.self) { $0.isDriverLoaded = true }
     registers.modify(AUTOC.self) { $0.restartsLink = true }
+    initializeInterrupts()
     initializeStatistics()
     try initializeReceive()
     initializeTransmit()
