@@ -83,6 +83,7 @@ let package = Package(
         "ControlSocket", "Control", "Replay", "Datapath", "Simulation", "FlowSteering", "Linux", argumentParser, logging,
         yams,
       ],
+      resources: ["sluice.service", "sluice.yaml", "sluice-vhost-user.json"].map { .embedInCode("Packaging/" + $0) },
       swiftSettings: settings),
     // Tests, one folder a target
     tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),

@@ -94,7 +94,7 @@ public enum ControlClientError: Error, Hashable, Sendable, CustomStringConvertib
     switch self {
     case .badPath(let path): "\(path.isEmpty ? "''" : path): a socket's path has 1 to 107 bytes"
     case .noSocket(let path): "\(path): no such socket; is 'sluice run' running, with this --control?"
-    case .nobodyListens(let path): "\(path): nobody listens there any more; 'sluice run' has ended"
+    case .nobodyListens(let path): "\(path): nobody listens there; has 'sluice run' ended?"
     case .notPermitted(let path): "\(path): permission denied; ask as root, as the back-end's user, or as a member of the socket's group"
     case .noAnswer(let path): "\(path): no answer in time"
     case .refused(_, let message): message
