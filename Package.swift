@@ -119,7 +119,7 @@ let package = Package(
     .target(
       name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),
     .testTarget(
-      name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport"], swiftSettings: looseSettings),
+      name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport", "Linux"], swiftSettings: looseSettings),
     tests(of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", argumentParser),
   ]
 )

@@ -1,8 +1,8 @@
 internal import Glibc
 internal import Linux
 
-/// The few calls on sockets of the file system that the control socket needs: listen, ask whether anybody answers,
-/// ask who is at the other end, send one datagram.
+/// What the control socket needs of Unix sockets beside listening: who is at the other end, with all his groups, and
+/// one datagram to whoever started us.
 ///
 /// The one place of this target with pointers: they live as long as a call.
 enum UnixSocket {
@@ -24,35 +24,9 @@ enum UnixSocket {
     }
   }
 
-  private static func make(_ kind: __socket_type) -> CInt {
-    socket(AF_UNIX, CInt(kind.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | CInt(SOCK_NONBLOCK.rawValue), 0)
-  }
-
-  /// A stream socket bound to `path`, which does not listen yet. Answers a descriptor or minus errno's value.
-  static func bind(_ path: String) -> CInt {
-    let number = make(SOCK_STREAM)
-    guard number >= 0 else { return -errno }
-    let code = unsafe withAddress(path) { unsafe Glibc.bind(number, $0, $1) == 0 ? 0 : errno } ?? ENAMETOOLONG
-    guard code == 0 else {
-      _ = close(number)
-      return -code
-    }
-    return number
-  }
-
-  /// 0 if somebody listens at `path`; else errno's value: ECONNREFUSED where the socket's owner is gone.
-  static func probe(_ path: String) -> CInt {
-    let number = make(SOCK_STREAM)
-    guard number >= 0 else { return errno }
-    defer { _ = close(number) }
-    let code = unsafe withAddress(path) { unsafe Glibc.connect(number, $0, $1) == 0 ? 0 : errno } ?? ENAMETOOLONG
-    // Somebody listens, and is slow to accept.
-    return code == EAGAIN ? 0 : code
-  }
-
   /// Sends one datagram, or does not: errno's value, 0 for success.
   static func send(_ text: String, to path: String) -> CInt {
-    let number = make(SOCK_DGRAM)
+    let number = socket(AF_UNIX, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | CInt(SOCK_NONBLOCK.rawValue), 0)
     guard number >= 0 else { return errno }
     defer { _ = close(number) }
     let bytes = Array(text.utf8)
@@ -82,34 +56,10 @@ enum UnixSocket {
     return Array(groups.prefix(Int(length) / MemoryLayout<UInt32>.size))
   }
 
-  /// 0, or errno's value: so do the next three.
-  static func remove(_ path: String) -> CInt { unsafe unlink(path) == 0 ? 0 : errno }
-  static func setMode(of path: String, to mode: UInt16) -> CInt { unsafe chmod(path, mode_t(mode)) == 0 ? 0 : errno }
-  /// Nil: as it is.
-  static func setOwner(of path: String, to owner: UInt32?, group: UInt32?) -> CInt {
-    unsafe lchown(path, owner ?? .max, group ?? .max) == 0 ? 0 : errno
-  }
-
   /// What lies at a path, links not followed; nil with errno's value where nothing can be seen.
-  static func status(of path: String) -> (status: FileStatus?, code: CInt) {
+  static func status(of path: String) -> (status: (permissions: UInt16, group: UInt32)?, code: CInt) {
     var status = stat()
     guard unsafe lstat(path, &status) == 0 else { return (nil, errno) }
-    return (
-      FileStatus(
-        identity: .init(device: UInt64(status.st_dev), node: UInt64(status.st_ino)), kind: status.st_mode & S_IFMT,
-        permissions: UInt16(truncatingIfNeeded: status.st_mode & 0o7777), group: status.st_gid), 0
-    )
+    return ((UInt16(truncatingIfNeeded: status.st_mode & 0o7777), status.st_gid), 0)
   }
-}
-
-/// Of a file, what decides whether it is ours and whose it is.
-struct FileStatus {
-  struct Identity: Equatable {
-    let device: UInt64
-    let node: UInt64
-  }
-  let identity: Identity
-  let kind: mode_t
-  let permissions: UInt16
-  let group: UInt32
 }

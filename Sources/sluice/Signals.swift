@@ -23,12 +23,7 @@ final class Signals: Sendable {
   ///   - hangUp: called for each SIGHUP, on the thread that waits; nil: SIGHUP ends the process as ever.
   ///   - stop: called once, on the thread that waits.
   init(hangUp: (@Sendable () -> Void)? = nil, stop: @escaping @Sendable () -> Void) throws(Failure) {
-    var set = sigset_t()
-    unsafe sigemptyset(&set)
-    unsafe sigaddset(&set, SIGINT)
-    unsafe sigaddset(&set, SIGTERM)
-    if hangUp != nil { unsafe sigaddset(&set, SIGHUP) }
-    unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
+    let set = Self.block(hangUp: hangUp != nil)
     let first = first
     do {
       _ = try Thread(name: "signals") { [set] in
@@ -41,6 +36,18 @@ final class Signals: Sendable {
     } catch {
       throw Failure(status: .machine, message: "the thread for signals: \(error)")
     }
+  }
+
+  /// Keeps the signals from this thread, and from those that it starts: whichever thread did not would be ended by them,
+  /// and the process with it.
+  @discardableResult static func block(hangUp: Bool) -> sigset_t {
+    var set = sigset_t()
+    unsafe sigemptyset(&set)
+    unsafe sigaddset(&set, SIGINT)
+    unsafe sigaddset(&set, SIGTERM)
+    if hangUp { unsafe sigaddset(&set, SIGHUP) }
+    unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
+    return set
   }
 
   private static func waitForEnd(_ set: sigset_t, _ hangUp: (() -> Void)?) -> UInt64 {

@@ -21,20 +21,20 @@ struct Daemon {
     let manager = ServiceManager(pid: getpid()) { StandardStream.variable($0) }
     let start = Handover()
     // Before any other thread: they must not be given the signals.
-    let signals = try Signals(hangUp: { start.service.map { reload($0, manager) } }, stop: { start.stop(manager) })
+    let signals = try Signals(hangUp: { start.service.map { reload($0, manager) } }, stop: {
+      log.log(LogEvent(.notice, "asked to end"))
+      start.stop(manager)
+    })
     let service = try make(configuration) { [log] in log.log($0) }
     let server = try serve(service)
     defer { server?.stop() }
     let watchdog = watch(service, manager)
     defer { watchdog?.cancel() }
-    log.log(LogEvent(.notice, "ready", ["version": Sluice.version, "vms": String(configuration.vms.count)]))
+    log.log(LogEvent(.notice, "started", ["version": Sluice.version, "pid": String(getpid())]))
     manager?.send(.ready)
     start.set(service)
     service.run()
-    guard let signal = signals.received else {
-      throw Failure(status: .machine, message: "the back-end has ended by itself; its log says why")
-    }
-    log.log(LogEvent(.notice, "ended", ["signal": signal == .terminate ? "SIGTERM" : "SIGINT"]))
+    if signals.received == nil { throw Failure(status: .machine, message: "the back-end has ended by itself; its log says why") }
   }
 
   private func serve(_ service: any BackendService) throws(Failure) -> ControlServer? {

@@ -5,8 +5,6 @@ extension RunCommand {
   static func makeService(
     _ configuration: Configuration, log: @escaping @Sendable (LogEvent) -> Void
   ) throws(Failure) -> any BackendService {
-    throw Failure(
-      status: .unavailable,
-      message: "sluice \(Sluice.version) cannot run a back-end yet: what moves frames is not built in; --check looks at a configuration")
+    do { return try Service(configuration, log: log) } catch { throw Failure(status: .machine, message: error.description) }
   }
 }

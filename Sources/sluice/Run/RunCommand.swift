@@ -133,6 +133,8 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
       try StandardStream.output.write(file.json ? effective.json + "\n" : effective.yaml)
       return .accounted
     }
+    // The log has a thread of its own already.
+    Signals.block(hangUp: true)
     let log = try ServiceLog(plan.log)
     try Daemon(configuration: plan.configuration, log: log, reread: reread()).run(Self.makeService)
     return .accounted
