@@ -18,10 +18,22 @@ struct PumpRate: ParsableCommand {
   @Flag(help: "Sends instead of receiving.") var send = false
   @Flag(help: "Sends to another pool, which the card switches.") var switched = false
   @Flag(help: "Driver and pump on one thread.") var together = false
+  @Flag(help: "Reads registers meanwhile, on another thread, and prints how long that waits for the pump.") var registers = false
   @Option(help: "Frames of one step.") var burst = 64
 
   func run() throws {
     let bench = try Bench(frameBytes: frameBytes, sends: send || switched, switched: switched)
+    let (isOver, longest, reads) = (SharedWord(), SharedWord(), SharedWord())
+    let card = bench.card
+    let reader = try Thread(name: "registers") { [registers] in
+      while registers && isOver.value == 0 {
+        let before = MonotonicClock.now()
+        _ = card.read(0x8)
+        longest.set(max(longest.value, MonotonicClock.now() - before))
+        reads.set(reads.value + 1)
+        MonotonicClock.sleep(nanoseconds: 20_000)
+      }
+    }
     let start = MonotonicClock.now()
     if together {
       while bench.moved < frames {
@@ -35,6 +47,9 @@ struct PumpRate: ParsableCommand {
       stop.set(1)
       worker.join()
     }
+    isOver.set(1)
+    reader.join()
+    if registers { print("\(reads.value) registers read, the slowest in \(longest.value / 1000) µs") }
     let seconds = Double(MonotonicClock.now() - start) / 1e9
     let rate = Double(bench.moved) / seconds / 1e6
     let words = "\(Double(Int(rate * 100)) / 100) Mframes/s, \(Int(1000 / rate)) ns a frame"
