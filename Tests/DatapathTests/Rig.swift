@@ -54,7 +54,7 @@ final class Rig {
     card = FakeCard(space: space, capacity: capacity, largestFrame: largestFrame)
     window = try DMAWindow(number: 1, map: memory.map, in: space)
     path = try ReceivePath(
-      layout: layout, features: features, base: base, window: window, queue: FakeQueue(card), space: space,
+      layout: layout.generic, features: features, base: RingBase(split: base), window: window, queue: FakeQueue(card), space: space,
       allocator: IOVAAllocator(), mode: mode, bounceBuffers: hostBuffers)
     reference = ReferencePath(
       memory: memory, largestFrame: largestFrame, capacity: capacity, mode: mode, features: features,
@@ -169,7 +169,7 @@ final class Rig {
     try check(path.outstandingBuffers, is: reference.places.count, "guest buffers out")
     try check(path.outstandingSlots, is: reference.slots.count, "slots out")
     try check(card.posted.count, is: reference.slots.count, "posted")
-    try check(path.base, is: base &+ UInt16(truncatingIfNeeded: reference.used.count), "base")
+    try check(path.base, is: RingBase(split: base &+ UInt16(truncatingIfNeeded: reference.used.count)), "base")
     try check(path.stopReason, is: reference.stopReason, "stop reason")
     try check(path.settledFrames, is: reference.frames, "settled frames")
     try check(Int(counters.lentFrames), is: reference.delivered[nil] ?? 0, "lent frames")

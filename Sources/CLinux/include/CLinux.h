@@ -46,6 +46,9 @@ SL_INLINE void sl_store16_release(void *p, uint16_t v) { __atomic_store_n((uint1
 SL_INLINE void sl_store32_release(void *p, uint32_t v) { __atomic_store_n((uint32_t *)p, v, __ATOMIC_RELEASE); }
 SL_INLINE void sl_store64_release(void *p, uint64_t v) { __atomic_store_n((uint64_t *)p, v, __ATOMIC_RELEASE); }
 
+// Sets bits in a byte that others change too; answers what was there. Everything stored before is seen by who sees it.
+SL_INLINE uint8_t sl_or8(void *p, uint8_t v) { return __atomic_fetch_or((uint8_t *)p, v, __ATOMIC_RELEASE); }
+
 // Orders a store before a later load of another location: what a notification decision needs.
 SL_INLINE void sl_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 SL_INLINE void sl_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
@@ -126,6 +129,7 @@ static inline int sl_may_run_on(int number) {
   return CPU_ISSET(number, &set) ? 1 : 0;
 }
 
+#include "Sockets.h"
 #include "Tap.h"
 
 #endif

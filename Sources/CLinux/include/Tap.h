@@ -2,53 +2,15 @@
 #ifndef CLINUX_TAP_H
 #define CLINUX_TAP_H
 
-#include <errno.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 // Bytes of a link's name, with the zero at its end.
-static inline int sl_link_name_size(void) { return IFNAMSIZ; }
+int sl_link_name_size(void);
 
 // Attaches a descriptor of /dev/net/tun to the TAP device of a name, or makes that, and writes back the name that it
 // has. Frames have nothing in front of them. `name` has sl_link_name_size bytes. Returns 0 or an errno.
-static inline int sl_tap_attach(int descriptor, char *name) {
-  struct ifreq request;
-  memset(&request, 0, sizeof request);
-  memcpy(request.ifr_name, name, IFNAMSIZ - 1);
-  request.ifr_flags = IFF_TAP | IFF_NO_PI;
-  if (ioctl(descriptor, TUNSETIFF, &request) != 0) return errno;
-  memcpy(name, request.ifr_name, IFNAMSIZ);
-  return 0;
-}
+int sl_tap_attach(int descriptor, char *name);
 
-// Changes a link by its name: a request with `ifr` filled in. Returns 0 or an errno.
-static inline int sl_link_request(const char *name, unsigned long code, struct ifreq *request) {
-  int result = 0;
-  int number = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (number < 0) return errno;
-  strncpy(request->ifr_name, name, IFNAMSIZ - 1);
-  request->ifr_name[IFNAMSIZ - 1] = 0;
-  if (ioctl(number, code, request) != 0) result = errno;
-  close(number);
-  return result;
-}
-static inline int sl_link_set_mtu(const char *name, int bytes) {
-  struct ifreq request;
-  memset(&request, 0, sizeof request);
-  request.ifr_mtu = bytes;
-  return sl_link_request(name, SIOCSIFMTU, &request);
-}
-static inline int sl_link_set_up(const char *name) {
-  struct ifreq request;
-  memset(&request, 0, sizeof request);
-  int result = sl_link_request(name, SIOCGIFFLAGS, &request);
-  if (result != 0) return result;
-  request.ifr_flags |= IFF_UP;
-  return sl_link_request(name, SIOCSIFFLAGS, &request);
-}
+// Change a link by its name. Return 0 or an errno.
+int sl_link_set_mtu(const char *name, int bytes);
+int sl_link_set_up(const char *name);
 
 #endif
