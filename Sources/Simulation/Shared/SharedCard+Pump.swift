@@ -53,16 +53,19 @@ extension SharedCard {
   }
 
   private func receive(from port: WirePort, _ budget: Int, _ now: UInt64) -> Int {
+    // What is looked at for every frame is not looked up for every frame.
+    let (source, waits, own) = (port.source, port.waits, port.counters)
     var count = 0
-    while count < budget, let frame = unsafe port.source.peek() {
-      if case .held(let queue) = unsafe arrive(frame, waits: port.waits, port.counters) {
-        if isPatient(port, queue, now) { break }
-        _ = unsafe arrive(frame, waits: false, port.counters)
+    while count < budget, let frame = unsafe source.peek() {
+      if case .held(let queue) = unsafe arrive(frame, waits: waits, own) {
+        if count > 0 { port.heldQueue = -1 }
+        if isPatient(port, queue, now) { return count }
+        _ = unsafe arrive(frame, waits: false, own)
       }
-      port.heldQueue = -1
-      port.source.consume()
+      source.consume()
       count += 1
     }
+    if count > 0 { port.heldQueue = -1 }
     return count
   }
 
@@ -71,7 +74,7 @@ extension SharedCard {
     if case .held = arrival { return arrival }
     unsafe counters.received(arrival, frame.count, card.copyRecord)
     if let own { unsafe own.received(arrival, frame.count, card.copyRecord) }
-    if !overrun.isEmpty, case .delivered(let queue) = arrival { overrun.set(queue, false) }
+    if waits, case .delivered(let queue) = arrival, overrun.contains(queue) { overrun.set(queue, false) }
     return arrival
   }
 
