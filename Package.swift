@@ -118,6 +118,7 @@ let package = Package(
     tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
     .target(
       name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),
+    .testTarget(name: "ControlTests", dependencies: ["Control", "Linux"], swiftSettings: looseSettings),
     .testTarget(
       name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport", "Linux"], swiftSettings: looseSettings),
     tests(of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", argumentParser),
