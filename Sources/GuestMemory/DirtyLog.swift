@@ -12,15 +12,23 @@ public import Linux
 @safe public final class DirtyLog: Sendable {
   public static let pageByteCount: UInt64 = 4096
   private let mapping: Mapping
+  /// Of the log's first byte in the mapping.
+  private let offset: Int
   /// Of the log, in bytes: the pages that it knows are eight times as many.
   public let byteCount: Int
 
-  /// - Parameter mapping: of the log's file, from the log's first byte on.
-  public init(mapping: consuming Mapping, byteCount: Int) {
-    precondition(byteCount > 0 && byteCount <= mapping.byteCount)
+  /// - Parameters:
+  ///   - mapping: of the log's file.
+  ///   - offset: where in it the log begins, in bytes.
+  public init(mapping: consuming Mapping, offset: Int = 0, byteCount: Int) {
+    precondition(offset >= 0 && offset <= mapping.byteCount && byteCount > 0 && byteCount <= mapping.byteCount - offset)
     self.mapping = mapping
+    self.offset = offset
     self.byteCount = byteCount
   }
+
+  /// Its file was made shorter, and marks were lost.
+  public var isTruncated: Bool { mapping.isTruncated }
 
   /// Marks the pages of a range. Answers how many were marked that were not before.
   @discardableResult public func mark(_ start: GuestAddress, byteCount count: UInt64) -> Int {
@@ -53,5 +61,5 @@ public import Linux
       return fresh
     }
   }
-  public var writer: Writer { unsafe Writer(base: mapping.base, byteCount: byteCount) }
+  public var writer: Writer { unsafe Writer(base: mapping.base + offset, byteCount: byteCount) }
 }

@@ -16,15 +16,15 @@ public struct RingSetup {
   /// As acknowledged, without the bits that are the protocol's own.
   public let features: Features
   /// Where to go on, as the front-end gave it. A back-end that follows a dead one checks it against the ring.
-  public let base: RingBase
+  public var base: RingBase
   /// What the driver raises when it has made buffers available; nil: it does not, look by yourself.
   public let kick: SharedDescriptor?
   /// What to raise when buffers were used and the driver asks to be told; nil: it looks by itself.
-  public let call: SharedDescriptor?
-  public let isEnabled: Bool
+  public var call: SharedDescriptor?
+  public var isEnabled: Bool
   /// Where writes to the used ring (or the descriptor ring) are marked, if the front-end asked for that: the guest
   /// address of the area's first byte. vhost-user, VHOST_VRING_F_LOG.
-  public let logAddress: GuestAddress?
+  public var logAddress: GuestAddress?
 
   public init(
     index: Int, layout: RingLayout, features: Features, base: RingBase, kick: SharedDescriptor?, call: SharedDescriptor?,
@@ -65,6 +65,7 @@ public protocol BackendDevice: AnyObject {
   func setCall(_ call: SharedDescriptor?, ring: Int)
   /// All of the guest's memory from now on; nil: none. Who calls has stopped every ring if a region of the old map is
   /// not in the new one; if all are, rings may go on running and are to use the new map.
+  /// If it throws, the old map stays as it was. Taking away, nil, never throws.
   func setMemory(_ map: MemoryMap?) throws(RingRefusal)
   /// Where writes of ours and of the card are marked from now on, for rings that run too; nil: nowhere.
   func setLog(_ log: DirtyLog?)

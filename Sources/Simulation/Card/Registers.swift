@@ -182,6 +182,11 @@ enum Offset {
   }
   static func transmit(_ register: Int, _ n: Int) -> Int { transmit + 0x40 * n + register }
 
+  /// Whether a register only says which causes are latched or masked, and how often they are told.
+  static func isInterrupt(_ offset: Int) -> Bool {
+    (EICR..<IVAR).contains(offset) || (EICS_EX..<EIAM_EX + 8).contains(offset)
+  }
+
   /// Where a register really lies that has a second address, kept from the 82598 (Reading "aliases").
   static func canonical(_ offset: Int) -> Int {
     switch offset {

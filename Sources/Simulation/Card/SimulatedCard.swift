@@ -330,6 +330,9 @@ extension SimulatedCard {
     let kind: EventKind
   }
 
+  /// When something is to happen by itself, in nanoseconds of the simulated clock; nil: nothing is.
+  public var nextEventTime: UInt64? { events.lazy.map(\.time).min() }
+
   func schedule(_ kind: EventKind, after delay: UInt64) { events.append(Event(time: clock.now + delay, kind: kind)) }
   func forget(_ kind: EventKind) { events.removeAll { $0.kind == kind } }
 
@@ -442,6 +445,8 @@ struct QueueSet {
   private var high: UInt64 = 0
   var isEmpty: Bool { low | high == 0 }
   var count: Int { low.nonzeroBitCount + high.nonzeroBitCount }
+
+  func contains(_ n: Int) -> Bool { (n < 64 ? low >> UInt64(n) : high >> UInt64(n - 64)) & 1 != 0 }
 
   mutating func set(_ n: Int, _ isMember: Bool) {
     let bit: UInt64 = 1 << UInt64(n & 63)
