@@ -214,11 +214,15 @@ final class Rig {
   /// One turn of the path and of the reference, and everything that must hold after it.
   func turn() throws {
     let hadStopped = reference.stopReason != nil
+    let (moves, progress) = (reference.moves, path.progress)
     reference.lend()
     _ = path.turn()
     // Whatever the card received when its doorbell rang is in the reference by now.
     if !hadStopped {
       reference.settle(shown: max(0, reference.slots.count { $0.completion != nil } - card.hidden))
+    }
+    if reference.stopReason == nil {
+      try check(path.progress != progress, is: reference.moves != moves, "whether something moved")
     }
     seeUsedRing()
     try harvest()
@@ -243,6 +247,9 @@ final class Rig {
         place, littleEndian(UInt64(reference.used[n].id), 4) + littleEndian(UInt64(reference.used[n].byteCount), 4))
     }
   }
+  /// The areas of the ring that the device writes: what a log marks of them.
+  var ringArea: (start: UInt64, count: Int) { isPacked ? (packed.ring, 16 * size) : (driver.used, 6 + 8 * size) }
+
   /// Where a successor goes on: after everything that went back.
   var wantedBase: RingBase {
     guard isPacked else { return RingBase(split: base &+ UInt16(truncatingIfNeeded: reference.used.count)) }
@@ -265,6 +272,7 @@ final class Rig {
     for drop in PathDrop.allCases {
       try check(Int(counters.dropped(drop)), is: reference.drops[drop] ?? 0, "dropped: \(drop.name)")
     }
+    try check(Int(counters.postedBuffers), is: reference.slots.count, "posted now")
     try check(Int(counters.returnedEmpty), is: reference.empties, "returned empty")
     try check(counters.deliveredFrames + counters.droppedFrames, is: reference.frames, "conservation of frames")
   }
