@@ -116,6 +116,8 @@ let package = Package(
       name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),
     .testTarget(
       name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport", "Linux"], swiftSettings: looseSettings),
-    tests(of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", argumentParser),
+    tests(
+      of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", "Control", "ControlSocket", "ControlSupport",
+      "Linux", "Support", argumentParser, logging),
   ]
 )
