@@ -100,11 +100,15 @@ let package = Package(
     // Benchmarks, one folder a question
     .executableTarget(
       name: "ReceiveCost", dependencies: ["Replay", argumentParser], path: "Bench/ReceiveCost", swiftSettings: settings),
+    .executableTarget(
+      name: "PumpRate",
+      dependencies: ["Intel", "Simulation", "NIC", "Bus", "FlowSteering", "Linux", argumentParser], path: "Bench/PumpRate",
+      swiftSettings: settings),
     // What tests share.
     .target(
       name: "Support", dependencies: ["NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"],
       path: "Tests/Support", swiftSettings: settings),
-    tests(of: "Linux", "Support"),
+    tests(of: "Linux", "CLinux", "Support"),
     tests(of: "GuestMemory", "Linux", "Support"),
     tests(of: "Virtio", "GuestMemory", "Support"),
     tests(of: "Bus", "GuestMemory", "Linux", "Support"),

@@ -61,7 +61,7 @@ public final class IOVAAllocator: Sendable {
   /// Whole pages, and the one behind them; nil for more than any window has.
   private static func length(_ byteCount: Int) -> UInt64? {
     precondition(byteCount > 0)
-    guard byteCount < 1 << 48 else { return nil }
+    guard byteCount < 1 << 62 else { return nil }
     return (UInt64(byteCount) + 4095) & ~4095 + guardBytes
   }
 }

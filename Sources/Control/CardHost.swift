@@ -180,18 +180,20 @@ extension CardHost {
     return result
   }
 
-  /// All that the card has dropped.
-  func cardDrops() -> [String: UInt64] {
-    var result = unroutedDrops()
-    for queue in 0..<SimulatedCard.queueCount {
+  /// All that was dropped of what some counters have counted.
+  func drops(in counters: TrafficCounters) -> [String: UInt64] {
+    var result: [String: UInt64] = [:]
+    for queue in (0..<SimulatedCard.queueCount).map(Optional.some) + [nil] {
       for reason in CardDrop.allCases {
-        for origin in TrafficCounters.Origin.allCases {
-          let count = card.counters.droppedFrames(reason, queue: queue, from: origin)
-          if count > 0 { result[reason.name, default: 0] += count }
-        }
+        let count = counters.droppedFrames(reason, queue: queue, from: .wire)
+        if count > 0 { result[reason.name, default: 0] += count }
       }
     }
     return result
+  }
+  /// Frames that were put into a pool's queues, of what some counters have counted.
+  func stored(in pool: Int, queues: Int, by counters: TrafficCounters) -> UInt64 {
+    (0..<queues).reduce(UInt64(0)) { $0 + counters.deliveredFrames(queue: queueNumber(pool: pool, queue: $1), from: .wire) }
   }
 
   /// What a pool's queues have sent, and what of that went to other pools.

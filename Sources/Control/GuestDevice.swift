@@ -191,6 +191,7 @@ final class GuestDevice: BackendDevice {
     do throws(IOAddressSpaceError) {
       if let window { try window.replace(with: map) } else { window = try DMAWindow(number: number + 1, map: map, in: host.space) }
     } catch { throw RingRefusal("guest memory cannot be put on the bus: \(error)") }
+    checkPlacement()
     let (receive, transmit) = (Array(receiveLanes.values), Array(transmitLanes.values))
     if receive.isEmpty && transmit.isEmpty { return }
     let problem = worker.perform { _ -> VirtqueueError? in
@@ -202,6 +203,16 @@ final class GuestDevice: BackendDevice {
     }
     // Regions that stay are the same objects, so a ring that runs cannot have moved.
     if let problem { throw RingRefusal("\(problem)") }
+  }
+
+  /// Says so, once a connection, if the guest's memory lies on another node than the processor of its worker.
+  private func checkPlacement() {
+    guard let processor = worker.processor, let near = NUMA.node(ofProcessor: processor), let memory = memoryNode, memory != near
+    else { return }
+    log(
+      LogEvent(
+        .warning, "the guest's memory lies on another node than its worker: every frame crosses between them",
+        ["vm": vm.name, "memory_node": "\(memory)", "worker_node": "\(near)", "cpu": "\(processor)"]))
   }
 
   func setLog(_ log: DirtyLog?) {

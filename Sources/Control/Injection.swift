@@ -22,12 +22,16 @@ final class Injection {
   private let sessions: [Session]
   private let cancellation: Cancellation
   private let answer: (Result<InjectReport, ControlError>) -> Void
-  private let source: TraceWire
-  private let before: Tally
+  private let trace: TraceWire
+  /// What came of this trace's frames at the card.
+  private let counters = TrafficCounters()
+  private let before: [ReceiveTotals]
   private let start = MonotonicClock.now()
-  /// When the last frame moved, and how many had been settled then.
+  /// Since when nothing has been settled, and how much had been then.
   private var quietSince: (time: UInt64, settled: UInt64)?
+  private var interruption: String?
 
+  /// Puts the trace on the wire.
   init(
     _ request: InjectRequest, host: CardHost, sessions: [Session], cancellation: Cancellation,
     _ answer: @escaping (Result<InjectReport, ControlError>) -> Void
@@ -41,10 +45,10 @@ final class Injection {
     guard request.loops > 0 else { throw .badRequest("loops: \(request.loops); at least 1") }
     guard request.file.hasPrefix("/") else { throw .badRequest("file: \(request.file): the path must be absolute") }
     do {
-      source = TraceWire(try TraceFeed(file: request.file, loops: request.loops, pace: pace, filter: request.filter))
+      trace = try TraceWire(files: [request.file], loops: request.loops, filter: request.filter, pace: pace)
     } catch { throw .badRequest("\(error)") }
-    before = Tally(host: host, sessions: sessions)
-    host.card.attach(source, waits: pace == .top, patience: Self.patience)
+    before = sessions.map(\.device.receiveTotals)
+    host.card.attach(trace, waits: pace == .top, patience: Self.patience, counting: counters)
   }
 
   private static func pace(_ text: String) throws(ControlError) -> ReplayOptions.Pace {
@@ -59,81 +63,52 @@ final class Injection {
   /// Whether every frame was sent and has been settled, or the end was asked for.
   var isDone: Bool {
     if cancellation.isRequested { return true }
-    guard source.isFinished else { return false }
-    let tally = Tally(host: host, sessions: sessions)
-    if tally.inFlight == 0 { return true }
-    // What a lane that was stopped held is settled by its stop; what is still out after so long will not come back.
+    guard trace.isFinished else { return false }
+    let (inFlight, settled) = progress
+    if inFlight == 0 { return true }
+    // A path that stops settles what it held; what is out after so long will not come back.
     let now = MonotonicClock.now()
-    if quietSince?.settled != tally.settled { quietSince = (now, tally.settled) }
+    if quietSince?.settled != settled { quietSince = (now, settled) }
     return now - quietSince!.time > Self.patience
   }
 
-  func cancel(_ reason: String) { source.cancel(reason) }
-
-  /// Ends it, and answers.
-  func finish() {
-    if cancellation.isRequested { source.cancel("it was not wanted any longer") }
-    host.card.detach(source)
-    let after = Tally(host: host, sessions: sessions)
-    var report = InjectReport(
-      file: request.file, loops: request.loops,
-      frames: InjectReport.Frames(
-        sent: source.sentFrames, replicated: after.replicated - before.replicated, delivered: 0, dropped: 0),
-      bytes_sent: source.sentBytes, dropped_by: after.dropped.merging(before.dropped) { $0 - $1 }.filter { $0.value > 0 },
-      delivered: after.delivered.merging(before.delivered) { $0 - $1 },
-      elapsed_s: Double(MonotonicClock.now() - start) / 1e9, interrupted: source.failure)
-    report.frames.delivered = report.delivered.values.reduce(0, +)
-    report.frames.dropped = report.dropped_by.values.reduce(0, +)
-    answer(.success(report))
-  }
-}
-
-/// A trace as a source of the card's wire. Its numbers may be read when the card does not ask it any more, or with the
-/// card's lock held; `isFinished` at any time.
-private final class TraceWire: WireSource {
-  private let feed: TraceFeed
-  private let start = MonotonicClock.now()
-  private let finished = SharedWord()
-
-  init(_ feed: TraceFeed) { self.feed = feed }
-
-  var isFinished: Bool { finished.value != 0 }
-  var sentFrames: UInt64 { feed.sentFrames }
-  var sentBytes: UInt64 { feed.sentBytes }
-  var failure: String? { feed.failure }
-  func cancel(_ reason: String) { feed.cancel(reason) }
-
-  func peek() -> WireFrame? {
-    let frame = unsafe feed.current(now: feed.isPaced ? MonotonicClock.now() - start : 0)
-    if unsafe frame == nil && feed.isFinished { finished.set(1) }
-    return unsafe frame
-  }
-  func consume() { feed.consume(now: feed.isPaced ? MonotonicClock.now() - start : 0) }
-
-  /// A paced trace is looked at every millisecond; the next frame of another is there, or the wire waits for a queue.
-  var due: UInt64? { isFinished || !feed.isPaced ? nil : MonotonicClock.now() + 1_000_000 }
-}
-
-/// What had become of all frames at one moment.
-private struct Tally {
-  var replicated: UInt64 = 0
-  var delivered: [String: UInt64] = [:]
-  var dropped: [String: UInt64] = [:]
-  /// Frames in the card's queues that no path has settled.
-  var inFlight: UInt64 = 0
-  var settled: UInt64 = 0
-
-  init(host: CardHost, sessions: [Session]) {
-    let traffic = host.card.counters
-    for session in sessions {
-      let receive = session.device.receiveTotals
-      delivered[session.vm.name] = receive.delivered
-      for (reason, count) in receive.droppedBy { dropped[reason, default: 0] += count }
-      let arrived = host.arrived(in: session.number, queues: session.vm.queuePairs)
-      settled += receive.delivered + receive.dropped
-      inFlight += arrived.frames &- (receive.delivered + receive.dropped)
+  /// Of all receive queues: frames that the card has stored and no path has settled, and those that were.
+  private var progress: (inFlight: UInt64, settled: UInt64) {
+    sessions.reduce(into: (inFlight: 0, settled: 0)) { sum, session in
+      let totals = session.device.receiveTotals
+      let settled = totals.delivered + totals.dropped
+      sum.settled += settled
+      // The card's figure after the paths': it is never the smaller one.
+      sum.inFlight += host.arrived(in: session.number, queues: session.vm.queuePairs).frames - settled
     }
-    for (reason, count) in host.cardDrops() { dropped[reason, default: 0] += count }
-    replicated = traffic.replicatedFrames
+  }
+
+  func cancel(_ reason: String) { interruption = reason }
+
+  /// Takes the trace off the wire, and answers.
+  func finish() {
+    host.card.detach(trace)
+    if cancellation.isRequested { interruption = "it was not wanted any longer" }
+    var delivered: [String: UInt64] = [:]
+    var drops = host.drops(in: counters)
+    for (session, before) in zip(sessions, before) {
+      // What paths drop is not told apart by where it came from.
+      let after = session.device.receiveTotals
+      for (reason, count) in after.droppedBy {
+        let fresh = count - (before.droppedBy[reason] ?? 0)
+        if fresh > 0 { drops[reason, default: 0] += fresh }
+      }
+      let stored = host.stored(in: session.number, queues: session.vm.queuePairs, by: counters)
+      delivered[session.vm.name] = stored - min(stored, after.dropped - before.dropped)
+    }
+    answer(
+      .success(
+        InjectReport(
+          file: request.file, loops: request.loops,
+          frames: InjectReport.Frames(
+            sent: trace.sentFrames, replicated: counters.replicatedFrames, delivered: delivered.values.reduce(0, +),
+            dropped: drops.values.reduce(0, +)),
+          bytes_sent: trace.sentBytes, dropped_by: drops, delivered: delivered,
+          elapsed_s: Double(MonotonicClock.now() - start) / 1e9, interrupted: interruption ?? trace.failure)))
   }
 }

@@ -117,7 +117,6 @@ public final class Service: BackendService, @unchecked Sendable {
 
   public func run() {
     watchCard()
-    log(LogEvent(.notice, "ready", ["vms": "\(sessions.count)", "workers": "\(workers.count)"]))
     loop.run()
     injection?.cancel("the back-end is ending")
     finishInjection()
@@ -126,7 +125,6 @@ public final class Service: BackendService, @unchecked Sendable {
     for thread in threads { thread.join() }
     threads = []
     host.shutDown()
-    log(LogEvent(.notice, "stopped"))
   }
 
   public func stop() { loop.post { [loop] in loop.end() } }

@@ -27,6 +27,9 @@ public import Linux
     self.byteCount = byteCount
   }
 
+  /// Its file was made shorter, and marks were lost.
+  public var isTruncated: Bool { mapping.isTruncated }
+
   /// Marks the pages of a range. Answers how many were marked that were not before.
   @discardableResult public func mark(_ start: GuestAddress, byteCount count: UInt64) -> Int {
     writer.mark(start, byteCount: count)

@@ -57,9 +57,13 @@ public import Linux
     let whole = (byteCount + page - 1) / page * page
     do {
       // 2 MiB: large pages here, and large entries in an IOMMU.
-      return try Mapping(of: file, byteCount: whole, offset: offset, alignment: max(page, byteCount >= 2 << 20 ? 2 << 20 : 4096))
+      let alignment = max(page, byteCount >= 2 << 20 ? 2 << 20 : 4096)
+      return try Mapping(ofForeign: file, byteCount: whole, offset: offset, alignment: alignment, page: page)
     } catch { throw .system(error) }
   }
+
+  /// Its file was made shorter, and somebody has touched what is gone: the region is no longer the guest's memory.
+  public var isTruncated: Bool { mapping.isTruncated }
 
   /// Asks that pages which nobody has touched yet come from one memory node: the one next to the processor that
   /// moves frames into them.

@@ -76,6 +76,27 @@ public struct UnixListener: ~Copyable, Sendable {
     throw SystemError(.accept, code: code)
   }
 
+  /// Closes what waits, up to a backlog's worth: who is served already is the only one. Answers how many that were.
+  @discardableResult public borrowing func turnAway() throws(SystemError) -> Int {
+    for count in 0..<64 {
+      guard let stream = try accept() else { return count }
+      _ = consume stream
+    }
+    return 64
+  }
+
+  /// Whether others could exchange what lies at a path: its directory is a link, or its group or everybody may write
+  /// there. To be asked before a socket is made that others connect to.
+  public static func checkDirectory(of path: String) throws(UnixListenerError) {
+    let parts = path.split(separator: "/", omittingEmptySubsequences: true)
+    let directory = (path.hasPrefix("/") ? "/" : "") + parts.dropLast().joined(separator: "/")
+    let name = directory.isEmpty ? "." : directory
+    var status = stat()
+    guard unsafe lstat(name, &status) == 0 else { throw .system(name, SystemError(.lstat)) }
+    guard status.st_mode & S_IFMT == S_IFDIR else { throw .notADirectory(name) }
+    guard status.st_mode & 0o022 == 0 else { throw .openDirectory(name, mode: status.st_mode & 0o7777) }
+  }
+
   deinit {
     if let identity, Self.look(path)?.identity == identity { _ = unsafe unlink(path) }
   }
@@ -109,6 +130,9 @@ public enum UnixListenerError: Error, Hashable, Sendable, CustomStringConvertibl
   case notASocket(String)
   case notOurs(String, owner: UInt32)
   case inUse(String)
+  case notADirectory(String)
+  /// Its group or everybody may write to it.
+  case openDirectory(String, mode: UInt32)
   case system(String, SystemError)
 
   public var description: String {
@@ -117,6 +141,9 @@ public enum UnixListenerError: Error, Hashable, Sendable, CustomStringConvertibl
     case .notASocket(let path): "\(path): exists and is not a socket; remove it or name another path"
     case .notOurs(let path, let owner): "\(path): belongs to user \(owner); remove it or name another path"
     case .inUse(let path): "\(path): another process listens there"
+    case .notADirectory(let path): "\(path): not a directory; a socket's directory must not be a link either"
+    case .openDirectory(let path, let mode):
+      "\(path): others may write there (mode \(String(mode, radix: 8))), and so exchange the socket; chmod go-w, or name another directory"
     case .system(let path, let error): "\(path): \(error)"
     }
   }

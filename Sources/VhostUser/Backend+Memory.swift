@@ -42,6 +42,11 @@ extension Backend {
         shrinkable: memory.entries.count(where: \.isShrinkable)))
   }
 
+  /// Whether a file that the front-end gave us was made shorter under us. What is touched there reads as zeros.
+  var isTruncated: Bool {
+    memory.entries.contains(where: \.region.isTruncated) || log?.isTruncated == true
+  }
+
   // MARK: The log
 
   /// SET_LOG_BASE. Its answer has a body of its own, which is the request's.
@@ -57,8 +62,8 @@ extension Backend {
     let before = offset % status.pageByteCount
     do {
       let length = (before + byteCount + status.pageByteCount - 1) / status.pageByteCount * status.pageByteCount
-      let mapping = try Mapping(
-        of: file, byteCount: length, offset: offset - before, alignment: status.pageByteCount)
+      let page = status.pageByteCount
+      let mapping = try Mapping(ofForeign: file, byteCount: length, offset: offset - before, alignment: page, page: page)
       log = DirtyLog(mapping: mapping, offset: before, byteCount: byteCount)
     } catch { throw .system(error) }
     giveLog()

@@ -79,9 +79,11 @@ public final class Backend {
     return isConnected
   }
 
-  /// Ends the connection if the front-end was given time and it is over. Answers whether the connection goes on.
+  /// Ends the connection if the front-end was given time and it is over, or if it has taken back memory without saying
+  /// so: to be called at the deadline, and every second or so. Answers whether the connection goes on.
   @discardableResult public func expire(now: UInt64) -> Bool {
     if let deadline, deadline <= now { disconnect(.timedOut) }
+    if isTruncated { disconnect(.truncated) }
     return isConnected
   }
 

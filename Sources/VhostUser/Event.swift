@@ -28,6 +28,8 @@ public enum DisconnectReason: Hashable, Sendable {
   case error(MessageError)
   /// No message came, or not all of one, or a reply was not read, in the time that is allowed.
   case timedOut
+  /// A file of guest memory, or the log, was made shorter while it was in use.
+  case truncated
   case closedHere
 }
 
@@ -61,6 +63,7 @@ extension DisconnectReason: CustomStringConvertible {
     case .cutShort: "closed by the front-end in the middle of a message"
     case .error(let error): "\(error)"
     case .timedOut: "the front-end did not speak, or did not listen, in time"
+    case .truncated: "guest memory or the log was truncated while it was in use"
     case .closedHere: "closed here"
     }
   }

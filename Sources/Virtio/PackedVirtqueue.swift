@@ -26,6 +26,8 @@ public import GuestMemory
   @usableFromInline var putBits: UInt16
   /// The oldest that was not published.
   @usableFromInline var nextUsed: RingPosition
+  /// `RingRecord.State.afterStraddles` of what was published last.
+  private var lastStraddles = false
   @usableFromInline let usesEventIndex: Bool
   private let allowsIndirect: Bool
   public let features: Features
@@ -56,7 +58,7 @@ public import GuestMemory
     }
     self.ring = ring
     self.record = record ?? RingRecord(ringSize: layout.size)
-    self.record.begin(layout, at: position)
+    lastStraddles = self.record.begin(layout, at: position)
     unsafe (words, places, state) = (self.record.words, self.record.places, self.record.state)
     unsafe lengths = .allocate(capacity: layout.size)
     unsafe lengths.initialize(repeating: 1, count: layout.size)
@@ -287,8 +289,13 @@ public import GuestMemory
     guard count > 0 else { return false }
     let before = nextUsed
     let after = RingPosition(place: UInt16(truncatingIfNeeded: putPlace), wrap: putBits != 0)
+    // The last one's lap is its USED flag.
+    let straddles = word(Int(count) - 1) >> 63 == 0 && after.wrap && after.place > 0
     sl_fence_release()
-    unsafe sl_store64(state, RingRecord.State(before: before, after: after, count: count).rawValue)
+    let recorded = RingRecord.State(
+      before: before, after: after, count: count, beforeStraddles: lastStraddles, afterStraddles: straddles)
+    lastStraddles = straddles
+    unsafe sl_store64(state, recorded.rawValue)
     sl_fence_release()
     var n = 1
     while n < Int(count) {

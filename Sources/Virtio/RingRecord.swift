@@ -68,8 +68,10 @@ public import Linux
   /// Forgets where the ring stands: the front-end knows it, or it is gone.
   public func clear() { unsafe sl_store64(state, 0) }
 
-  /// Begins a ring's life, or goes on with it. Nothing is out.
-  func begin(_ layout: RingLayout, at position: RingPosition) {
+  /// Begins a ring's life, or goes on with it. Nothing is out. Answers `State.afterStraddles` of what was given back last.
+  func begin(_ layout: RingLayout, at position: RingPosition) -> Bool {
+    let old = State(rawValue: unsafe sl_load64(state))
+    let straddles = old.isLive && old.after == position && old.afterStraddles
     // Not live while it is neither the old one nor the new.
     clear()
     sl_fence_release()
@@ -77,20 +79,26 @@ public import Linux
     unsafe sl_store64(base + Field.size, UInt64(layout.size))
     unsafe sl_store64(base + Field.descriptorArea, layout.descriptorArea.rawValue)
     sl_fence_release()
-    unsafe sl_store64(state, State(before: position, after: position, count: 0).rawValue)
+    let new = State(before: position, after: position, count: 0, beforeStraddles: straddles, afterStraddles: straddles)
+    unsafe sl_store64(state, new.rawValue)
+    return straddles
   }
 
   /// One word: the batch that is being published, or the last one that was.
   struct State {
     var rawValue: UInt64
     init(rawValue: UInt64) { self.rawValue = rawValue }
-    init(before: RingPosition, after: RingPosition, count: UInt16) {
-      rawValue = UInt64(before.rawValue) | UInt64(after.rawValue) << 16 | UInt64(count) << 32 | 1 << 48
+    init(before: RingPosition, after: RingPosition, count: UInt16, beforeStraddles: Bool, afterStraddles: Bool) {
+      let flags: UInt64 = 1 | (beforeStraddles ? 2 : 0) | (afterStraddles ? 4 : 0)
+      rawValue = UInt64(before.rawValue) | UInt64(after.rawValue) << 16 | UInt64(count) << 32 | flags << 48
     }
     var before: RingPosition { RingPosition(rawValue: UInt16(truncatingIfNeeded: rawValue)) }
     var after: RingPosition { RingPosition(rawValue: UInt16(truncatingIfNeeded: rawValue >> 16)) }
     var count: UInt16 { UInt16(truncatingIfNeeded: rawValue >> 32) }
-    var isLive: Bool { rawValue >> 48 == 1 }
+    var isLive: Bool { rawValue >> 51 == 0 && rawValue >> 48 & 1 == 1 }
+    /// The buffer that ends where this batch begins, or ends, lies across the ring's end, into a lap whose wrap counter is 1.
+    var beforeStraddles: Bool { rawValue >> 49 & 1 == 1 }
+    var afterStraddles: Bool { rawValue >> 50 & 1 == 1 }
   }
 
   // MARK: After a death
@@ -104,9 +112,7 @@ public import Linux
       unsafe sl_load64(base + Field.descriptorArea) == layout.descriptorArea.rawValue,
       state.before.place < layout.size, state.after.place < layout.size, Int(state.count) <= layout.size
     else { return nil }
-    // Nothing was ever used of this lap, nor of the one before: only the very beginning looks like that. The driver has
-    // made the ring anew since, or has not got far.
-    if isFresh(ring) { return .start }
+    if isFresh(ring, straddles: state.beforeStraddles || state.afterStraddles) { return .start }
     if state.count > 0 && Lap(ring.flags(state.before.place)) == .available(state.before.wrap) {
       guard isBatch(state, size: layout.size) else { return nil }
       finish(state, in: ring)
@@ -125,18 +131,23 @@ public import Linux
     }
   }
 
-  /// Whether the ring is in its first lap with nothing used, as far as its flags can tell.
+  /// Whether the ring is at its very beginning, with nothing used: the driver has made it anew, or has not got far.
   ///
-  /// In a ring that is in use, some descriptor was used, or offered again, with the wrap counter 1: the last one given
-  /// back in an odd lap, those not yet given back in an even one. The exception is a chain's tail at the ring's end, which
-  /// no device ever writes; then the driver has everything, and the first place was used with 0.
-  private func isFresh(_ ring: borrowing PackedRingMemory) -> Bool {
-    var someAvailable = false
-    for place in 0..<UInt16(ring.size) {
-      let flags = ring.flags(place)
+  /// In a ring that is in use, some descriptor was used, or offered again, with the wrap counter 1: one that was given back
+  /// in this lap if it is an odd one, one that was not yet if it is even. So no USED flag is a ring that begins, or one
+  /// that is about to begin an odd lap, which is the same place. There are two exceptions, for no device ever writes the
+  /// tail of a chain. An even lap may have nothing left but such a tail: then the driver has everything, and the first
+  /// place is not offered. And an odd lap may have begun with one: then the record says so, and no descriptor is empty.
+  private func isFresh(_ ring: borrowing PackedRingMemory, straddles: Bool) -> Bool {
+    var (someAvailable, someEmpty) = (false, false)
+    for place in 0..<ring.size {
+      let word = ring.wordAcquire(place)
+      let flags = UInt16(truncatingIfNeeded: word >> 48)
       if flags & PackedRingMemory.usedFlag != 0 { return false }
       if flags & PackedRingMemory.availableFlag != 0 { someAvailable = true }
+      if word == 0 && ring.address(place).rawValue == 0 { someEmpty = true }
     }
+    if straddles && !someEmpty { return false }
     return !someAvailable || ring.flags(0) & PackedRingMemory.availableFlag != 0
   }
 

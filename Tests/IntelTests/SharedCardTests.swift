@@ -201,7 +201,8 @@ private struct Pair: ~Copyable {
     _ = quick.turn { _ in true }
     // One for the queue without descriptors, one for the other, and so on.
     let source = NumberedFrames(to: [SharedMachine.address(0), SharedMachine.address(1)], count: 20)
-    machine.card.attach(source, waits: true)
+    let own = TrafficCounters()
+    machine.card.attach(source, waits: true, counting: own)
     for _ in 0..<100 { #expect(machine.card.pump() == 0) }
     #expect(machine.card.heldQueues == [0] && machine.card.counters.receivedFrames == 0)
     machine.card.stopWaiting(forQueue: 0)
@@ -215,6 +216,9 @@ private struct Pair: ~Copyable {
     slow.receiver.ring()
     machine.card.attach(NumberedFrames(to: [SharedMachine.address(0)], count: 3), waits: true)
     #expect(machine.card.pump() == 1 && machine.card.pump() == 0)
+    // A source's own counters have its own frames only.
+    #expect(own.receivedFrames == 20 && counters.receivedFrames == 21 && own.deliveredFrames(queue: 2, from: .wire) == 10)
+    #expect(own.droppedFrames(.noDescriptors, queue: 0, from: .wire) == 10 && own.laws.allSatisfy { $0.left == $0.right })
     #expect(machine.card.heldQueues == [0])
     #expect(counters.laws.allSatisfy { $0.left == $0.right })
   }

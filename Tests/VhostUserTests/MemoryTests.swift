@@ -382,3 +382,67 @@ import Virtio
     #expect(frontend.device.calls.last == .logAddress(0, guest.layout(0).descriptorArea))
   }
 }
+
+/// A front-end that takes its memory back by making the file shorter.
+@Suite struct TruncationTests {
+  @Test func `memory that was truncated reads as zeros, and ends its own connection only`() throws {
+    let (frontend, guest) = (try Frontend(), try TestGuest())
+    let (neighbour, other) = (try Frontend(), try TestGuest())
+    frontend.run(guest)
+    neighbour.run(other)
+    #expect(frontend.backend.expire(now: frontend.now))
+    var view: MemoryView? = MemoryView(try #require(frontend.device.map))
+    let low = GuestRange(GuestAddress(0x8_0000), count: 8)
+    view!.slice(low)!.store64(0x1234, 0)
+    view!.slice(GuestRange(GuestAddress(0), count: 8))!.store64(0x5678, 0)
+    #expect(ftruncate(guest.low, 4096) == 0)
+    // Nobody has touched it yet.
+    #expect(frontend.backend.expire(now: frontend.now))
+    let gone = view!.slice(low)!.load64(0)
+    #expect(gone == 0)
+    view!.slice(low)!.store64(7, 0)
+    let first = view!.slice(GuestRange(GuestAddress(0), count: 8))!.load64(0)
+    let last = view!.slice(GuestRange(GuestAddress(0xF_FFF8), count: 8))!.load64(0)
+    let before = view!.slice(GuestRange(GuestAddress(0x1000), count: 8))!.load64(0)
+    let high = view!.slice(GuestRange(GuestAddress(guest.regions[1].guest), count: 8))!.load64(0)
+    #expect(first == 0 && last == 0 && before == 0 && high == 0)
+    view = nil
+    #expect(!frontend.backend.expire(now: frontend.now))
+    #expect(frontend.disconnection == .truncated)
+    #expect(frontend.device.running.isEmpty)
+    #expect(neighbour.backend.expire(now: neighbour.now) && neighbour.device.running.count == 2)
+    #expect(mappedBytes(of: guest.low) == 0 && mappedBytes(of: guest.high) == 0)
+  }
+
+  @Test func `a log that was truncated takes marks and ends its connection`() throws {
+    let (frontend, guest) = (try Frontend(), try TestGuest())
+    frontend.run(guest)
+    let file = try guest.things.memory(1 << 18)
+    frontend.send(ID.setFeatures, u64(version1Bit | protocolBit | logBit))
+    #expect(frontend.ask(ID.setLogBase, Bytes().u64(131_104).u64(0).all, [file]) != nil)
+    #expect(ftruncate(file, 0) == 0)
+    frontend.device.log?.mark(GuestAddress(0), byteCount: 0x1_0000_0000)
+    frontend.device.log = nil
+    #expect(!frontend.backend.expire(now: frontend.now))
+    #expect(frontend.disconnection == .truncated)
+  }
+
+  /// The handler's work must not grow with what is touched.
+  @Test func `touching every page of what is gone costs no more than one mapping`() throws {
+    let guest = try TestGuest()
+    let frontend = try Frontend()
+    frontend.negotiate()
+    let size: UInt64 = 1 << 26
+    let file = try guest.things.memory(Int(size))
+    #expect(frontend.acknowledged(ID.addRegion, Region(guest: 0, size: size, user: 0).single, [file]) == 0)
+    #expect(mappedBytes(of: file) == 1 << 26)
+    #expect(ftruncate(file, 1 << 25) == 0)
+    var view = MemoryView(try #require(frontend.device.map))
+    var sum: UInt64 = 0
+    for page in stride(from: size - 4096, through: 0, by: -4096) {
+      sum += view.slice(GuestRange(GuestAddress(page), count: 8))!.load64(0)
+    }
+    #expect(sum == 0)
+    #expect(mappedBytes(of: file) == 0)
+  }
+}

@@ -122,9 +122,14 @@ public struct IxgbeTransmitQueue: ~Copyable, TransmitQueue {
     isRunning = false
   }
 
-  /// Starts the queue with nothing posted. Precondition: it is not running.
-  mutating func restart() throws(RegisterError) {
-    precondition(!isRunning, "starts a running queue")
+  /// Starts the queue with nothing posted, the first time or after `quiesce`, as often as wanted. Its ring stays where
+  /// it is.
+  public mutating func start() throws(IxgbeError) {
+    guard !isRunning, !registers.read(TXDCTL.self, number).isEnabled else { throw .queueInUse(number) }
+    do { try restart() } catch { throw .register(error) }
+  }
+
+  private mutating func restart() throws(RegisterError) {
     (next, oldest, outCount) = (0, 0, 0)
     (first, pieceCount, postedBytes, options, context) = (0, 0, 0, 0, .max)
     for offset in stride(from: 0, to: size * TransmitDescriptor.byteCount, by: 8) { descriptors.store64(0, offset) }

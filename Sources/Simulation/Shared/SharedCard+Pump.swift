@@ -11,8 +11,11 @@ extension SharedCard {
   ///     the frames behind it. Else the card drops, as it does without.
   ///   - patience: nanoseconds after which it waits no longer for a queue, until that has taken a frame again; nil: for
   ///     ever, but see `stopWaiting`.
-  public func attach(_ source: any WireSource, waits: Bool = false, patience: UInt64? = nil) {
-    lock.withLock { _ in ports.append(WirePort(source, waits: waits, patience: patience)) }
+  ///   - counters: count what came of this source's frames, beside the card's own.
+  public func attach(
+    _ source: any WireSource, waits: Bool = false, patience: UInt64? = nil, counting counters: TrafficCounters? = nil
+  ) {
+    lock.withLock { _ in ports.append(WirePort(source, waits: waits, patience: patience, counters: counters)) }
     waker.wake()
   }
   /// When it returns, the card asks the source for nothing more.
@@ -36,7 +39,7 @@ extension SharedCard {
     return lock.withLock { _ in
       followTime()
       defer { tellSleeper() }
-      return unsafe arrive(WireFrame(bytes: bytes, count: frame.count), waits: waits)
+      return unsafe arrive(WireFrame(bytes: bytes, count: frame.count), waits: waits, nil)
     }
   }
 
@@ -50,24 +53,28 @@ extension SharedCard {
   }
 
   private func receive(from port: WirePort, _ budget: Int, _ now: UInt64) -> Int {
+    // What is looked at for every frame is not looked up for every frame.
+    let (source, waits, own) = (port.source, port.waits, port.counters)
     var count = 0
-    while count < budget, let frame = unsafe port.source.peek() {
-      if case .held(let queue) = unsafe arrive(frame, waits: port.waits) {
-        if isPatient(port, queue, now) { break }
-        _ = unsafe arrive(frame, waits: false)
+    while count < budget, let frame = unsafe source.peek() {
+      if case .held(let queue) = unsafe arrive(frame, waits: waits, own) {
+        if count > 0 { port.heldQueue = -1 }
+        if isPatient(port, queue, now) { return count }
+        _ = unsafe arrive(frame, waits: false, own)
       }
-      port.heldQueue = -1
-      port.source.consume()
+      source.consume()
       count += 1
     }
+    if count > 0 { port.heldQueue = -1 }
     return count
   }
 
-  private func arrive(_ frame: WireFrame, waits: Bool) -> Arrival {
+  private func arrive(_ frame: WireFrame, waits: Bool, _ own: TrafficCounters?) -> Arrival {
     let arrival = unsafe card.receive(frame, flowControl: waits)
     if case .held = arrival { return arrival }
     unsafe counters.received(arrival, frame.count, card.copyRecord)
-    if !overrun.isEmpty, case .delivered(let queue) = arrival { overrun.set(queue, false) }
+    if let own { unsafe own.received(arrival, frame.count, card.copyRecord) }
+    if waits, case .delivered(let queue) = arrival, overrun.contains(queue) { overrun.set(queue, false) }
     return arrival
   }
 

@@ -26,8 +26,13 @@ public final class SharedCard: @unchecked Sendable {
   public let waker: Waker
 
   var ports: [WirePort] = []
-  /// Queues that the wire waits for no longer, until they take a frame again.
-  var overrun = QueueSet()
+  /// Queues that the wire waits for no longer, until they take a frame again. In memory of its own, where no check for
+  /// exclusive access is made: it is looked at for every frame.
+  private let overrunCell = StateCell(QueueSet())
+  var overrun: QueueSet {
+    unsafeAddress { unsafe UnsafePointer(overrunCell.pointer) }
+    unsafeMutableAddress { unsafe overrunCell.pointer }
+  }
   private var lines = [InterruptLine?](repeating: nil, count: 64)
   /// Simulated time is the monotonic clock's less the start, and ahead of it by what was paused.
   private let start = MonotonicClock.now()
@@ -45,6 +50,8 @@ public final class SharedCard: @unchecked Sendable {
     waker = try Waker()
     card.onInterrupt = { [unowned self] vector in lines[vector]?.event.signal() }
   }
+
+  deinit { overrunCell.deallocate() }
 
   /// Runs `body` with the models, and nobody else at them. What it answers must not be one of them, nor part of one.
   public func withModels<Result: Sendable, Failure: Error>(

@@ -29,11 +29,14 @@ final class WirePort {
   let waits: Bool
   /// Nanoseconds.
   let patience: UInt64?
+  /// Counts this source's frames alone.
+  let counters: TrafficCounters?
   /// The queue that its next frame waits for, or -1, and since when, by the monotonic clock.
   var heldQueue = -1
   var heldSince: UInt64 = 0
 
-  init(_ source: any WireSource, waits: Bool, patience: UInt64?) {
+  init(_ source: any WireSource, waits: Bool, patience: UInt64?, counters: TrafficCounters?) {
+    self.counters = counters
     self.source = source
     self.waits = waits
     self.patience = patience
