@@ -37,9 +37,9 @@ import Testing
       try? FileManager.default.removeItem(atPath: folder)
     }
 
-    /// Until its log says so. A minute is for ever.
+    /// Until its log says so. Half a minute is for ever.
     func wait(for text: String) throws {
-      for _ in 0..<6000 {
+      for _ in 0..<3000 {
         if log.contains(text) { return }
         if !process.isRunning { break }
         usleep(10_000)
