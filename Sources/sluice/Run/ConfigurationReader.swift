@@ -38,7 +38,7 @@ final class ConfigurationReader {
   func located(_ errors: [ConfigurationError]) -> [FileProblem] {
     let known = problems.map(\.key)
     return errors.compactMap { error in
-      let isKnown = known.contains { $0 == error.key || error.key.hasPrefix($0 + ".") || error.key.hasPrefix($0 + "[") }
+      let isKnown = known.contains { $0.isEmpty || $0 == error.key || error.key.hasPrefix($0 + ".") || error.key.hasPrefix($0 + "[") }
       if isKnown { return nil }
       let place = place(of: error.key)
       return FileProblem(place.line, place.column, error.key, error.reason)
@@ -156,7 +156,7 @@ final class ConfigurationReader {
         }),
         // One that cannot be read is nobody's, so that nothing else is said of it.
         ("mac", { node, key in vm.address = self.address(node, key) ?? .local(0xFF_0000 + self.problems.count) }),
-        ("vlan", { node, key in vm.vlan = self.number(node, key).map { UInt16(clamping: $0) } }),
+        ("vlan", { node, key in vm.vlan = self.vlan(node, key) }),
         ("queues", { node, key in vm.queuePairs = self.number(node, key) ?? vm.queuePairs }),
         ("packed", { node, key in vm.offersPacked = self.flag(node, key) ?? vm.offersPacked }),
         ("config", { node, key in vm.offersConfig = self.flag(node, key) ?? vm.offersConfig }),
@@ -263,6 +263,15 @@ final class ConfigurationReader {
       report(node, key, "\(text): not an address; write it like 02:00:00:00:00:01")
       return nil
     }
+  }
+
+  private func vlan(_ node: Node, _ key: String) -> UInt16? {
+    guard let number = number(node, key) else { return nil }
+    guard (1...4094).contains(number) else {
+      report(node, key, "\(number); 1 to 4094")
+      return nil
+    }
+    return UInt16(number)
   }
 
   /// Permission bits, in octal as chmod(1) takes them.
