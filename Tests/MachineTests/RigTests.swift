@@ -1,42 +1,59 @@
 import Foundation
 import Testing
 
-/// The rig itself, with a back-end and a front-end that no one here wrote: what fails here is no fault of Sluice.
-@RigActor @Suite struct RigTests {
-  struct Case: Sendable, CustomTestStringConvertible {
-    var kernel: Kernel
-    var emulator: Emulator
-    var isPacked = false
-    var pairs = 1
-    var memory = MachineOptions.Memory.memfd
-    var testDescription: String {
-      "\(kernel), QEMU \(emulator), \(isPacked ? "packed" : "split"), \(pairs) queue pairs, \(memory)"
+/// The rig itself, with a back-end and front-ends that no one here wrote: what fails here is no fault of Sluice.
+@RigActor @Suite(.needs([.testpmd])) struct RigTests {
+  @Test(.needs(Need.bookwormGuest)) func `frames of testpmd arrive in a guest whole and in order`() throws {
+    try withStage { stage in
+      let port = stage.port()
+      let backEnd = TestpmdBackEnd([port], folder: try stage.place("testpmd"))
+      try backEnd.start()
+      let machine = try stage.machine(for: port)
+      let trace = try Trace(frames: 2000, folder: stage.folder)
+      let tally = try delivered(trace, by: backEnd, to: machine)
+      try #require(tally.isWhole(2000), "\(tally)")
     }
   }
 
-  @Test(arguments: [Case(kernel: .bookworm, emulator: .machine), Case(kernel: .backports, emulator: .backports, isPacked: true)])
-  func `frames of testpmd arrive in a guest whole and in order`(_ one: Case) throws {
+  @Test func `frames of testpmd arrive at virtio-user whole and in order`() throws {
     try withStage { stage in
-      var port = stage.port()
-      port.isPacked = one.isPacked
-      port.pairs = one.pairs
-      let backEnd = try TestpmdBackEnd([port], folder: stage.place("testpmd"))
+      let port = stage.port()
+      let backEnd = TestpmdBackEnd([port], folder: try stage.place("testpmd"))
       try backEnd.start()
-      let machine = try stage.machine(for: port) {
-        $0.kernel = one.kernel
-        $0.emulator = one.emulator
-        $0.memory = one.memory
-      }
-      try machine.isUp()
-      try machine.guest.bringUp()
-      let features = try machine.guest.features()
-      print(features.sorted())
       let trace = try Trace(frames: 2000, folder: stage.folder)
-      let sink = try Sink(in: machine.guest, trace)
+      let frontEnd = try VirtioUser(port, trace, folder: stage.place("virtio-user"))
       let injection = try backEnd.inject(trace, laps: 1)
       try injection.end(within: 60)
-      let tally = try sink.end()
+      let tally = try frontEnd.end(frames: 2000)
       try #require(tally.isWhole(2000), "\(tally)")
+    }
+  }
+
+  /// The counting programs judge everything else.
+  @Test func `a frame that is damaged, lost, doubled, early or another VM's is told apart`() throws {
+    try withStage { stage in
+      let trace = try Trace(frames: 200, macs: ["52:54:00:12:34:56", "52:54:00:12:34:57"], folder: stage.folder)
+      // Of 200 frames, every other is another VM's.
+      func tally(_ change: (inout [Data]) -> Void) throws -> Tally {
+        var records = try trace.records()
+        change(&records)
+        let path = stage.folder + "/changed.pcap"
+        try (Trace.header + Data(records.joined())).write(to: URL(fileURLWithPath: path))
+        let output = try Shell.run(["sh", "-c", #""$0" 0 200 1 < "$1""#, Rig.program("check"), path]).output
+        return try Tally(output)
+      }
+      var one = try tally { _ in }
+      #expect(one.good == 100 && one.astray == 100 && one.bad == 0 && one.duplicate == 0 && one.reordered == 0, "\(one)")
+      one = try tally { $0[10][100] ^= 1 }
+      #expect(one.good == 99 && one.bad == 1 && one.holes == 100, "\(one)")
+      one = try tally { $0[0][16 + 40] ^= 0x80 }
+      #expect(one.bad == 1, "a checksum: \(one)")
+      one = try tally { $0.remove(at: 20) }
+      #expect(one.good == 99 && one.missing == 101, "\(one)")
+      one = try tally { $0.append($0[30]) }
+      #expect(one.good == 100 && one.duplicate == 1, "\(one)")
+      one = try tally { $0.swapAt(2, 130) }
+      #expect(one.good == 100 && one.reordered == 2, "2 and 66 are of the flow of 130: \(one)")
     }
   }
 }

@@ -95,7 +95,7 @@ older() { # FILE SOURCE...: FILE is not there, or older than one of its sources
 }
 
 if command -v gcc > /dev/null; then
-  for program in sink trace check ethstat; do
+  for program in sink trace check; do
     older "$rig/programs/$program" "$sources/programs" || continue
     gcc -O2 -static -Wall -Wextra -Werror -o "$rig/programs/$program" "$sources/programs/$program.c"
   done
@@ -117,7 +117,8 @@ cat > "$rig/programs/testpmd" << SCRIPT
 rig='$rig'
 export LD_LIBRARY_PATH="\$rig/dpdk/$libraries"
 for driver in bus_vdev mempool_ring net_vhost net_virtio net_pcap net_tap; do set -- -d "librte_\$driver.so.23" "\$@"; done
-exec "\$rig/dpdk/usr/bin/dpdk-testpmd" "\$@"
+# By lines: its answers go to a file, and are wanted at once.
+exec stdbuf -oL "\$rig/dpdk/usr/bin/dpdk-testpmd" "\$@"
 SCRIPT
 chmod +x "$rig/programs/qemu" "$rig/programs/testpmd"
 
@@ -126,6 +127,6 @@ chmod +x "$rig/programs/qemu" "$rig/programs/testpmd"
 for tool in busybox cpio gzip; do command -v $tool > /dev/null || missing initrd "there is no $tool"; done
 for kernel in kernel-6.1 kernel-6.12; do
   [ -e "$rig/$kernel/complete" ] && [ -e "$rig/programs/sink" ] && [ ! -e "$rig/missing/initrd" ] || continue
-  older "$rig/$kernel/initrd" "$sources/guest" "$sources/initrd.sh" "$rig/programs/sink" "$rig/programs/ethstat" || continue
+  older "$rig/$kernel/initrd" "$sources/guest" "$sources/initrd.sh" "$rig/programs/sink" || continue
   "$sources/initrd.sh" "$rig/$kernel" "$rig/programs" "$rig/$kernel/initrd"
 done

@@ -46,14 +46,16 @@ extension Guest {
     try check((address.map { "ip addr add \($0) dev eth0; " } ?? "") + "ip link set eth0 up")
   }
 
-  /// The driver's own counters.
-  func statistics() throws -> [String: Int] {
-    let lines = try check("ethstat eth0").split(separator: "\n").map { $0.split(separator: " ") }
-    return Dictionary(lines.compactMap { $0.count == 2 ? (String($0[0]), Int($0[1]) ?? 0) : nil }) { $1 }
+  /// How often each receive queue interrupted, by queue. With MSI-X only: else all share one.
+  func receiveInterrupts() throws -> [Int] {
+    let lines = try check("grep -E 'virtio[0-9]+-input' /proc/interrupts").split(separator: "\n")
+    return lines.map { $0.split(separator: " ").dropFirst().prefix { Int($0) != nil }.reduce(0) { $0 + Int($1)! } }
   }
 
   /// What the kernel complained of since it booted: a driver that found its ring broken says so here.
-  func complaints() throws -> String { try run("dmesg | grep -iE 'virtio|BUG:|WARNING:|Oops|not a head|NETDEV WATCHDOG'").output }
+  func complaints() throws -> String {
+    try run("dmesg -r | grep -E '^<[0-4]>' | grep -iE 'virtio|eth0|BUG:|WARNING:|Oops|not a head'").output
+  }
 }
 
 /// Virtio 1.2, sections 5.1.3 and 6.

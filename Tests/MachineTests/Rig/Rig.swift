@@ -1,6 +1,7 @@
 // What the tests find on this machine: `Tests/Rig/prepare.sh` made it, or says why not.
 
 import Foundation
+import Testing
 
 enum Rig {
   static let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
@@ -79,8 +80,18 @@ enum Need: Hashable {
 
   private static let hasRun = (try? Shell.run([Rig.sluice, "run", "--help"]))?.status == 0
 
-  static func areMet(_ needs: [Need]) -> Bool { needs.allSatisfy { $0.reasonMissing == nil } }
-  static func reasons(_ needs: [Need]) -> String { needs.compactMap(\.reasonMissing).joined(separator: "; ") }
+  /// A guest of Debian 12's own kernel and QEMU.
+  static let bookwormGuest: [Need] = [.kernel(.bookworm), .emulator(.machine)]
+  /// A guest of the backports' kernel and QEMU.
+  static let backportsGuest: [Need] = [.kernel(.backports), .emulator(.backports)]
+}
+
+extension Trait where Self == ConditionTrait {
+  /// Skips a test, saying why, where something that it needs is not there.
+  static func needs(_ needs: [Need]) -> Self {
+    let reasons = needs.compactMap(\.reasonMissing)
+    return .enabled(if: reasons.isEmpty, "\(reasons.joined(separator: "; "))")
+  }
 }
 
 extension String {

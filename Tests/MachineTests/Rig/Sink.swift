@@ -17,6 +17,24 @@ struct Trace {
     let words = ["env", "OUT=" + path, "sh", "-c", script, Rig.program("trace"), "\(frames)", "\(first)"]
     try Shell.check(words + macs)
   }
+
+  /// What a capture begins with: microseconds, version 2.4, Ethernet.
+  static let header: Data = {
+    let words: [UInt32] = [0xa1b2_c3d4, 4 << 16 | 2, 0, 0, 65535, 1]
+    return words.withUnsafeBytes { Data($0) }
+  }()
+
+  /// The records behind it: 16 bytes, of which the third word is the length, and the frame.
+  func records() throws -> [Data] {
+    let bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+    var (records, start): ([Data], Int) = ([], Self.header.count)
+    while start < bytes.count {
+      let length = bytes[(start + 8)..<(start + 12)].reversed().reduce(0) { $0 << 8 | Int($1) }
+      records.append(Data(bytes[start..<(start + 16 + length)]))
+      start += 16 + length
+    }
+    return records
+  }
 }
 
 /// What became of patterned frames: the line that `sink` and `check` print.
@@ -27,6 +45,8 @@ struct Tally: Equatable, CustomStringConvertible {
   /// Behind a later one of its flow.
   var reordered = 0
   var missing = 0
+  /// Missing before the furthest that came: what was lost and not merely not sent yet.
+  var holes = 0
   /// Another VM's, or of other indices.
   var astray = 0
   /// Frames of other kinds.
@@ -49,14 +69,17 @@ struct Tally: Equatable, CustomStringConvertible {
     duplicate = try value("duplicate")
     reordered = try value("reordered")
     missing = try value("missing")
+    holes = try value("holes")
     astray = try value("astray")
     other = try value("other")
     socketDrops = try value("socket-drops")
-    description = output.trimmed
+    description = output.trimmed.split(separator: "\n").joined(separator: "; ")
   }
 
   /// None damaged, doubled, out of order or for somebody else. Some may be missing.
   var isSound: Bool { bad == 0 && duplicate == 0 && reordered == 0 && astray == 0 }
+  /// All from the first to the furthest, whole, once and in order.
+  var isUnbroken: Bool { isSound && holes == 0 }
   /// All, whole, once and in order.
   func isWhole(_ frames: Int) -> Bool { isSound && good == frames && missing == 0 }
 }

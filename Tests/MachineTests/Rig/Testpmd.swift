@@ -88,24 +88,19 @@ final class TestpmdBackEnd: BackEnd {
 
   private func wire(_ port: Int, queue: Int) -> String { "\(folder)/wire\(port).\(queue)" }
 
-  private static let captureHeader: Data = {
-    let words: [UInt32] = [0xa1b2_c3d4, 4 << 16 | 2, 0, 0, 65535, 1]
-    return words.withUnsafeBytes { Data($0) }
-  }()
-
   /// A named pipe that begins with a capture's header, and stays open.
   private static func pipe(at path: String) throws -> FileHandle {
     try? FileManager.default.removeItem(atPath: path)
     guard mkfifo(path, 0o600) == 0 else { throw RigError("mkfifo \(path): \(String(cString: strerror(errno)))") }
     let pipe = try FileHandle(forUpdating: URL(fileURLWithPath: path))
-    try pipe.write(contentsOf: captureHeader)
+    try pipe.write(contentsOf: Trace.header)
     return pipe
   }
 
   /// With several queues, each gets every so-manieth frame, and so whole flows. testpmd reads the pipes in turn and waits
   /// at each: there must be equally many frames for each.
   func inject(_ trace: Trace, laps: Int) throws -> any Injection {
-    let records = try Self.records(of: trace)
+    let records = try trace.records()
     let writes = try ports.enumerated().flatMap { index, port in
       try (0..<port.pairs).map { queue in
         let file = "\(folder)/records\(index).\(queue)"
@@ -115,18 +110,6 @@ final class TestpmdBackEnd: BackEnd {
       }
     }
     return TestpmdInjection(writing: try Subprocess("inject", ["sh", "-c", writes.joined(separator: " ") + " wait"], folder: folder))
-  }
-
-  private static func records(of trace: Trace) throws -> [Data] {
-    let bytes = try Data(contentsOf: URL(fileURLWithPath: trace.path))
-    var records: [Data] = []
-    var start = captureHeader.count
-    while start < bytes.count {
-      let length = bytes[(start + 8)..<(start + 12)].reversed().reduce(0) { $0 << 8 | Int($1) }
-      records.append(bytes[start..<(start + 16 + length)])
-      start += 16 + length
-    }
-    return records
   }
 
   func crash() { process.kill() }

@@ -9,6 +9,7 @@ struct tally {
   uint8_t mac[6];                // whose frames; another VM's are astray
   uint16_t *seen;                // by index - first
   uint64_t next[flows];          // by flow: the place of its last frame in the whole sequence, plus one
+  uint64_t end;                  // behind the furthest place seen
   uint64_t good, bytes, bad, duplicate, reordered, astray, other;
 };
 
@@ -35,6 +36,7 @@ static inline void tally_frame(struct tally *t, const uint8_t *bytes, size_t len
   uint64_t place = (uint64_t)(*seen)++ * t->frames + (i - t->first), *next = &t->next[i % flows];
   if (place < *next) t->reordered++;
   else *next = place + 1;
+  if (place >= t->end) t->end = place + 1;
   t->good++, t->bytes += length;
 }
 
@@ -42,8 +44,8 @@ static inline uint64_t tally_missing(const struct tally *t) { return (uint64_t)t
 
 // The line that the tests read: a word, then names and values.
 static inline void tally_print(const struct tally *t, const char *word, uint64_t socket_drops) {
-  printf("%s good %lu bytes %lu bad %lu duplicate %lu reordered %lu missing %lu astray %lu other %lu socket-drops %lu\n",
-    word, t->good, t->bytes, t->bad, t->duplicate, t->reordered, tally_missing(t), t->astray, t->other, socket_drops);
+  printf("%s good %lu bytes %lu bad %lu duplicate %lu reordered %lu missing %lu holes %lu astray %lu other %lu socket-drops %lu\n",
+    word, t->good, t->bytes, t->bad, t->duplicate, t->reordered, tally_missing(t), t->end - t->good, t->astray, t->other, socket_drops);
   fflush(stdout);
 }
 
