@@ -95,7 +95,7 @@ older() { # FILE SOURCE...: FILE is not there, or older than one of its sources
 }
 
 if command -v gcc > /dev/null; then
-  for program in sink trace check; do
+  for program in sink trace check feed; do
     older "$rig/programs/$program" "$sources/programs" || continue
     gcc -O2 -static -Wall -Wextra -Werror -o "$rig/programs/$program" "$sources/programs/$program.c"
   done

@@ -102,7 +102,7 @@ final class Machine {
   let process: Subprocess
   let qmp: QMP
   let guest: Guest
-  private let folder: String
+  let folder: String
 
   /// Starts QEMU. Its sockets and logs are in `folder`, which is this machine's alone.
   init(_ options: MachineOptions, folder: String) throws {

@@ -55,6 +55,8 @@ enum Need: Hashable {
   case hugePages
   /// The back-end under test.
   case backEnd
+  /// That this is ours: a test of what no other promises.
+  case sluice
 
   /// Nil where it is there.
   var reasonMissing: String? {
@@ -71,6 +73,8 @@ enum Need: Hashable {
     case .hugePages: HugePages.reasonMissing
     case .backEnd:
       Rig.backEnd == "testpmd" ? Need.testpmd.reasonMissing : Self.hasRun ? nil : "this build has no `sluice run`"
+    case .sluice:
+      Rig.backEnd == "sluice" ? nil : "this is asked of `sluice run` only"
     }
   }
 

@@ -8,7 +8,7 @@ struct Trace {
   var first: Int
   var frames: Int
 
-  /// Frames `first` and on, for the MACs in turn.
+  /// `frames` frames from `first` on, each for all of the MACs in turn.
   init(first: Int = 0, frames: Int, macs: [String] = ["52:54:00:12:34:56"], folder: String) throws {
     self.first = first
     self.frames = frames
@@ -57,7 +57,8 @@ struct Tally: Equatable, CustomStringConvertible {
 
   /// From all that the program said; its last line counts.
   init(_ output: String) throws {
-    let line = output.trimmed.split(separator: "\n").last ?? ""
+    let lines = output.trimmed.split(separator: "\n")
+    let line = lines.last ?? ""
     let words = line.split(separator: " ")
     let values = Dictionary(zip(words.dropFirst(), words.dropFirst(2)).map { (String($0), Int($1)) }) { first, _ in first }
     func value(_ name: String) throws -> Int {
@@ -73,7 +74,7 @@ struct Tally: Equatable, CustomStringConvertible {
     astray = try value("astray")
     other = try value("other")
     socketDrops = try value("socket-drops")
-    description = output.trimmed.split(separator: "\n").joined(separator: "; ")
+    description = (lines.filter { $0.hasPrefix("first bad") } + [line]).joined(separator: "; ")
   }
 
   /// None damaged, doubled, out of order or for somebody else. Some may be missing.
@@ -92,9 +93,17 @@ final class Sink {
   /// Begins to count frames `first` ..< `first` + `frames`, each expected `laps` times; returns when it listens.
   init(in guest: Guest, first: Int = 0, frames: Int, laps: Int = 1) throws {
     self.guest = guest
+    // For traffic that lasts, the driver's receiving is a thread, and `sink` goes before it.
+    try guest.check("echo \(laps > 1 ? 1 : 0) > /sys/class/net/eth0/threaded")
     file = "/run/sink-\(UUID().uuidString.prefix(8))"
     try guest.check("sink eth0 \(first) \(frames) \(laps) > \(file) 2>&1 & echo $! > \(file).pid")
     try guest.check("until grep -q SINK-READY \(file); do usleep 20000; kill -0 $(cat \(file).pid) || { cat \(file); exit 1; }; done")
+  }
+
+  /// The same program, in a guest that moved to another machine.
+  init(_ sink: Sink, movedTo guest: Guest) {
+    self.guest = guest
+    file = sink.file
   }
 
   convenience init(in guest: Guest, _ trace: Trace, laps: Int = 1) throws {
@@ -107,6 +116,17 @@ final class Sink {
       until [ $(grep -c SO-FAR \(file)) -gt $said ]; do usleep 20000; kill -0 $(cat \(file).pid) || break; done; cat \(file)
       """
     return try Tally(guest.check(script))
+  }
+
+  /// A count that does not change any more: what was in the guest's ring has been counted.
+  func settled() throws -> Tally {
+    var last = try soFar()
+    return try eventually("no more frames") {
+      usleep(200_000)
+      let now = try soFar()
+      defer { last = now }
+      return now == last ? now : nil
+    }
   }
 
   /// Waits until all came; where that takes longer than `seconds`, counts until then.

@@ -49,10 +49,11 @@ final class Subprocess {
 
   func signal(_ number: Int32) { if process.isRunning { _ = Foundation.kill(id, number) } }
 
-  /// kill -9, and gone when this returns.
+  /// kill -9, and gone when this returns: it, and what it started. Foundation makes a process group for each.
   func kill() {
-    signal(SIGKILL)
-    while process.isRunning { usleep(1000) }
+    if process.isRunning { _ = Foundation.kill(-id, SIGKILL) }
+    let deadline = Deadline(seconds: 60)
+    while process.isRunning, !deadline.isOver { usleep(1000) }
   }
 
   /// Waits for its own end.

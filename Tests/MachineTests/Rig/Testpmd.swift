@@ -100,16 +100,12 @@ final class TestpmdBackEnd: BackEnd {
   /// With several queues, each gets every so-manieth frame, and so whole flows. testpmd reads the pipes in turn and waits
   /// at each: there must be equally many frames for each.
   func inject(_ trace: Trace, laps: Int) throws -> any Injection {
-    let records = try trace.records()
-    let writes = try ports.enumerated().flatMap { index, port in
-      try (0..<port.pairs).map { queue in
-        let file = "\(folder)/records\(index).\(queue)"
-        let share = stride(from: queue, to: records.count, by: port.pairs).map { records[$0] }
-        try Data(share.joined()).write(to: URL(fileURLWithPath: file))
-        return "for lap in $(seq \(laps)); do cat \(file); done > \(wire(index, queue: queue)) &"
+    let feeds = ports.enumerated().flatMap { index, port in
+      (0..<port.pairs).map { queue in
+        "\(Rig.program("feed")) \(trace.path) \(laps) \(queue) \(port.pairs) > \(wire(index, queue: queue)) &"
       }
     }
-    return TestpmdInjection(writing: try Subprocess("inject", ["sh", "-c", writes.joined(separator: " ") + " wait"], folder: folder))
+    return TestpmdInjection(feeding: try Subprocess("inject", ["sh", "-c", feeds.joined(separator: " ") + " wait"], folder: folder))
   }
 
   func crash() { process.kill() }
@@ -117,8 +113,8 @@ final class TestpmdBackEnd: BackEnd {
 
   /// Ends when the last record is in the pipe: guests' programs wait for the rest.
   private struct TestpmdInjection: Injection {
-    let writing: Subprocess
-    func end(within seconds: Int) throws { try writing.end(within: seconds) }
-    func cancel() { writing.kill() }
+    let feeding: Subprocess
+    func end(within seconds: Int) throws { try feeding.end(within: seconds) }
+    func cancel() { feeding.kill() }
   }
 }

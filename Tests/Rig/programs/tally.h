@@ -8,6 +8,7 @@ struct tally {
   uint32_t first, frames, laps;  // indices first ..< first + frames, each expected `laps` times
   uint8_t mac[6];                // whose frames; another VM's are astray
   uint16_t *seen;                // by index - first
+  uint8_t (*expected)[largest_frame];  // by index - first: the frames as sent, each made when it is first needed
   uint64_t next[flows];          // by flow: the place of its last frame in the whole sequence, plus one
   uint64_t end;                  // behind the furthest place seen
   uint64_t good, bytes, bad, duplicate, reordered, astray, other;
@@ -15,21 +16,27 @@ struct tally {
 
 static inline void tally_begin(struct tally *t) {
   t->seen = calloc(t->frames, sizeof *t->seen);
-  if (!t->seen) perror("tally"), exit(2);
+  t->expected = calloc(t->frames, sizeof *t->expected);
+  if (!t->seen || !t->expected) perror("tally"), exit(2);
+}
+
+// Whether these bytes are the frame that they claim to be, as it was sent. Says of the first that is not where it differs.
+static inline int tally_is_whole(struct tally *t, uint32_t i, const uint8_t *bytes, size_t length) {
+  uint8_t other[largest_frame], *expected = other;
+  if (i - t->first < t->frames && !memcmp(bytes, t->mac, 6)) expected = t->expected[i - t->first];
+  // Of one that is not for us, or not for now, only the moment needs it.
+  if (expected == other || !expected[0]) make_frame(expected, i, bytes);
+  size_t right = frame_length(i), at = 0;
+  if (right == length && !memcmp(bytes, expected, length)) return 1;
+  while (at < length && at < right && bytes[at] == expected[at]) at++;
+  if (!t->bad) fprintf(stderr, "first bad frame: says index %u, %zu bytes of %zu, differs from byte %zu\n", i, length, right, at);
+  return 0;
 }
 
 static inline void tally_frame(struct tally *t, const uint8_t *bytes, size_t length) {
   if (!is_patterned(bytes, length)) { t->other++; return; }
-  uint8_t expected[largest_frame];
   uint32_t i = get32(bytes + index_at);
-  // The frame as it was sent, whoever it was for, or it is bad.
-  size_t right = make_frame(expected, i, bytes);
-  if (right != length || memcmp(bytes, expected, length)) {
-    size_t at = 0;
-    while (at < length && at < right && bytes[at] == expected[at]) at++;
-    if (!t->bad++) fprintf(stderr, "first bad frame: says index %u, %zu bytes of %zu, differs from byte %zu\n", i, length, right, at);
-    return;
-  }
+  if (!tally_is_whole(t, i, bytes, length)) { t->bad++; return; }
   if (memcmp(bytes, t->mac, 6) || i - t->first >= t->frames) { t->astray++; return; }
   uint16_t *seen = &t->seen[i - t->first];
   if (*seen == t->laps) { t->duplicate++; return; }
