@@ -17,3 +17,12 @@
   }
   public var description: String { "\(start)+\(count)" }
 }
+
+/// An address as the front-end sees the guest's memory in its own process: rings are named by these.
+/// vhost-user, "Memory access".
+@frozen public struct FrontendAddress: Hashable, Comparable, Sendable, CustomStringConvertible {
+  public var rawValue: UInt64
+  @inlinable public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+  @inlinable public static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
+  public var description: String { "0x" + String(rawValue, radix: 16) }
+}

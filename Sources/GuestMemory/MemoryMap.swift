@@ -42,4 +42,24 @@ internal import Linux
   }
 
   deinit { unsafe table.deallocate() }
+
+  /// Where the guest sees what the front-end names, if all of the range is one region's; nil if not.
+  public func guestAddress(of start: FrontendAddress, byteCount: UInt64) -> GuestAddress? {
+    for region in regions {
+      let offset = start.rawValue &- region.frontendStart.rawValue
+      if start >= region.frontendStart, offset < UInt64(region.byteCount), byteCount <= UInt64(region.byteCount) - offset {
+        return GuestAddress(region.guestStart.rawValue + offset)
+      }
+    }
+    return nil
+  }
+
+  /// Where the guest sees a byte of this process that lies in one of the regions; nil for any other.
+  public func guestAddress(ofHost address: UnsafeRawPointer) -> GuestAddress? {
+    for region in regions {
+      let offset = unsafe address - UnsafeRawPointer(region.base)
+      if offset >= 0 && offset < region.byteCount { return GuestAddress(region.guestStart.rawValue + UInt64(offset)) }
+    }
+    return nil
+  }
 }

@@ -8,37 +8,62 @@ public import Linux
 @safe public final class MemoryRegion: Sendable {
   /// Where the guest sees its first byte.
   public let guestStart: GuestAddress
+  /// Where the front-end sees it in its own process. vhost-user, "Memory regions description".
+  public let frontendStart: FrontendAddress
   private let mapping: Mapping
+  /// Of the region's first byte in the mapping: a file is mapped by whole pages of its own.
+  private let offset: Int
 
-  public var byteCount: Int { mapping.byteCount }
+  public let byteCount: Int
   /// The first byte in this process. Valid while the region lives.
-  public var base: UnsafeMutableRawPointer { unsafe mapping.base }
+  public var base: UnsafeMutableRawPointer { unsafe mapping.base + offset }
 
   /// Maps `byteCount` bytes of a shared file, as a front-end hands them over.
+  ///
+  /// - Parameter frontendStart: as the front-end names it; the guest's own address where it does not matter.
   public init(
-    at guestStart: GuestAddress, of file: borrowing OwnedDescriptor, byteCount: Int, offset: Int = 0
+    at guestStart: GuestAddress, frontendStart: FrontendAddress? = nil, of file: borrowing OwnedDescriptor, byteCount: Int,
+    offset: Int = 0
   ) throws(MemoryError) {
     guard byteCount > 0, guestStart.rawValue.addingReportingOverflow(UInt64(byteCount)).overflow == false
     else { throw .badRegion(at: guestStart, byteCount: byteCount) }
     self.guestStart = guestStart
-    mapping = try Self.map(file, at: guestStart, byteCount: byteCount, offset: offset)
+    self.frontendStart = frontendStart ?? FrontendAddress(guestStart.rawValue)
+    self.byteCount = byteCount
+    let page = try Self.pageByteCount(file, at: guestStart, byteCount: byteCount, offset: offset)
+    self.offset = offset % page
+    mapping = try Self.map(file, from: offset - offset % page, byteCount: offset % page + byteCount, page: page)
+  }
+
+  /// Of the file, in bytes: a huge page can only be mapped as a whole.
+  private static func pageByteCount(
+    _ file: borrowing OwnedDescriptor, at guestStart: GuestAddress, byteCount: Int, offset: Int
+  ) throws(MemoryError) -> Int {
+    let status: FileStatus
+    do { status = try file.status() } catch { throw .system(error) }
+    // Bytes past the file's end would be there until they are touched.
+    guard offset >= 0, offset <= status.byteCount, byteCount <= status.byteCount - offset else {
+      throw .pastFile(at: guestStart, byteCount: byteCount, offset: offset, fileBytes: status.byteCount)
+    }
+    let page = status.pageByteCount
+    // A file can be made so long that its pages could not be counted.
+    guard byteCount <= Int.max - 2 * page else { throw .badRegion(at: guestStart, byteCount: byteCount) }
+    return page
   }
 
   private static func map(
-    _ file: borrowing OwnedDescriptor, at guestStart: GuestAddress, byteCount: Int, offset: Int
+    _ file: borrowing OwnedDescriptor, from offset: Int, byteCount: Int, page: Int
   ) throws(MemoryError) -> Mapping {
-    let size: Int
-    do { size = try file.fileByteCount() } catch { throw .system(error) }
-    // Bytes past the file's end would be there until they are touched.
-    guard offset >= 0, offset <= size, byteCount <= size - offset else {
-      throw .pastFile(at: guestStart, byteCount: byteCount, offset: offset, fileBytes: size)
-    }
+    let whole = (byteCount + page - 1) / page * page
     do {
       // 2 MiB: large pages here, and large entries in an IOMMU.
-      return try Mapping(
-        of: file, byteCount: byteCount, offset: offset, alignment: byteCount >= 2 << 20 ? 2 << 20 : 4096)
+      let alignment = max(page, byteCount >= 2 << 20 ? 2 << 20 : 4096)
+      return try Mapping(ofForeign: file, byteCount: whole, offset: offset, alignment: alignment, page: page)
     } catch { throw .system(error) }
   }
+
+  /// Its file was made shorter, and somebody has touched what is gone: the region is no longer the guest's memory.
+  public var isTruncated: Bool { mapping.isTruncated }
 
   /// Asks that pages which nobody has touched yet come from one memory node: the one next to the processor that
   /// moves frames into them.
@@ -47,6 +72,9 @@ public import Linux
   /// Takes a mapping that is there already.
   public init(at guestStart: GuestAddress, mapping: consuming Mapping) {
     self.guestStart = guestStart
+    frontendStart = FrontendAddress(guestStart.rawValue)
+    byteCount = mapping.byteCount
+    offset = 0
     self.mapping = mapping
   }
 }

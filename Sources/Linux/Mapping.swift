@@ -1,3 +1,4 @@
+internal import CLinux
 internal import Glibc
 
 /// Pages mapped into this process, readable and writable; unmapped when the owner goes away.
@@ -7,6 +8,8 @@ internal import Glibc
   /// The first byte. Valid while this mapping lives.
   public let base: UnsafeMutableRawPointer
   public let byteCount: Int
+  /// Of the guard against a file that becomes shorter; -1: there is none.
+  private let guardNumber: CInt
 
   /// Maps pages of a file, shared with all who map it.
   ///
@@ -18,12 +21,27 @@ internal import Glibc
     try self.init(number: file.number, byteCount: byteCount, offset: offset, alignment: alignment)
   }
 
+  /// Maps pages of a file that somebody else may make shorter. Once something is touched that is gone, all of the
+  /// mapping reads as zeros and writing goes nowhere, instead of a signal that ends the process; `isTruncated` says that
+  /// it happened.
+  ///
+  /// - Parameter page: of the file, in bytes: `byteCount`, `offset` and `alignment` are multiples of it.
+  public init(
+    ofForeign file: borrowing OwnedDescriptor, byteCount: Int, offset: Int, alignment: Int, page: Int
+  ) throws(SystemError) {
+    precondition(page > 0 && byteCount % page == 0 && offset % page == 0 && alignment % page == 0)
+    try self.init(number: file.number, byteCount: byteCount, offset: offset, alignment: alignment, isGuarded: true)
+  }
+
+  /// Something was touched that the file no longer has.
+  public var isTruncated: Bool { sl_guard_was_touched(guardNumber) != 0 }
+
   /// Maps fresh zeroed pages that a forked child, but no other process, would share.
   public init(anonymousBytes byteCount: Int, alignment: Int = 4096) throws(SystemError) {
     try self.init(number: -1, byteCount: byteCount, offset: 0, alignment: alignment)
   }
 
-  private init(number: CInt, byteCount: Int, offset: Int, alignment: Int) throws(SystemError) {
+  private init(number: CInt, byteCount: Int, offset: Int, alignment: Int, isGuarded: Bool = false) throws(SystemError) {
     precondition(byteCount > 0 && offset >= 0 && alignment > 0 && alignment & (alignment - 1) == 0)
     let page = PageSize.standard.byteCount
     // A length that cannot even be rounded up is one that the kernel would refuse.
@@ -48,8 +66,12 @@ internal import Glibc
     }
     unsafe base = mapped
     self.byteCount = byteCount
+    guardNumber = isGuarded ? unsafe sl_guard(mapped, length) : -1
     unsafe _ = madvise(mapped, length, MADV_DONTDUMP)
   }
 
-  deinit { unsafe munmap(base, byteCount) }
+  deinit {
+    sl_guard_end(guardNumber)
+    unsafe munmap(base, byteCount)
+  }
 }

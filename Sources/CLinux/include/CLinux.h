@@ -8,6 +8,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stddef.h>
@@ -44,6 +45,9 @@ SL_INLINE void sl_store64(void *p, uint64_t v) { __atomic_store_n((uint64_t *)p,
 SL_INLINE void sl_store16_release(void *p, uint16_t v) { __atomic_store_n((uint16_t *)p, v, __ATOMIC_RELEASE); }
 SL_INLINE void sl_store32_release(void *p, uint32_t v) { __atomic_store_n((uint32_t *)p, v, __ATOMIC_RELEASE); }
 SL_INLINE void sl_store64_release(void *p, uint64_t v) { __atomic_store_n((uint64_t *)p, v, __ATOMIC_RELEASE); }
+
+// Sets bits in a byte that others change too; answers what was there. Everything stored before is seen by who sees it.
+SL_INLINE uint8_t sl_or8(void *p, uint8_t v) { return __atomic_fetch_or((uint8_t *)p, v, __ATOMIC_RELEASE); }
 
 // Orders a store before a later load of another location: what a notification decision needs.
 SL_INLINE void sl_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
@@ -95,6 +99,12 @@ static inline unsigned int sl_mfd_hugetlb(void) { return MFD_HUGETLB; }
 // eventfd(2), close-on-exec, never blocking.
 static inline int sl_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 
+// poll(2), for so many nanoseconds, or, with a negative number, for as long as it takes.
+static inline int sl_poll(struct pollfd *requests, nfds_t count, int64_t nanoseconds) {
+  struct timespec time = {.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
+  return ppoll(requests, count, nanoseconds < 0 ? NULL : &time, NULL);
+}
+
 // Pins the calling thread to one processor. Returns 0 or an errno.
 static inline int sl_pin_to_processor(int number) {
   cpu_set_t set;
@@ -118,5 +128,9 @@ static inline int sl_may_run_on(int number) {
   if (number < 0 || number >= CPU_SETSIZE || sched_getaffinity(0, sizeof set, &set) != 0) return 0;
   return CPU_ISSET(number, &set) ? 1 : 0;
 }
+
+#include "Guard.h"
+#include "Sockets.h"
+#include "Tap.h"
 
 #endif

@@ -1,0 +1,239 @@
+internal import GuestMemory
+public import Linux
+public import Virtio
+
+/// The back-end's side of one vhost-user socket: front-ends connect to it, one after the other, and say which rings
+/// are to run in what memory; the device behind does so.
+///
+/// It belongs to the control thread, and never blocks. Its owner waits for the socket with a poller, calls `readable`,
+/// `writable` and `expire`, and gives the time, in nanoseconds of the monotonic clock.
+///
+/// Every message may come at any time and again; what cannot be done then is refused, and leaves everything as it was.
+/// `MessageError.consequence` says what follows for the connection. `Readings.md` says where the specification leaves
+/// room, and where we depart from it.
+public final class Backend {
+  public let offer: Offer
+  let limits: Limits
+  let device: any BackendDevice
+  let report: (Event) -> Void
+
+  private var connection: Connection?
+  /// As acknowledged; nil before.
+  public internal(set) var features: Features?
+  public internal(set) var protocolFeatures: ProtocolFeatures = []
+  var rings: [Ring]
+  var memory = MemoryTable()
+  var map: MemoryMap?
+  var log: DirtyLog?
+  /// The device has the log.
+  var isLogging = false
+  /// What CONFIG serves.
+  public internal(set) var config: NetConfig?
+  /// SET_BACKEND_REQ_FD: where we ask the front-end.
+  var requests: UnixStream?
+  /// The front-end is to be told that the configuration has changed, as soon as it may be.
+  var owesConfigChange = false
+  /// The second that SEND_RARP was last counted in, and how many there were.
+  var announcements: (second: UInt64, count: Int) = (0, 0)
+
+  /// - Parameter report: told what changes, on the control thread. Not to call back.
+  public init(_ offer: Offer, limits: Limits = Limits(), device: any BackendDevice, report: @escaping (Event) -> Void) {
+    self.offer = offer
+    self.limits = limits
+    self.device = device
+    self.report = report
+    config = offer.config
+    rings = [Ring](repeating: Ring(), count: offer.ringCount)
+  }
+
+  // MARK: The connection
+
+  public var isConnected: Bool { connection != nil }
+  /// What to wait for readiness of; nil while nobody is connected.
+  public var descriptorNumber: CInt? { connection?.number }
+  /// Reading, or writing while a reply waits: then nothing is read.
+  public var interest: Poller.Interest { connection?.hasUnsentReply == true ? .write : .read }
+  /// When to call `expire`; nil: there is nothing that the front-end must do in time.
+  public var deadline: UInt64? { connection?.deadline ?? nil }
+
+  /// Takes up a connection. Precondition: there is none.
+  public func connect(_ stream: consuming UnixStream, now: UInt64) {
+    precondition(!isConnected, "one connection at a time")
+    connection = Connection(stream, limits, now: now)
+    report(.connected)
+  }
+
+  /// Reads and does what is there, up to a turn's worth of messages. Answers whether the connection goes on.
+  @discardableResult public func readable(now: UInt64) -> Bool {
+    var left = limits.messagesPerTurn
+    while left > 0, isConnected {
+      left -= 1
+      do throws(MessageError) { if try !step(now) { break } } catch { disconnect(.error(error)) }
+    }
+    return isConnected
+  }
+
+  /// Sends more of a reply that waited. Answers whether the connection goes on.
+  @discardableResult public func writable(now: UInt64) -> Bool {
+    do throws(MessageError) { try connection?.flush(now: now) } catch { disconnect(.error(error)) }
+    return isConnected
+  }
+
+  /// Ends the connection if the front-end was given time and it is over, or if it has taken back memory without saying
+  /// so: to be called at the deadline, and every second or so. Answers whether the connection goes on.
+  @discardableResult public func expire(now: UInt64) -> Bool {
+    if let deadline, deadline <= now { disconnect(.timedOut) }
+    if isTruncated { disconnect(.truncated) }
+    return isConnected
+  }
+
+  /// Ends the connection: every ring stops, all memory and every descriptor is given back. When this returns, nothing
+  /// of the front-end's is held.
+  public func disconnect() { disconnect(.closedHere) }
+
+  private func disconnect(_ reason: DisconnectReason) {
+    guard isConnected else { return }
+    for n in rings.indices { stop(n, forgettingKick: true) }
+    forgetMemory()
+    forgetLog()
+    rings = [Ring](repeating: Ring(), count: offer.ringCount)
+    (features, protocolFeatures) = (nil, [])
+    requests = nil
+    owesConfigChange = false
+    connection = nil
+    report(.disconnected(reason))
+  }
+
+  /// One message, if one is there.
+  private func step(_ now: UInt64) throws(MessageError) -> Bool {
+    guard let step = try connection?.next(now: now) else { return false }
+    switch consume step {
+    case .wait: return false
+    case .end:
+      disconnect(connection?.isInsideMessage == true ? .cutShort : .closedByFrontend)
+      return false
+    case .message(let header, let payload, let descriptors):
+      try handle(header, payload, descriptors, now)
+      return true
+    }
+  }
+
+  // MARK: One message
+
+  /// What a message is answered with.
+  enum Answer {
+    /// Nothing, or 0 if an answer was asked for.
+    case done
+    case number(UInt64)
+    case payload([UInt8])
+  }
+
+  private func handle(
+    _ header: MessageHeader, _ payload: [UInt8], _ descriptors: consuming ReceivedDescriptors, _ now: UInt64
+  ) throws(MessageError) {
+    do throws(MessageError) {
+      switch try answer(header, payload, descriptors, now) {
+      case .done: if header.needsReply { try reply(to: header, number: 0, now) }
+      case .number(let value): try reply(to: header, number: value, now)
+      case .payload(let bytes): try reply(to: header, bytes, now)
+      }
+    } catch {
+      report(.refused(error))
+      try refuse(header, payload, error, now)
+    }
+  }
+
+  /// All that has to be refused before it is looked at what a message asks for.
+  private func answer(
+    _ header: MessageHeader, _ payload: [UInt8], _ descriptors: consuming ReceivedDescriptors, _ now: UInt64
+  ) throws(MessageError) -> Answer {
+    guard let request = Request(rawValue: header.request) else { throw .unknownRequest(header.request) }
+    if let gate = request.gate, !protocolFeatures.contains(gate) { throw .notNegotiated(request, gate) }
+    let message = try Message(request, payload)
+    guard message.descriptorCount.contains(descriptors.count) else {
+      throw .wrongDescriptorCount(request, descriptors.count, expected: message.descriptorCount)
+    }
+    return try answer(message, request, &descriptors, now)
+  }
+
+  private func answer(
+    _ message: Message, _ request: Request, _ descriptors: inout ReceivedDescriptors, _ now: UInt64
+  ) throws(MessageError) -> Answer {
+    switch message {
+    case .getFeatures: return .number(offer.allFeatures.rawValue)
+    case .setFeatures(let bits): try setFeatures(bits)
+    case .getProtocolFeatures: return .number(offer.protocolFeatures.rawValue)
+    case .setProtocolFeatures(let bits): try setProtocolFeatures(bits)
+    // One front-end at a time has the socket; it has nothing to say that connecting did not.
+    case .setOwner: break
+    case .resetOwner: disableAll()
+    case .resetDevice: resetDevice()
+    case .getQueueNum: return .number(UInt64(offer.queuePairs))
+    case .getMaxMemSlots: return .number(UInt64(offer.memorySlots))
+    case .setMemTable(let regions): try adopt(memory.replaced(by: regions, &descriptors, request, limits: limits))
+    case .addMemReg(let region):
+      try adopt(memory.adding(region, &descriptors, slots: offer.memorySlots, limits: limits))
+    case .remMemReg(let region): try adopt(memory.removing(region))
+    case .setLogBase(let place): return .payload(try setLogBase(place, descriptors.one(request)))
+    // We do not raise it: the specification says that it may be used.
+    case .setLogFd: _ = try descriptors.one(request).checkedEvent(request)
+    case .setVringNum(let state): try setSize(state)
+    case .setVringAddr(let address): try setAddress(address)
+    case .setVringBase(let state): try setBase(state)
+    case .getVringBase(let state): return .payload(try stopForBase(state))
+    case .setVringKick(let ring): try setKick(ring, try descriptors.event(request))
+    case .setVringCall(let ring): try setCall(ring, try descriptors.event(request))
+    case .setVringErr(let ring): try setError(ring, try descriptors.event(request))
+    case .setVringEnable(let state): try setEnabled(state)
+    case .sendRarp(let value): announce(value, now)
+    case .netSetMtu(let value): try setMTU(value)
+    case .setBackendReqFd: try setRequests(descriptors.one(request), request)
+    case .getConfig(let access): return .payload(try getConfig(access))
+    case .setConfig(let access): try setConfig(access)
+    }
+    return .done
+  }
+
+  /// Says no in the way that the message leaves for it. vhost-user, "VHOST_USER_PROTOCOL_F_REPLY_ACK".
+  private func refuse(
+    _ header: MessageHeader, _ payload: [UInt8], _ error: MessageError, _ now: UInt64
+  ) throws(MessageError) {
+    if case .badRing(let ring, _) = error { rings[ring].error?.descriptor.raise() }
+    let request = Request(rawValue: header.request)
+    switch error.consequence {
+    case .close: throw error
+    case .refuse where request == .getConfig && protocolFeatures.contains(.config):
+      // A configuration of no bytes is its error.
+      try reply(to: header, Array(payload.prefix(4)) + [UInt8](repeating: 0, count: 8), now)
+    // A front-end that waits for a body cannot be told that there is none.
+    case .refuse where request?.hasReplyBody == true: throw error
+    case .refuse where !header.needsReply: throw error
+    case .refuse, .ring: if header.needsReply { try reply(to: header, number: 1, now) }
+    }
+  }
+
+  private func reply(to header: MessageHeader, number: UInt64, _ now: UInt64) throws(MessageError) {
+    var bytes: [UInt8] = []
+    bytes.put(number)
+    try reply(to: header, bytes, now)
+  }
+
+  private func reply(to header: MessageHeader, _ payload: [UInt8], _ now: UInt64) throws(MessageError) {
+    let bytes = MessageHeader.bytes(header.request, flags: MessageHeader.replyFlag, payload: payload)
+    try connection?.send(bytes, now: now)
+  }
+}
+
+extension ReceivedDescriptors {
+  /// The only one of a message that has one.
+  mutating func one(_ request: Request) throws(MessageError) -> OwnedDescriptor {
+    guard let descriptor = takeFirst() else { throw .wrongDescriptorCount(request, 0, expected: 1...1) }
+    return descriptor
+  }
+
+  /// The eventfd of a message that may have one; nil if it has none.
+  mutating func event(_ request: Request) throws(MessageError) -> SharedDescriptor? {
+    guard let descriptor = takeFirst() else { return nil }
+    return try descriptor.checkedEvent(request)
+  }
+}

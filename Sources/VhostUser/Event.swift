@@ -1,0 +1,76 @@
+internal import GuestMemory
+public import Virtio
+
+/// What changed on a socket, for who keeps the log. Each is told once, when it is so.
+public enum Event: Sendable {
+  case connected
+  case disconnected(DisconnectReason)
+  case features(Features, ProtocolFeatures)
+  case memory(regionCount: Int, byteCount: UInt64, shrinkable: Int)
+  case ringStarted(Int, size: Int, isPacked: Bool, base: RingBase, isEnabled: Bool)
+  case ringStopped(Int, base: RingBase)
+  case ringEnabled(Int, Bool)
+  /// It could run by what was said of it, and cannot. Its error descriptor was raised.
+  case ringRefused(Int, RingProblem)
+  /// Written pages are marked from now on; or no longer.
+  case logging(Bool)
+  case mtu(Int)
+  case reset
+  /// A message was refused. The connection goes on, unless `disconnected` follows.
+  case refused(MessageError)
+}
+
+/// Why a connection ended.
+public enum DisconnectReason: Hashable, Sendable {
+  case closedByFrontend
+  /// In the middle of a message.
+  case cutShort
+  case error(MessageError)
+  /// No message came, or not all of one, or a reply was not read, in the time that is allowed.
+  case timedOut
+  /// A file of guest memory, or the log, was made shorter while it was in use.
+  case truncated
+  case closedHere
+}
+
+extension Event: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .connected: "front-end connected"
+    case .disconnected(let reason): "front-end disconnected: \(reason)"
+    case .features(let features, let protocolFeatures):
+      "features 0x\(String(features.rawValue, radix: 16)), protocol features \(protocolFeatures)"
+    case .memory(0, _, _): "no guest memory"
+    case .memory(let count, let bytes, let shrinkable):
+      "guest memory: \(count) regions, \(bytes) bytes" + (shrinkable > 0 ? "; \(shrinkable) could be truncated by the front-end" : "")
+    case .ringStarted(let ring, let size, let isPacked, let base, let isEnabled):
+      "ring \(ring) started: \(size) entries, \(isPacked ? "packed" : "split"), base \(base.text(isPacked)), \(isEnabled ? "enabled" : "disabled")"
+    case .ringStopped(let ring, let base): "ring \(ring) stopped at \(base.available)"
+    case .ringEnabled(let ring, let isEnabled): "ring \(ring) \(isEnabled ? "enabled" : "disabled")"
+    case .ringRefused(let ring, let problem): "ring \(ring) cannot run: \(problem)"
+    case .logging(let isOn): isOn ? "written pages are marked" : "written pages are no longer marked"
+    case .mtu(let count): "MTU \(count)"
+    case .reset: "device reset"
+    case .refused(let error): "message refused: \(error)"
+    }
+  }
+}
+
+extension DisconnectReason: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .closedByFrontend: "closed by the front-end"
+    case .cutShort: "closed by the front-end in the middle of a message"
+    case .error(let error): "\(error)"
+    case .timedOut: "the front-end did not speak, or did not listen, in time"
+    case .truncated: "guest memory or the log was truncated while it was in use"
+    case .closedHere: "closed here"
+    }
+  }
+}
+
+extension RingBase {
+  fileprivate func text(_ isPacked: Bool) -> String {
+    isPacked ? "\(available)/\(availableWrap ? 1 : 0) and \(used)/\(usedWrap ? 1 : 0)" : "\(available)"
+  }
+}

@@ -1,0 +1,152 @@
+internal import GuestMemory
+internal import Linux
+
+/// The guest's memory as the front-end described it, region by region, each with what it is mapped by.
+///
+/// A region that is described again, from the same file, is the same object: its pages were never unmapped, and what
+/// a card knows of them stays true.
+struct MemoryTable {
+  struct Entry {
+    let description: RegionDescription
+    /// Device and inode of its file.
+    let file: [UInt64]
+    let isShrinkable: Bool
+    let region: MemoryRegion
+  }
+  private(set) var entries: [Entry] = []
+
+  var byteCount: UInt64 { entries.reduce(0) { $0 + $1.description.byteCount } }
+  var isEmpty: Bool { entries.isEmpty }
+
+  /// Bytes of log, one bit a page, that cover all of it.
+  var logByteCount: UInt64 {
+    let last = entries.map { $0.description.guestStart.rawValue + ($0.description.byteCount - 1) }.max()
+    return last.map { $0 / 4096 / 8 + 1 } ?? 0
+  }
+
+  /// A table of these regions in place of this one.
+  func replaced(
+    by wanted: [RegionDescription], _ files: inout ReceivedDescriptors, _ request: Request, limits: Limits
+  ) throws(MessageError) -> MemoryTable {
+    try Self.check(wanted, mostBytes: limits.mostGuestBytes)
+    var result = MemoryTable()
+    for description in wanted {
+      guard let file = files.takeFirst() else { throw .wrongDescriptorCount(request, 0, expected: 1...1) }
+      result.entries.append(try entry(description, file, request))
+    }
+    return result
+  }
+
+  /// This table with one region more.
+  func adding(
+    _ description: RegionDescription, _ files: inout ReceivedDescriptors, slots: Int, limits: Limits
+  ) throws(MessageError) -> MemoryTable {
+    guard entries.count < slots else { throw .tooManyRegions(entries.count + 1, limit: slots) }
+    try Self.check(entries.map(\.description) + [description], mostBytes: limits.mostGuestBytes)
+    guard let file = files.takeFirst() else { throw .wrongDescriptorCount(.addMemReg, 0, expected: 1...1) }
+    var result = self
+    result.entries.append(try entry(description, file, .addMemReg))
+    return result
+  }
+
+  /// This table without a region, which is named by everything but its offset. vhost-user, VHOST_USER_REM_MEM_REG.
+  func removing(_ gone: RegionDescription) throws(MessageError) -> MemoryTable {
+    var result = self
+    let found = entries.firstIndex {
+      let it = $0.description
+      return it.guestStart == gone.guestStart && it.frontendStart == gone.frontendStart && it.byteCount == gone.byteCount
+    }
+    guard let found else { throw .noSuchRegion(gone.guestStart, gone.frontendStart, byteCount: gone.byteCount) }
+    result.entries.remove(at: found)
+    return result
+  }
+
+  /// Whether each of its regions, as an object, is in the other one too.
+  func isContained(in other: MemoryTable) -> Bool {
+    entries.allSatisfy { mine in other.entries.contains { $0.region === mine.region } }
+  }
+
+  /// nil if there is no memory.
+  func map() throws(MessageError) -> MemoryMap? {
+    if isEmpty { return nil }
+    do { return try MemoryMap(entries.map(\.region)) } catch { throw .memory(error) }
+  }
+
+  private func entry(
+    _ description: RegionDescription, _ file: borrowing OwnedDescriptor, _ request: Request
+  ) throws(MessageError) -> Entry {
+    let status = try file.checkedMemory(request)
+    let identity = [status.device, status.inode]
+    if let same = entries.first(where: { $0.description == description && $0.file == identity }) { return same }
+    // `check` has seen that both are less than 2^63.
+    guard let byteCount = Int(exactly: description.byteCount), let offset = Int(exactly: description.offset) else {
+      throw Self.bad(description)
+    }
+    do {
+      let region = try MemoryRegion(
+        at: description.guestStart, frontendStart: description.frontendStart, of: file, byteCount: byteCount, offset: offset)
+      return Entry(
+        description: description, file: identity, isShrinkable: !status.isSealedAgainstShrinking, region: region)
+    } catch { throw .memory(error) }
+  }
+
+  /// Sizes, ends, and that no two share an address: the guest's or the front-end's.
+  private static func check(_ regions: [RegionDescription], mostBytes: UInt64) throws(MessageError) {
+    var total: UInt64 = 0
+    for region in regions {
+      guard region.isPossible else { throw bad(region) }
+      let sum = total.addingReportingOverflow(region.byteCount)
+      total = sum.overflow ? .max : sum.partialValue
+      guard total <= mostBytes else { throw .tooMuchMemory(total, limit: mostBytes) }
+    }
+    let byGuest = regions.sorted { $0.guestStart < $1.guestStart }
+    for (a, b) in zip(byGuest, byGuest.dropFirst()) where b.guestStart.rawValue - a.guestStart.rawValue < a.byteCount {
+      throw .regionsOverlap(a.guestStart, b.guestStart)
+    }
+    let byFrontend = regions.sorted { $0.frontendStart < $1.frontendStart }
+    for (a, b) in zip(byFrontend, byFrontend.dropFirst())
+    where b.frontendStart.rawValue - a.frontendStart.rawValue < a.byteCount {
+      throw .frontendRegionsOverlap(a.frontendStart, b.frontendStart)
+    }
+  }
+
+  private static func bad(_ region: RegionDescription) -> MessageError {
+    .badRegion(region.guestStart, region.frontendStart, byteCount: region.byteCount, offset: region.offset)
+  }
+}
+
+extension RegionDescription {
+  /// Not empty, inside each of its three address spaces, and a page of the guest is a page of the file: a card's
+  /// memory is mapped by pages.
+  fileprivate var isPossible: Bool {
+    byteCount > 0 && !guestStart.rawValue.addingReportingOverflow(byteCount).overflow
+      && !frontendStart.rawValue.addingReportingOverflow(byteCount).overflow
+      && offset <= UInt64(Int64.max) && byteCount <= UInt64(Int64.max) - offset
+      && (guestStart.rawValue &- offset) % 4096 == 0
+  }
+}
+
+extension OwnedDescriptor {
+  /// Memory that is safe to map: shared memory or huge pages, for reading and writing. A file of any other file system
+  /// could let us wait for its pages without end.
+  borrowing func checkedMemory(_ request: Request) throws(MessageError) -> FileStatus {
+    let status: FileStatus
+    do { status = try self.status() } catch { throw .system(error) }
+    guard status.kind == .regular, status.fileSystem != .other, status.access == .both else {
+      throw .wrongDescriptor(request, status.kind, needed: .memory)
+    }
+    return status
+  }
+
+  /// Something that can be raised and waited for.
+  consuming func checkedEvent(_ request: Request) throws(MessageError) -> SharedDescriptor {
+    do {
+      guard try isEventDescriptor() else { throw MessageError.wrongDescriptor(request, try status().kind, needed: .event) }
+    } catch let error as SystemError {
+      throw .system(error)
+    } catch let error as MessageError {
+      throw error
+    } catch { preconditionFailure("no other error is thrown here") }
+    return SharedDescriptor(self)
+  }
+}
