@@ -96,6 +96,7 @@ let package = Package(
       name: "ScenarioTests",
       dependencies: ["Replay", "Capture", "FlowSteering", "GuestMemory", "Simulation", "Bus", "Linux", "Datapath"],
       swiftSettings: looseSettings),
+    .testTarget(name: "MachineTests", dependencies: ["sluice"], swiftSettings: looseSettings),
     .testTarget(name: "TidyTests", swiftSettings: looseSettings),
     // Benchmarks, one folder a question
     .executableTarget(
@@ -118,6 +119,7 @@ let package = Package(
     tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
     .target(
       name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),
+    .testTarget(name: "ControlTests", dependencies: ["Control", "Linux"], swiftSettings: looseSettings),
     .testTarget(
       name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport", "Linux"] + nio, swiftSettings: looseSettings),
     tests(

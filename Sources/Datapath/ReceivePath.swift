@@ -272,7 +272,11 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// - Throws: if the card does not say that it has stopped. Then only the IOMMU can keep it out: close the window.
   public mutating func stop(_ reason: StopReason) throws(RegisterError) {
     core.stop(reason)
-    try queue.quiesce()
+    do { try queue.quiesce() } catch {
+      // Whatever becomes of the card: it had these.
+      if core.isLogging { core.logPosted() }
+      throw error
+    }
     if case .virtqueue = core.stopReason {} else {
       // A batch may be used up without giving anything back: go on until the card has no more.
       var before: UInt32
