@@ -2,7 +2,7 @@
 import PackageDescription
 
 // Read it from the top: each target imports only from the lines above its own.
-// Layer 0 is C, layer 7 is the program.
+// Layer 0 is C, layer 9 is the program.
 
 let settings: [SwiftSetting] = [
   .strictMemorySafety(),
@@ -28,6 +28,8 @@ func tests(of name: String, _ imports: Target.Dependency...) -> Target {
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
+let nio = ["NIOCore", "NIOPosix", "NIOHTTP1"].map { Target.Dependency.product(name: $0, package: "swift-nio") }
 let histogram = Target.Dependency.product(name: "Histogram", package: "hdrhistogram-swift")
 
 let package = Package(
@@ -36,6 +38,8 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: [
@@ -51,14 +55,14 @@ let package = Package(
     library("GuestMemory", "Linux", "CLinux"),
     library("Capture", "CPcap", exclude: ["Readings.md"]),
     // 3: the guest's rings, and the bus
-    library("Virtio", "GuestMemory", "CLinux"),
+    library("Virtio", "GuestMemory", "Linux", "CLinux"),
     library("Bus", "GuestMemory", "Linux", "CLinux"),
     // 4: the seam between kinds of NIC, and talking to a front-end
     library("NIC", "Bus"),
     library("VhostUser", "Virtio", "GuestMemory", "FlowSteering", "Linux", exclude: ["Readings.md"]),
     // 5: what stands on either side of the seams; none of these names another
     library("Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"),
-    library("Intel", "NIC", "Bus", "FlowSteering", "CLinux"),
+    library("Intel", "NIC", "Bus", "FlowSteering", "Linux", "CLinux"),
     library(
       "Simulation", "Bus", "Virtio", "GuestMemory", "FlowSteering", "Linux", "CLinux", "CCrypto",
       exclude: ["Card/Readings.md"]),
@@ -66,13 +70,23 @@ let package = Package(
     library(
       "Replay", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
       "GuestMemory", "Linux", "CLinux", "CCrypto", histogram),
-    // 7: the program
+    // 7: front-ends' sessions, workers, and what a running back-end says of itself
+    library(
+      "Control", "Replay", "VhostUser", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
+      "GuestMemory", "Linux", "CLinux"),
+    // 8: both ends of the control socket
+    .target(name: "ControlSocket", dependencies: ["Control", "Linux"] + nio, swiftSettings: settings),
+    // 9: the program
     .executableTarget(
       name: "sluice",
-      dependencies: ["Replay", "Datapath", "Simulation", "FlowSteering", "Linux", argumentParser, logging],
+      dependencies: [
+        "ControlSocket", "Control", "Replay", "Datapath", "Simulation", "FlowSteering", "Linux", argumentParser, logging,
+        yams,
+      ],
+      resources: ["sluice.service", "sluice.yaml", "sluice-vhost-user.json"].map { .embedInCode("Packaging/" + $0) },
       swiftSettings: settings),
     // Tests, one folder a target
-    tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux"),
+    tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(
       name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",
@@ -82,10 +96,15 @@ let package = Package(
       name: "ScenarioTests",
       dependencies: ["Replay", "Capture", "FlowSteering", "GuestMemory", "Simulation", "Bus", "Linux", "Datapath"],
       swiftSettings: looseSettings),
+    .testTarget(name: "MachineTests", dependencies: ["sluice"], swiftSettings: looseSettings),
     .testTarget(name: "TidyTests", swiftSettings: looseSettings),
     // Benchmarks, one folder a question
     .executableTarget(
       name: "ReceiveCost", dependencies: ["Replay", argumentParser], path: "Bench/ReceiveCost", swiftSettings: settings),
+    .executableTarget(
+      name: "PumpRate",
+      dependencies: ["Intel", "Simulation", "NIC", "Bus", "FlowSteering", "Linux", argumentParser], path: "Bench/PumpRate",
+      swiftSettings: settings),
     // What tests share.
     .target(
       name: "Support", dependencies: ["NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"],
@@ -98,6 +117,13 @@ let package = Package(
       name: "VhostUserTests", dependencies: ["VhostUser", "Virtio", "GuestMemory", "FlowSteering", "Linux", "CLinux", "Support"],
       swiftSettings: looseSettings),
     tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
-    tests(of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", argumentParser),
+    .target(
+      name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),
+    .testTarget(name: "ControlTests", dependencies: ["Control", "Linux"], swiftSettings: looseSettings),
+    .testTarget(
+      name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport", "Linux"] + nio, swiftSettings: looseSettings),
+    tests(
+      of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", "Control", "ControlSocket", "ControlSupport",
+      "Linux", "Support", argumentParser, logging),
   ]
 )

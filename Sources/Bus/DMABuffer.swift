@@ -1,36 +1,17 @@
 public import CLinux
 public import Linux
 
-/// Hands out bus addresses for our own rings and pools, from a window that no guest's memory uses.
-///
-/// Between two buffers lies an unmapped page: a device that runs past one faults instead of writing the next.
-public final class IOVAAllocator {
-  private var next: UInt64
-  private let end: UInt64
-
-  /// - Parameters: bounds of the window, multiples of 4096.
-  public init(from start: IOVA = IOVA(0x0010_0000), to end: IOVA = IOVA(1 << 32)) {
-    next = start.rawValue
-    self.end = end.rawValue
-  }
-
-  /// Room for this many bytes, or nil when the window is used up. Addresses are not used again.
-  public func allocate(byteCount: Int) -> IOVA? {
-    let length = (UInt64(byteCount) + 4095) & ~4095
-    guard length <= end - next else { return nil }
-    defer { next = min(end, next + length + 4096) }
-    return IOVA(next)
-  }
-}
-
 /// Pages of ours that a device may reach: descriptor rings and bounce buffers.
 ///
-/// Its end takes the pages off the bus first and frees them then, in that order, because `deinit` says so.
-/// `@safe`: every access names an offset that is checked against the length.
-@safe public struct DMABuffer: ~Copyable {
+/// Its end takes the pages off the bus first, frees them then, and gives their address back last, in that order, because
+/// `deinit` says so.
+/// `@safe`: every access names an offset that is checked against the length. It may go to another thread if its address
+/// space takes calls from there.
+@safe public struct DMABuffer: ~Copyable, @unchecked Sendable {
   @usableFromInline let base: UnsafeMutableRawPointer
   private let mapping: Mapping
   private let space: any IOAddressSpace
+  private let allocator: IOVAAllocator
   /// Where the device sees the first byte.
   public let address: IOVA
   /// Bytes that were asked for; the pages reach a little further.
@@ -42,16 +23,29 @@ public final class IOVAAllocator {
   ) throws(DMABufferError) {
     let length = (byteCount + 4095) & ~4095
     guard let address = allocator.allocate(byteCount: byteCount) else { throw .noAddresses(byteCount: byteCount) }
-    let pages = try Self.pages(length)
-    do {
-      try unsafe space.map(HostMemory(base: pages.base, byteCount: length), at: address, access: access)
-    } catch { throw .bus(error) }
+    let pages = try Self.pages(length, at: address, access, in: space) { allocator.free(address, byteCount: byteCount) }
     unsafe base = pages.base
     mapping = pages
     mappedBytes = length
     self.address = address
     self.space = space
+    self.allocator = allocator
     self.byteCount = byteCount
+  }
+
+  private static func pages(
+    _ length: Int, at address: IOVA, _ access: DMAAccess, in space: any IOAddressSpace, orElse undo: () -> Void
+  ) throws(DMABufferError) -> Mapping {
+    do throws(DMABufferError) {
+      let pages = try pages(length)
+      do throws(IOAddressSpaceError) {
+        try unsafe space.map(HostMemory(base: pages.base, byteCount: length), at: address, access: access)
+      } catch { throw .bus(error) }
+      return pages
+    } catch {
+      undo()
+      throw error
+    }
   }
 
   private static func pages(_ byteCount: Int) throws(DMABufferError) -> Mapping {
@@ -59,8 +53,12 @@ public final class IOVAAllocator {
   }
 
   deinit {
-    // A mapping that is gone already (the device's window was torn down) needs nothing more.
-    try? space.unmap(address, byteCount: mappedBytes)
+    do throws(IOAddressSpaceError) { try space.unmap(address, byteCount: mappedBytes) } catch {
+      // A mapping that is gone already (the device's window was torn down) needs nothing more. One that the bus does
+      // not let go keeps its address for good.
+      guard case .notMapped = error else { return }
+    }
+    allocator.free(address, byteCount: byteCount)
   }
 
   @inlinable func check(_ offset: Int, _ width: Int) {

@@ -8,7 +8,7 @@ public final class DMAWindow {
   public static let span: UInt64 = 1 << 40
 
   public let base: IOVA
-  public let map: MemoryMap
+  public private(set) var map: MemoryMap
   private let space: any IOAddressSpace
   private var mapped: [MemoryRegion] = []
 
@@ -18,20 +18,34 @@ public final class DMAWindow {
     base = IOVA(UInt64(number) * Self.span)
     self.map = map
     self.space = space
-    for region in map.regions {
-      do throws(IOAddressSpaceError) {
-        guard region.guestStart.rawValue < Self.span,
-          UInt64(region.byteCount) <= Self.span - region.guestStart.rawValue
-        else { throw .outOfRange(base, byteCount: region.byteCount) }
-        try unsafe space.map(
-          HostMemory(base: region.base, byteCount: region.byteCount), at: address(of: region),
-          access: [.read, .write])
-        mapped.append(region)
-      } catch {
-        close()
-        throw error
-      }
+    do throws(IOAddressSpaceError) { for region in map.regions { try add(region) } } catch {
+      close()
+      throw error
     }
+  }
+
+  private func add(_ region: MemoryRegion) throws(IOAddressSpaceError) {
+    guard region.guestStart.rawValue < Self.span,
+      UInt64(region.byteCount) <= Self.span - region.guestStart.rawValue
+    else { throw .outOfRange(base, byteCount: region.byteCount) }
+    try unsafe space.map(
+      HostMemory(base: region.base, byteCount: region.byteCount), at: address(of: region), access: [.read, .write])
+    mapped.append(region)
+  }
+
+  /// The guest's memory is another one from now on: regions that are not in it are taken off the bus, further ones
+  /// are mapped, and those that stay (the same objects) are left alone. Who calls has made sure that no buffer in a
+  /// region that goes is lent.
+  ///
+  /// - Throws: if a region cannot be mapped. Then the window has what was in both maps.
+  public func replace(with map: MemoryMap) throws(IOAddressSpaceError) {
+    let stays = mapped.filter { region in map.regions.contains { $0 === region } }
+    for region in mapped where !stays.contains(where: { $0 === region }) {
+      try? space.unmap(address(of: region), byteCount: region.byteCount)
+    }
+    mapped = stays
+    self.map = map
+    for region in map.regions where !stays.contains(where: { $0 === region }) { try add(region) }
   }
 
   deinit { close() }

@@ -63,7 +63,7 @@ int sl_is_unix_stream(int number) {
   return domain == AF_UNIX && type == SOCK_STREAM;
 }
 
-ssize_t sl_unix_receive(int number, void *bytes, size_t count, int *descriptors, int *descriptor_count, int *foreign) {
+ptrdiff_t sl_unix_receive(int number, void *bytes, size_t count, int *descriptors, int *descriptor_count, int *foreign) {
   // Room for every descriptor, and for credentials that nobody asked for.
   _Alignas(struct cmsghdr) char control[CMSG_SPACE(SL_MOST_DESCRIPTORS * sizeof(int)) + 256];
   struct iovec piece = {bytes, count};
@@ -93,7 +93,7 @@ ssize_t sl_unix_receive(int number, void *bytes, size_t count, int *descriptors,
   return received;
 }
 
-ssize_t sl_unix_send(int number, const void *bytes, size_t count, const int *descriptors, int descriptor_count) {
+ptrdiff_t sl_unix_send(int number, const void *bytes, size_t count, const int *descriptors, int descriptor_count) {
   _Alignas(struct cmsghdr) char control[CMSG_SPACE(SL_MOST_DESCRIPTORS * sizeof(int))];
   struct iovec piece = {(void *)bytes, count};
   struct msghdr message = {0};
@@ -126,6 +126,7 @@ static int control(int poller, int operation, int descriptor, int interest, uint
   struct epoll_event event = {0};
   if (interest & SL_READABLE) event.events |= EPOLLIN;
   if (interest & SL_WRITABLE) event.events |= EPOLLOUT;
+  if (interest & SL_EDGES) event.events |= EPOLLET;
   event.data.u64 = token;
   return epoll_ctl(poller, operation, descriptor, &event);
 }

@@ -33,9 +33,17 @@ public struct BouncePool: ~Copyable {
     return memory.address + UInt64(index * stride)
   }
 
+  /// The bytes of the one that was taken last, to be written here for the card to read.
+  @inlinable func newest(byteCount: Int) -> UnsafeMutableRawBufferPointer {
+    precondition(byteCount <= stride)
+    return unsafe memory.bytes((Int(taken &- 1) & (capacity - 1)) * stride, byteCount)
+  }
+
   /// The oldest one's bytes, which the card has written.
   @inlinable func oldest(byteCount: Int) -> UnsafeMutableRawBufferPointer {
     unsafe memory.bytes((Int(released) & (capacity - 1)) * stride, byteCount)
   }
   @inlinable mutating func release() { released = released &+ 1 }
+  /// All of them are ours again: the card has been stopped.
+  mutating func releaseAll() { released = taken }
 }

@@ -1,3 +1,5 @@
+internal import GuestMemory
+
 /// Who has which buffer, and in what order: the guest's buffers that were taken, and the card's slots they went to.
 ///
 /// Two queues that move together. A *lent* buffer has one slot and one place here. A *bounced* slot has a host buffer
@@ -26,7 +28,10 @@
     }
   }
   @usableFromInline enum Kind: UInt8 {
+    /// The frame lands right behind the header.
     case lent
+    /// It lands elsewhere: `frames` says where.
+    case lentApart
     /// To be filled by copying; one piece of memory.
     case piece
     /// To be filled by copying; its chain is read again then.
@@ -34,6 +39,8 @@
   }
 
   @usableFromInline let entries: UnsafeMutablePointer<Entry>
+  /// Beside the entries: where a frame lands that does not land behind its header.
+  let frames: UnsafeMutablePointer<GuestAddress>
   @usableFromInline let entryMask: UInt32
   @usableFromInline var front: UInt32 = 0
   @usableFromInline var tail: UInt32 = 0
@@ -68,6 +75,7 @@
     let places = Self.powerOfTwo(queueSize)
     let slotPlaces = Self.powerOfTwo(slotCount)
     unsafe entries = .allocate(capacity: places)
+    unsafe frames = .allocate(capacity: places)
     entryMask = UInt32(places - 1)
     unsafe slots = .allocate(capacity: slotPlaces)
     unsafe slots.initialize(repeating: false, count: slotPlaces)
@@ -75,6 +83,7 @@
   }
   deinit {
     unsafe entries.deallocate()
+    unsafe frames.deallocate()
     unsafe slots.deallocate()
   }
 
@@ -97,6 +106,18 @@
     tail = tail &+ 1
     unsafe slots[Int(slotTail & slotMask)] = false
     slotTail = slotTail &+ 1
+  }
+
+  /// The same for a buffer of any shape.
+  mutating func enterLent(
+    _ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16, frame: GuestAddress, isApart: Bool
+  ) {
+    let index = Int(tail & entryMask)
+    unsafe enterLent(base, byteCount: byteCount, id: id)
+    if isApart {
+      unsafe entries[index].kind = .lentApart
+      unsafe (frames + index).initialize(to: frame)
+    }
   }
 
   /// Ends the run: a lent buffer was entered behind it.
@@ -180,9 +201,13 @@
     return bounced
   }
 
+  /// Whether a place, or the oldest one, waits to be copied into.
+  func isWaiting(_ place: UInt32) -> Bool { unsafe entries[Int(place & entryMask)].kind.rawValue >= Kind.piece.rawValue }
+  var isFrontWaiting: Bool { isWaiting(front) }
+
   /// Takes the oldest place out.
   mutating func removeFront() {
-    if unsafe entries[Int(front & entryMask)].kind != .lent { waiting -= 1 }
+    if isFrontWaiting { waiting -= 1 }
     front = front &+ 1
   }
 

@@ -17,7 +17,7 @@ public enum PathMode: String, CaseIterable, Sendable {
 /// Everything of a receive path that does not depend on the kind of card: the guest's ring and memory, the ledger,
 /// the host buffers and the counters. The long ways are here, out of line; the short way is in `ReceivePath`.
 public struct ReceiveCore: ~Copyable {
-  @usableFromInline var virtqueue: SplitVirtqueue
+  @usableFromInline var virtqueue: Virtqueue
   @usableFromInline var memory: MemoryView
   @usableFromInline var ledger: Ledger
   @usableFromInline var pool: BouncePool
@@ -35,17 +35,22 @@ public struct ReceiveCore: ~Copyable {
   @usableFromInline var isDiscarding = false
   @usableFromInline var stopReason: StopReason?
   /// Frames that left the path, delivered or dropped.
-  @usableFromInline var settledFrames: UInt64 = 0
+  @usableFromInline var settledFrames: UInt64
   let drops: DropLog
   @usableFromInline let scratch: HeaderScratch
   private let dropWriter: DropLog.Writer
+  private var log: DirtyLog?
+  private var marks: PageMarks
+  /// Pages that are written have to be marked.
+  @usableFromInline var isLogging = false
 
   init(
-    virtqueue: consuming SplitVirtqueue, window: DMAWindow, pool: consuming BouncePool, slotCount: Int,
-    largestFrame: Int, mode: PathMode
+    virtqueue: consuming Virtqueue, window: DMAWindow, pool: consuming BouncePool, counters: ReceiveCounters,
+    drops: DropLog, settledFrames: UInt64, slotCount: Int, largestFrame: Int, mode: PathMode
   ) {
     let size = Int(virtqueue.size)
     let features = virtqueue.features
+    marks = PageMarks(layout: virtqueue.layout)
     self.virtqueue = virtqueue
     memory = MemoryView(window.map)
     self.pool = pool
@@ -56,9 +61,10 @@ public struct ReceiveCore: ~Copyable {
     merges = features.contains(.mergeableBuffers)
     ledger = Ledger(queueSize: size, slotCount: slotCount, need: need, merges: merges)
     checkedWord = features.contains(.guestChecksum) ? NetHeader(isChecksumValid: true).lowWord : 0
-    counters = ReceiveCounters()
+    self.counters = counters
     tally = counters.writer
-    drops = DropLog()
+    self.settledFrames = settledFrames
+    self.drops = drops
     dropWriter = drops.writer
     scratch = HeaderScratch()
   }
@@ -89,12 +95,12 @@ public struct ReceiveCore: ~Copyable {
 
   // MARK: Out to the card, the long way
 
-  /// Reads a head's whole chain, and finds out whether a frame can land in it.
+  /// Takes the next buffer, reads its whole chain, and finds out whether a frame can land in it.
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
   #endif
-  @inline(never) @usableFromInline mutating func enter(_ head: UInt16) -> Entry {
-    guard virtqueue.read(head, into: &chain, in: &memory) else { return .stop }
+  @inline(never) @usableFromInline mutating func enter(_ buffer: AvailableBuffer) -> Entry {
+    guard let head = virtqueue.takeChain(buffer, .writable, into: &chain, in: &memory) else { return .stop }
     let byteCount = UInt32(min(chain.byteCount, UInt64(UInt32.max)))
     let whole = chain.piece(0)
     guard let (reason, address) = judge(byteCount) else { return .stop }
@@ -102,7 +108,9 @@ public struct ReceiveCore: ~Copyable {
       // The run must be covered by slots before something is posted behind it.
       let run = ledger.runCapacity()
       if run.frames == ledger.runSlots && !run.hasRest {
-        unsafe ledger.enterLent(whole.base, byteCount: NetHeader.byteCount + runByteCount, id: head)
+        unsafe ledger.enterLent(
+          whole.base, byteCount: NetHeader.byteCount + runByteCount, id: head,
+          frame: GuestAddress(address.rawValue &- windowBase), isApart: runIsApart)
         ledger.closeRun()
         return .lend(address)
       }
@@ -116,8 +124,10 @@ public struct ReceiveCore: ~Copyable {
     return .wait
   }
 
-  /// Bytes behind the header in the one run that a frame would land in. Set by `judge`.
+  /// Bytes behind the header in the one run that a frame would land in; whether it does not begin right behind the
+  /// header. Set by `judge`.
   private var runByteCount: UInt32 = 0
+  private var runIsApart = false
 
   /// Where a frame could land, and else why it cannot. virtio 1.3, 2.7.4: nothing may be assumed of how a driver
   /// splits its buffers.
@@ -148,6 +158,7 @@ public struct ReceiveCore: ~Copyable {
     }
     guard length >= UInt64(need - header) else { return (.scattered, nil) }
     runByteCount = UInt32(min(length, UInt64(UInt32.max - header)))
+    runIsApart = start != chain.start(0).rawValue + UInt64(header)
     return (.behindSmaller, IOVA(windowBase &+ start))
   }
 
@@ -176,45 +187,47 @@ public struct ReceiveCore: ~Copyable {
 
   // MARK: Back to the guest, the long way
 
-  /// Settles one completion, whatever its slot; answers how many used elements were put, from `offset` on.
+  /// Settles one completion, whatever its slot; answers how many used elements were put.
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
   #endif
-  @inline(never) @usableFromInline mutating func settle(_ completion: Completion, at offset: UInt16) -> UInt16 {
+  @inline(never) @usableFromInline mutating func settle(_ completion: Completion) -> UInt16 {
     defer { if completion.flags.contains(.isEnd) { settledFrames += 1 } }
-    if ledger.takeSlot() { return settleBounced(completion, at: offset) }
+    if ledger.takeSlot() { return settleBounced(completion) }
     // What bounced frames left over lies before this buffer, and must go back before it.
     var used: UInt16 = 0
-    while ledger.waiting > 0, unsafe ledger.entries[Int(ledger.front & ledger.entryMask)].kind != .lent {
-      returnEmpty(at: offset &+ used)
+    while ledger.waiting > 0, ledger.isFrontWaiting {
+      returnEmpty()
       used &+= 1
     }
-    return used &+ settleLent(completion, at: offset &+ used)
+    settleLent(completion)
+    return used &+ 1
   }
 
   /// A lent buffer whose slot was taken out already.
-  private mutating func settleLent(_ completion: Completion, at offset: UInt16) -> UInt16 {
+  private mutating func settleLent(_ completion: Completion) {
     let entry = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)]
     let verdict = judge(completion)
+    // Whatever it is worth, the card has written it.
+    if isLogging { logLent(ledger.front, frameBytes: min(completion.byteCount, need - NetHeader.byteCount)) }
     guard verdict == .deliver else {
       count(verdict)
-      returnEmpty(at: offset)
-      return 1
+      returnEmpty()
+      return
     }
     unsafe storeHeader(entry.base, isChecked: completion.flags.contains(.isChecksumValid), bufferCount: 1)
-    virtqueue.put(unsafe entry.id, byteCount: completion.byteCount &+ NetHeader.byteCount, at: offset)
+    virtqueue.put(unsafe entry.id, byteCount: completion.byteCount &+ NetHeader.byteCount)
     ledger.removeFront()
     tally.add(.lentFrames, 1)
     tally.add(.lentBytes, UInt64(completion.byteCount))
-    return 1
   }
 
   /// A lent buffer that came back with something else than one whole frame. The short way calls it.
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
   #endif
-  @inline(never) @usableFromInline mutating func settleOdd(_ completion: Completion, at offset: UInt16) {
-    _ = settle(completion, at: offset)
+  @inline(never) @usableFromInline mutating func settleOdd(_ completion: Completion) {
+    _ = settle(completion)
   }
 
   private enum Verdict: Equatable {
@@ -250,9 +263,9 @@ public struct ReceiveCore: ~Copyable {
     dropWriter.append(settledFrames)
   }
 
-  private mutating func returnEmpty(at offset: UInt16) {
+  private mutating func returnEmpty() {
     let id = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)].id
-    virtqueue.put(id, byteCount: 0, at: offset)
+    virtqueue.put(id, byteCount: 0)
     ledger.removeFront()
     tally.add(.returnedEmpty, 1)
   }
@@ -264,7 +277,7 @@ public struct ReceiveCore: ~Copyable {
 
   /// Copies a frame out of the oldest host buffer into as many of the oldest guest buffers as it fills.
   /// virtio 1.3, 5.1.6.4.1: all of them but the last are filled to their end, and only the first has a header.
-  private mutating func settleBounced(_ completion: Completion, at offset: UInt16) -> UInt16 {
+  private mutating func settleBounced(_ completion: Completion) -> UInt16 {
     defer { pool.release() }
     let verdict = judge(completion)
     guard verdict == .deliver else {
@@ -277,7 +290,7 @@ public struct ReceiveCore: ~Copyable {
     var capacity: UInt64 = 0
     var index = ledger.front
     while capacity < total {
-      guard index != ledger.tail, unsafe ledger.entries[Int(index & ledger.entryMask)].kind != .lent,
+      guard index != ledger.tail, ledger.isWaiting(index),
         merges || count == 0
       else {
         drop(merges ? .insufficientBuffers : .tooLong)
@@ -299,7 +312,7 @@ public struct ReceiveCore: ~Copyable {
         return 0
       }
       let id = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)].id
-      virtqueue.put(id, byteCount: UInt32(filled), at: offset &+ n)
+      virtqueue.put(id, byteCount: UInt32(filled))
       ledger.removeFront()
       written += n == 0 ? filled - Int(NetHeader.byteCount) : filled
     }
@@ -324,10 +337,11 @@ public struct ReceiveCore: ~Copyable {
       }
       let count = min(room - offset, frame.count - start)
       unsafe sl_copy(entry.base + offset, frame.baseAddress! + start, count)
+      if isLogging { unsafe logHost(entry.base, byteCount: offset + count) }
       return offset + count
     }
     // Read again, and checked again: what counts is what is written to now.
-    guard unsafe virtqueue.read(entry.id, into: &chain, in: &memory) else { return nil }
+    guard unsafe virtqueue.readOldest(entry.id, .writable, into: &chain, in: &memory) else { return nil }
     guard unsafe min(chain.byteCount, UInt64(UInt32.max)) == UInt64(entry.byteCount) else {
       virtqueue.poison(.malformedChain(head: unsafe entry.id))
       return nil
@@ -356,9 +370,86 @@ public struct ReceiveCore: ~Copyable {
         next += count
       }
       filled += used + max(count, 0)
+      if isLogging { mark(chain.start(n), byteCount: UInt64(used + max(count, 0))) }
       n += 1
     }
     return filled
+  }
+}
+
+extension ReceiveCore {
+  /// Goes on with another map, in which everything of this path that is in guest memory must be where it is now.
+  mutating func replaceMap(_ map: MemoryMap) throws(VirtqueueError) {
+    let view = MemoryView(map)
+    var place = ledger.front
+    while place != ledger.tail {
+      let base = unsafe ledger.entries[Int(place & ledger.entryMask)].base
+      let now = unsafe view.guestAddress(ofHost: base)
+      guard let now, let old = unsafe memory.guestAddress(ofHost: base), now == old else {
+        throw .moved(unsafe memory.guestAddress(ofHost: base) ?? GuestAddress(0))
+      }
+      place = place &+ 1
+    }
+    try virtqueue.hold(map)
+    memory = view
+  }
+
+  // MARK: The log of written pages
+
+  mutating func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) {
+    self.log = log
+    marks = PageMarks(log, ringLogAddress: ringLogAddress, layout: virtqueue.layout)
+    isLogging = log != nil
+    // How notifications are asked for was written before anybody looked.
+    logNotifications()
+  }
+
+  private func mark(_ start: GuestAddress, byteCount: UInt64) {
+    tally.add(.dirtyPages, UInt64(marks.mark(start, byteCount: byteCount)))
+  }
+  private func logHost(_ address: UnsafeMutableRawPointer, byteCount: Int) {
+    guard let start = unsafe memory.guestAddress(ofHost: address) else { return }
+    mark(start, byteCount: UInt64(byteCount))
+  }
+
+  /// A lent buffer's header, and so many bytes of its frame.
+  private func logLent(_ place: UInt32, frameBytes: UInt32) {
+    let index = Int(place & ledger.entryMask)
+    let entry = unsafe ledger.entries[index]
+    if unsafe entry.kind == .lentApart {
+      unsafe logHost(entry.base, byteCount: Int(NetHeader.byteCount))
+      mark(unsafe ledger.frames[index], byteCount: UInt64(frameBytes))
+    } else {
+      unsafe logHost(entry.base, byteCount: Int(NetHeader.byteCount + frameBytes))
+    }
+  }
+
+  /// Everything that the card may have written to and not told of. When it returns, a card that has stopped has left no
+  /// page unmarked.
+  func logPosted() {
+    var place = ledger.front
+    while place != ledger.tail {
+      if !ledger.isWaiting(place) { logLent(place, frameBytes: need - NetHeader.byteCount) }
+      place = place &+ 1
+    }
+  }
+
+  /// Shows what was put, and marks what that has written.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func publishLogged(_ count: UInt16) -> Bool {
+    let old = virtqueue.base
+    let wantsSignal = virtqueue.publish(count)
+    let fresh = marks.markUsed(from: old, to: virtqueue.base, layout: virtqueue.layout, isPacked: virtqueue.isPacked)
+    tally.add(.dirtyPages, UInt64(fresh))
+    return wantsSignal
+  }
+
+  func logNotifications() {
+    guard isLogging else { return }
+    tally.add(
+      .dirtyPages, UInt64(marks.markNotifications(layout: virtqueue.layout, isPacked: virtqueue.isPacked)))
   }
 }
 

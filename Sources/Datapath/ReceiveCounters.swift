@@ -7,6 +7,7 @@ public import CLinux
   @usableFromInline enum Cell: Int {
     case lentFrames, lentBytes, bouncedFrames, bouncedBytes, returnedEmpty, doorbells, signals
     case bounces  // one each BounceReason
+    case suppressedSignals = 13, dirtyPages, postedBuffers
     case drops = 16  // one each PathDrop
     static let count = 32
   }
@@ -35,6 +36,12 @@ public import CLinux
   public var returnedEmpty: UInt64 { value(.returnedEmpty) }
   public var doorbells: UInt64 { value(.doorbells) }
   public var signals: UInt64 { value(.signals) }
+  /// Batches that the driver did not want to be told of.
+  public var suppressedSignals: UInt64 { value(.suppressedSignals) }
+  /// Pages that were marked in a log and had not been.
+  public var dirtyPages: UInt64 { value(.dirtyPages) }
+  /// Buffers that are with the card now, the guest's and ours.
+  public var postedBuffers: UInt64 { value(.postedBuffers) }
   /// Delivered frames by why they were bounced.
   public func bounced(_ reason: BounceReason) -> UInt64 {
     unsafe sl_load64(cells + (Cell.bounces.rawValue + reason.rawValue))
@@ -55,6 +62,7 @@ extension ReceiveCounters {
       let place = unsafe cells + cell.rawValue
       unsafe sl_store64(place, sl_load64(place) &+ amount)
     }
+    @inlinable func set(_ cell: Cell, _ amount: UInt64) { unsafe sl_store64(cells + cell.rawValue, amount) }
     @inlinable func add(_ reason: BounceReason) {
       let place = unsafe cells + (Cell.bounces.rawValue + reason.rawValue)
       unsafe sl_store64(place, sl_load64(place) &+ 1)

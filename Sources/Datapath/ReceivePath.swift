@@ -24,26 +24,41 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   ///
   /// - Parameters:
   ///   - window: the guest's memory on the bus; stays open while the path lives.
-  ///   - bounceBuffers: host buffers for frames that cannot be lent, a power of two.
+  ///   - parts: what has gone through other paths, or was made for this one.
   public init(
-    layout: SplitRingLayout, features: Features, base: UInt16 = 0, window: DMAWindow, queue: consuming Queue,
-    space: any IOAddressSpace, allocator: IOVAAllocator, mode: PathMode = .auto, bounceBuffers: Int = 1024
-  ) throws(AttachmentError) {
-    var view = MemoryView(window.map)
-    let virtqueue = try Self.join { () throws(VirtqueueError) in
-      try SplitVirtqueue(layout, features: features, base: base, in: &view)
-    }
-    let largestFrame = queue.requirements.largestFrame
-    let pool = try Self.pool(
-      capacity: bounceBuffers, largestFrame: largestFrame, in: space, allocator: allocator)
+    virtqueue: consuming Virtqueue, window: DMAWindow, parts: consuming ReceiveParts<Queue>, mode: PathMode = .auto
+  ) {
+    let (slotCount, largestFrame) = (parts.queue.capacity, parts.queue.requirements.largestFrame)
     core = ReceiveCore(
-      virtqueue: virtqueue, window: window, pool: pool, slotCount: queue.capacity, largestFrame: largestFrame,
-      mode: mode)
+      virtqueue: virtqueue, window: window, pool: parts.pool, counters: parts.counters, drops: parts.drops,
+      settledFrames: parts.settledFrames, slotCount: slotCount, largestFrame: largestFrame, mode: mode)
     core.virtqueue.disableNotifications()
-    self.queue = queue
+    queue = parts.queue
   }
 
-  private static func join(_ make: () throws(VirtqueueError) -> SplitVirtqueue) throws(AttachmentError) -> SplitVirtqueue {
+  /// The same in one step.
+  ///
+  /// - Parameters:
+  ///   - base, record: where to go on: see `Virtqueue.init`.
+  ///   - bounceBuffers: host buffers for frames that cannot be lent, a power of two.
+  public init(
+    layout: RingLayout, features: Features, base: RingBase, record: RingRecord? = nil, window: DMAWindow,
+    queue: consuming Queue, space: any IOAddressSpace, allocator: IOVAAllocator, mode: PathMode = .auto,
+    bounceBuffers: Int = 1024
+  ) throws(AttachmentError) {
+    let virtqueue = try Self.join { () throws(VirtqueueError) in
+      var view = MemoryView(window.map)
+      return try Virtqueue(layout, features: features, base: base, record: record, in: &view)
+    }
+    let pool = try Self.pool(
+      capacity: bounceBuffers, largestFrame: queue.requirements.largestFrame, in: space, allocator: allocator)
+    self.init(
+      virtqueue: virtqueue, window: window,
+      parts: ReceiveParts(
+        queue: queue, pool: pool, counters: ReceiveCounters(), drops: DropLog(), settledFrames: 0), mode: mode)
+  }
+
+  private static func join(_ make: () throws(VirtqueueError) -> Virtqueue) throws(AttachmentError) -> Virtqueue {
     do { return try make() } catch { throw .virtqueue(error) }
   }
   private static func pool(
@@ -67,14 +82,20 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   public var queueCapacity: Int { queue.capacity }
   /// Slots of the card that are out.
   public var outstandingSlots: Int { core.ledger.slotCount }
-  /// Where a back-end that follows this one must go on.
-  public var base: UInt16 { core.virtqueue.usedIndex }
+  /// Where a back-end that follows this one must go on: the oldest buffer that did not go back.
+  public var base: RingBase { core.virtqueue.base }
+  /// Changes with every turn in which a buffer went out or came back, or a frame was dropped.
+  @inlinable public var progress: UInt32 {
+    core.ledger.tail &+ core.ledger.front &+ core.ledger.slotTail &+ core.ledger.slotFront
+  }
 
   /// Walks one batch out and one batch back. Answers how many guest buffers went back.
   @inlinable @inline(__always) public mutating func turn() -> Int {
     guard case .none = core.stopReason else { return 0 }
     lend()
-    return settle()
+    let returned = settle()
+    core.tally.set(.postedBuffers, UInt64(core.ledger.slotTail &- core.ledger.slotFront))
+    return returned
   }
 
   // MARK: Out to the card
@@ -91,19 +112,18 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
       }
       var done: UInt32 = 0
       while done < count {
-        guard let head = core.virtqueue.take() else { break }
-        let descriptor = core.virtqueue.descriptor(head)
-        guard _fastPath(descriptor.flags == Descriptor.isWritable && descriptor.range.count >= core.need),
-          let slice = core.memory.slice(descriptor.range)
+        guard let buffer = core.virtqueue.next() else { break }
+        guard _fastPath(buffer.flags == Descriptor.isWritable && buffer.range.count >= core.need),
+          let slice = core.memory.slice(buffer.range)
         else {
           // Everything before this one is lent: what follows is a new run.
           core.ledger.closeRun()
-          if enter(head) { lendSlowly(pending &- done &- 1) }
+          if enter(buffer) { lendSlowly(pending &- done &- 1) }
           break
         }
-        unsafe core.ledger.enterLent(slice.base, byteCount: descriptor.range.count, id: head)
-        queue.post(
-          IOVA(core.windowBase &+ descriptor.range.start.rawValue &+ UInt64(NetHeader.byteCount)))
+        core.virtqueue.take(buffer)
+        unsafe core.ledger.enterLent(slice.base, byteCount: buffer.range.count, id: buffer.id)
+        queue.post(IOVA(core.windowBase &+ buffer.range.start.rawValue &+ UInt64(NetHeader.byteCount)))
         done &+= 1
       }
     } else {
@@ -127,14 +147,14 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
       } else if !core.isHoping() || core.virtqueue.pending() == 0 {
         return
       }
-      guard let head = core.virtqueue.take(), enter(head) else { return }
+      guard let buffer = core.virtqueue.next(), enter(buffer) else { return }
     }
   }
 
-  /// Puts one head where it belongs; false if the path must stop. Precondition: the queue has room, or the path
+  /// Takes one buffer and puts it where it belongs; false if the path must stop. Precondition: the queue has room, or the path
   /// is hoping.
-  @inline(never) @inlinable mutating func enter(_ head: UInt16) -> Bool {
-    switch core.enter(head) {
+  @inline(never) @inlinable mutating func enter(_ buffer: AvailableBuffer) -> Bool {
+    switch core.enter(buffer) {
     case .lend(let address): queue.post(address)
     case .wait: postBounces()
     case .stop: return false
@@ -151,7 +171,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// Takes back what the card has filled, and hands it to the guest in one store.
   @inlinable @inline(__always) mutating func settle() -> Int {
     var used: UInt16 = 0
-    if _fastPath(core.isPlain) {
+    if _fastPath(core.isPlain && !core.isLogging) {
       var bytes: UInt64 = 0
       var odd: UInt16 = 0
       var counted: UInt16 = 0
@@ -163,14 +183,14 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
           // Those before it are settled first: the long way counts for itself.
           core.settledFrames &+= UInt64(used &- odd &- counted)
           counted = used &- odd
-          core.settleOdd(completion, at: used)
+          core.settleOdd(completion)
           used &+= 1
           odd &+= 1
           continue
         }
         unsafe sl_store64(entry.base, completion.flags.rawValue & 4 != 0 ? core.checkedWord : 0)
         unsafe sl_store32(entry.base + 8, NetHeader(bufferCount: 1).highWord)
-        core.virtqueue.put(unsafe entry.id, byteCount: completion.byteCount &+ NetHeader.byteCount, at: used)
+        core.virtqueue.put(unsafe entry.id, byteCount: completion.byteCount &+ NetHeader.byteCount)
         core.ledger.front = core.ledger.front &+ 1
         core.ledger.slotFront = core.ledger.slotFront &+ 1
         bytes &+= UInt64(completion.byteCount)
@@ -184,9 +204,11 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
       used = settleSlowly()
       if used == 0 { return 0 }
     }
-    if core.virtqueue.publish(used) {
+    if _fastPath(!core.isLogging) ? core.virtqueue.publish(used) : core.publishLogged(used) {
       wantsSignal = true
       core.tally.add(.signals, 1)
+    } else {
+      core.tally.add(.suppressedSignals, 1)
     }
     return Int(used)
   }
@@ -196,11 +218,50 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     var frames: UInt32 = 0
     // A broken ring gets nothing more: what went into it half would be followed by what came later.
     while frames < Self.batch, !core.virtqueue.isFaulted, let completion = queue.reap() {
-      used &+= core.settle(completion, at: used)
+      used &+= core.settle(completion)
       frames += 1
     }
     if core.virtqueue.isFaulted { core.stopForFault() }
     return used
+  }
+
+  // MARK: Between turns
+
+  /// Asks the driver for a kick at its next buffer, and looks once more whether there is one already. True if the path
+  /// may sleep: until a kick, or until the card has something. Frames that came before the card was asked to interrupt
+  /// are for who asked it to find: by another turn, which may be made at any time.
+  public mutating func prepareToSleep() -> Bool {
+    if stopReason != nil { return true }
+    // With no room for a buffer a kick would be for nothing: room comes with frames.
+    guard queue.room > 0 || core.isHoping() else { return true }
+    let isPending = core.virtqueue.enableNotifications()
+    if isPending { core.virtqueue.disableNotifications() }
+    core.logNotifications()
+    if core.virtqueue.isFaulted { core.stopForFault() }
+    return !isPending
+  }
+
+  /// Tells the driver that no kicks are needed: the path turns again.
+  public mutating func wake() {
+    core.virtqueue.disableNotifications()
+    core.logNotifications()
+  }
+
+  /// Goes on with another map of the guest's memory: regions were added, or some that nothing of this path lies in were
+  /// removed. The window's map is the caller's to change.
+  ///
+  /// - Throws: if the ring, or a buffer that is out, is not where it was. Then the path goes on with the old map, and
+  ///   must be stopped.
+  public mutating func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { try core.replaceMap(map) }
+
+  /// Marks pages in a log from now on, or no longer: of every buffer before it is shown to the driver, with what the card
+  /// has put into it, and of the used ring after it was written. When the path stops, everything is marked that the card
+  /// may have written to.
+  ///
+  /// - Parameter ringLogAddress: where the front-end wants the used ring to be marked, if it says so; else where the ring
+  ///   lies. Of a packed virtqueue it is the device's event suppression; descriptors are marked where they lie.
+  public mutating func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress? = nil) {
+    core.setLog(log, ringLogAddress: ringLogAddress)
   }
 
   // MARK: The end
@@ -211,7 +272,11 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// - Throws: if the card does not say that it has stopped. Then only the IOMMU can keep it out: close the window.
   public mutating func stop(_ reason: StopReason) throws(RegisterError) {
     core.stop(reason)
-    try queue.quiesce()
+    do { try queue.quiesce() } catch {
+      // Whatever becomes of the card: it had these.
+      if core.isLogging { core.logPosted() }
+      throw error
+    }
     if case .virtqueue = core.stopReason {} else {
       // A batch may be used up without giving anything back: go on until the card has no more.
       var before: UInt32
@@ -222,12 +287,23 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     }
     // A broken ring takes no more frames, and a stopped card brings no more than it had.
     let drop: PathDrop = core.virtqueue.fault == nil ? .stopped : .ringViolation
+    if core.isLogging { core.logPosted() }
     while let completion = queue.reap() {
       guard completion.flags.contains(.isEnd) else { continue }
       core.drop(drop)
       core.settledFrames += 1
     }
     core.ledger.removeAll()
+    core.pool.releaseAll()
+    core.tally.set(.postedBuffers, 0)
+  }
+
+  /// Takes a stopped path apart, so that its queue and its host buffers can go into another one.
+  /// Precondition: `stop` returned.
+  public consuming func dismantle() -> ReceiveParts<Queue> {
+    precondition(outstandingSlots == 0 && outstandingBuffers == 0, "takes a running path apart")
+    return ReceiveParts(
+      queue: queue, pool: core.pool, counters: core.counters, drops: core.drops, settledFrames: core.settledFrames)
   }
 }
 

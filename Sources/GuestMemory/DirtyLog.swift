@@ -32,16 +32,34 @@ public import Linux
 
   /// Marks the pages of a range. Answers how many were marked that were not before.
   @discardableResult public func mark(_ start: GuestAddress, byteCount count: UInt64) -> Int {
-    guard count > 0 else { return 0 }
-    let last = start.rawValue.addingReportingOverflow(count - 1)
-    var page = start.rawValue / Self.pageByteCount
-    let end = min((last.overflow ? .max : last.partialValue) / Self.pageByteCount, UInt64(byteCount) * 8 - 1)
-    var fresh = 0
-    while page <= end {
-      let bit = UInt8(1) << UInt8(page & 7)
-      if unsafe sl_or8(mapping.base + offset + Int(page / 8), bit) & bit == 0 { fresh += 1 }
-      page += 1
-    }
-    return fresh
+    writer.mark(start, byteCount: count)
   }
+
+  /// The way to the bits that a path keeps: no reference to count. Valid while the log lives: who has one holds it.
+  @safe public struct Writer {
+    fileprivate let base: UnsafeMutableRawPointer?
+    fileprivate let byteCount: Int
+
+    /// One that marks nothing.
+    public static var none: Writer { unsafe Writer(base: nil, byteCount: 0) }
+
+    /// As the log's own.
+    #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+    @_noLocks
+    #endif
+    @discardableResult public func mark(_ start: GuestAddress, byteCount count: UInt64) -> Int {
+      guard let base = unsafe base, count > 0 else { return 0 }
+      let last = start.rawValue.addingReportingOverflow(count - 1)
+      var page = start.rawValue / DirtyLog.pageByteCount
+      let end = min((last.overflow ? .max : last.partialValue) / DirtyLog.pageByteCount, UInt64(byteCount) * 8 - 1)
+      var fresh = 0
+      while page <= end {
+        let bit = UInt8(1) << UInt8(page & 7)
+        if unsafe sl_or8(base + Int(page / 8), bit) & bit == 0 { fresh += 1 }
+        page += 1
+      }
+      return fresh
+    }
+  }
+  public var writer: Writer { unsafe Writer(base: mapping.base + offset, byteCount: byteCount) }
 }

@@ -54,4 +54,19 @@ extension MemoryView {
     let left = unsafe entry.byteCount - (range.start.rawValue - entry.start)
     return unsafe GuestSlice(unchecked: first.base, count: UInt32(min(left, UInt64(range.count))))
   }
+
+  /// Where the guest sees a byte of this process that lies in one of the regions; nil for any other.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  public func guestAddress(ofHost address: UnsafeRawPointer) -> GuestAddress? {
+    var index = 0
+    while index < count {
+      let entry = unsafe table[index]
+      let offset = UInt(bitPattern: address) &- UInt(bitPattern: unsafe entry.host)
+      if UInt64(offset) < (unsafe entry.byteCount) { return GuestAddress(unsafe entry.start &+ UInt64(offset)) }
+      index += 1
+    }
+    return nil
+  }
 }

@@ -11,6 +11,9 @@ public struct EventDescriptor: ~Copyable, Sendable {
     descriptor = OwnedDescriptor(adopting: number)
   }
 
+  /// Takes over an eventfd that somebody else has made, or a duplicate of one.
+  public init(adopting descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
+
   /// Raises it by one. A counter that is full already is as good as raised.
   public borrowing func signal() {
     var one: UInt64 = 1

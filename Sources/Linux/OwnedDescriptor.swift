@@ -10,7 +10,22 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
     self.number = number
   }
 
+  /// Takes over a descriptor that this process was started with.
+  ///
+  /// - Throws: EBADF if it was not.
+  public init(inherited number: CInt) throws(SystemError) {
+    guard number >= 0, fcntl(number, F_SETFD, FD_CLOEXEC) == 0 else { throw SystemError(.fcntl, code: EBADF) }
+    self.number = number
+  }
+
   deinit { _ = Glibc.close(number) }
+
+  /// Whether it is a socket that listens. socket(7), SO_ACCEPTCONN.
+  public var isListening: Bool {
+    var value: CInt = 0
+    var length = socklen_t(MemoryLayout<CInt>.size)
+    return unsafe getsockopt(number, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) == 0 && value != 0
+  }
 
   /// Another descriptor of the same open file, with an owner of its own.
   public borrowing func duplicate() throws(SystemError) -> OwnedDescriptor {

@@ -1,7 +1,7 @@
 internal import CLinux
 internal import Glibc
 
-/// Waits for many descriptors at once. epoll(7), level-triggered.
+/// Waits for many descriptors at once. epoll(7), level-triggered unless asked for otherwise.
 public struct Poller: ~Copyable, Sendable {
   private let descriptor: OwnedDescriptor
 
@@ -17,6 +17,8 @@ public struct Poller: ~Copyable, Sendable {
     public init(rawValue: CInt) { self.rawValue = rawValue }
     public static let read = Interest(rawValue: CInt(SL_READABLE))
     public static let write = Interest(rawValue: CInt(SL_WRITABLE))
+    /// Told once for each time that it becomes ready: what was told need not be read away. EPOLLET.
+    public static let edges = Interest(rawValue: CInt(SL_EDGES))
   }
 
   /// A descriptor that is ready for something.

@@ -4,11 +4,12 @@ public import Glibc
 public struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
   /// The calls that this module makes.
   public enum Call: String, Sendable {
-    case close, ftruncate, mmap, munmap, memfdCreate = "memfd_create", eventfd, read, write, dup
+    case close, ftruncate, flock, mmap, munmap, memfdCreate = "memfd_create", eventfd, read, write, dup
     case pthreadCreate = "pthread_create", setAffinity = "pthread_setaffinity_np", open, fstat
     case socket, socketpair, bind, listen, accept = "accept4", connect, recvmsg, sendmsg, getsockopt, fcntl, fstatfs
     case lstat, chmod, chown, rename, unlink, epollCreate = "epoll_create1", epollControl = "epoll_ctl"
     case epollWait = "epoll_wait", pipe = "pipe2"
+    case attachTap = "ioctl TUNSETIFF", setLinkUp = "ioctl SIOCSIFFLAGS", setLinkMTU = "ioctl SIOCSIFMTU"
   }
   public let call: Call
   /// errno's value right after the call.
@@ -26,4 +27,9 @@ public struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
     guard let text = unsafe strerror(code) else { return "error \(code)" }
     return unsafe String(cString: text)
   }
+}
+
+extension SystemError {
+  /// EWOULDBLOCK: somebody else has it, or it is not there yet.
+  public var isBusy: Bool { code == EWOULDBLOCK }
 }

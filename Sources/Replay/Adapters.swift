@@ -1,4 +1,4 @@
-internal import Simulation
+public import Simulation
 internal import Virtio
 
 extension BufferShape {
@@ -16,7 +16,7 @@ extension BufferShape {
 
 extension CardDrop {
   /// As reports name it.
-  var name: String {
+  public var name: String {
     switch self {
     case .removed: "device_gone"
     case .resetting: "device_resetting"

@@ -1,5 +1,5 @@
-internal import Datapath
-internal import Intel
+public import Datapath
+public import Intel
 
 /// One turn of a path over an 82599's queue: the whole of the datapath, as one function of the binary.
 ///
@@ -9,6 +9,6 @@ internal import Intel
 #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
 @_noLocks
 #endif
-@inline(never) func turnPath(_ path: inout ReceivePath<IxgbeReceiveQueue>) -> Int {
+@inline(never) public func turnPath(_ path: inout ReceivePath<IxgbeReceiveQueue>) -> Int {
   path.turn()
 }

@@ -151,8 +151,8 @@ final class Rig {
     let receiveQueue = try startQueue(cardQueue, ringSize: ringSize, for: name)
     do throws(AttachmentError) {
       return try ReceivePath(
-        layout: machine.guest.layout(queue: queue), features: machine.guest.features, window: machine.window,
-        queue: receiveQueue, space: iommu, allocator: allocator, mode: mode)
+        layout: machine.guest.layout(queue: queue).generic, features: machine.guest.features,
+        base: RingBase(split: 0), window: machine.window, queue: receiveQueue, space: iommu, allocator: allocator, mode: mode)
     } catch { throw .machine("\(name): \(error)") }
   }
 

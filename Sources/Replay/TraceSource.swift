@@ -78,7 +78,7 @@ internal import Simulation
   }
 
   /// What can be read only once: standard input, a named pipe, a device.
-  private static func isPipe(_ file: String) -> Bool {
+  static func isPipe(_ file: String) -> Bool {
     var status = stat()
     if file == "-" { return true }
     guard unsafe stat(file, &status) == 0 else { return false }

@@ -10,7 +10,7 @@ extension Backend {
     return Int(index)
   }
 
-  var isPacked: Bool { features?.contains(.packedRings) == true }
+  var isPacked: Bool { features?.contains(.ringPacked) == true }
   var anyRuns: Bool { rings.contains(where: \.isRunning) }
 
   // MARK: What a front-end says of a ring

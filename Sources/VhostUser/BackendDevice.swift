@@ -16,15 +16,15 @@ public struct RingSetup {
   /// As acknowledged, without the bits that are the protocol's own.
   public let features: Features
   /// Where to go on, as the front-end gave it. A back-end that follows a dead one checks it against the ring.
-  public let base: RingBase
+  public var base: RingBase
   /// What the driver raises when it has made buffers available; nil: it does not, look by yourself.
   public let kick: SharedDescriptor?
   /// What to raise when buffers were used and the driver asks to be told; nil: it looks by itself.
-  public let call: SharedDescriptor?
-  public let isEnabled: Bool
+  public var call: SharedDescriptor?
+  public var isEnabled: Bool
   /// Where writes to the used ring (or the descriptor ring) are marked, if the front-end asked for that: the guest
   /// address of the area's first byte. vhost-user, VHOST_VRING_F_LOG.
-  public let logAddress: GuestAddress?
+  public var logAddress: GuestAddress?
 
   public init(
     index: Int, layout: RingLayout, features: Features, base: RingBase, kick: SharedDescriptor?, call: SharedDescriptor?,

@@ -1,4 +1,4 @@
-public import Virtio
+internal import Virtio
 
 /// What front-end and back-end agree on beyond virtio. vhost-user, "Protocol features".
 public struct ProtocolFeatures: OptionSet, Hashable, Sendable, CustomStringConvertible {
@@ -21,26 +21,20 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable, CustomStringConve
     .mq, .logShmfd, .rarp, .replyAck, .netMTU, .backendReq, .config, .resetDevice, .configureMemSlots,
   ]
 
-  private static let names: [Int: String] = [
+  private static let bitNames: [Int: String] = [
     0: "MQ", 1: "LOG_SHMFD", 2: "RARP", 3: "REPLY_ACK", 4: "NET_MTU", 5: "BACKEND_REQ", 6: "CROSS_ENDIAN",
     7: "CRYPTO_SESSION", 8: "PAGEFAULT", 9: "CONFIG", 10: "BACKEND_SEND_FD", 11: "HOST_NOTIFIER", 12: "INFLIGHT_SHMFD",
     13: "RESET_DEVICE", 14: "INBAND_NOTIFICATIONS", 15: "CONFIGURE_MEM_SLOTS", 16: "STATUS", 17: "XEN_MMAP",
     18: "SHARED_OBJECT", 19: "DEVICE_STATE",
   ]
   /// The specification's names, or numbers where it has none.
-  public var description: String {
-    let bits = (0..<64).filter { rawValue >> UInt64($0) & 1 == 1 }
-    return bits.isEmpty ? "none" : bits.map { Self.names[$0] ?? "bit \($0)" }.joined(separator: " ")
+  public var description: String { isEmpty ? "none" : names.joined(separator: " ") }
+  public var names: [String] {
+    (0..<64).filter { rawValue >> UInt64($0) & 1 == 1 }.map { Self.bitNames[$0] ?? "bit_\($0)" }
   }
 }
 
 extension Features {
-  /// VHOST_F_LOG_ALL: mark what is written. vhost-user, "Migration".
-  public static let logAll = Features(rawValue: 1 << 26)
-  /// VHOST_USER_F_PROTOCOL_FEATURES: the back-end has protocol features.
-  public static let protocolFeatures = Features(rawValue: 1 << 30)
   /// The bits that are the protocol's own; a device never sees them.
   static let ofTheProtocol: Features = [.logAll, .protocolFeatures]
-  /// VIRTIO_F_RING_PACKED
-  static let packedRings = Features(rawValue: 1 << 34)
 }

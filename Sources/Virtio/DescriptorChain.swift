@@ -1,6 +1,6 @@
 public import GuestMemory
 
-/// The pieces of one receive buffer in the order they are filled, each checked to be guest memory.
+/// The pieces of one buffer in the order they are filled or read, each checked to be guest memory.
 ///
 /// Reused from chain to chain: its storage is made once, for the longest chain that a queue allows and as many
 /// region edges as one may cross.
@@ -41,6 +41,24 @@ public import GuestMemory
     count = 0
     byteCount = 0
     crossesRegions = false
+  }
+
+  /// Adds a descriptor's bytes; answers what is wrong with it, if anything is.
+  mutating func add(
+    _ range: GuestRange, flags: UInt16, _ direction: BufferDirection, head: UInt16, in view: inout MemoryView
+  ) -> VirtqueueFault? {
+    switch direction {
+    case .writable: if flags & Descriptor.isWritable == 0 { return .readOnlyBuffer(head: head) }
+    case .readable: if flags & Descriptor.isWritable != 0 { return .writableBuffer(head: head) }
+    }
+    return append(range, in: &view) ? nil : .outsideMemory(range)
+  }
+
+  /// What is wrong with the whole, if anything is.
+  func verdict(head: UInt16) -> VirtqueueFault? {
+    if byteCount < UInt64(NetHeader.byteCount) { return .bufferTooSmall(head: head, byteCount: UInt32(byteCount)) }
+    // virtio 1.3, 2.7.5.2: no chain describes more than 2³² bytes.
+    return byteCount <= 1 << 32 ? nil : .malformedChain(head: head)
   }
 
   /// Adds a descriptor's bytes; false if some of them are no guest memory, or if there are too many pieces.

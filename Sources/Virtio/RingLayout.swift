@@ -17,11 +17,14 @@ public struct RingLayout: Hashable, Sendable {
     self.driverArea = driverArea
     self.deviceArea = deviceArea
   }
+
+  /// The most entries that a virtqueue of either format may have.
+  public static let largestSize = 32768
 }
 
 /// Where a device goes on in a virtqueue: the next buffer to take and the next to give back.
 /// vhost-user, "A vring state description".
-public struct RingBase: Hashable, Sendable {
+public struct RingBase: Hashable, Sendable, CustomStringConvertible {
   /// Of a split virtqueue the free-running index; of a packed one the place in the ring, 15 bits.
   public var available: UInt16
   /// Of a packed virtqueue.
@@ -30,15 +33,23 @@ public struct RingBase: Hashable, Sendable {
   public var usedWrap: Bool
 
   /// A split virtqueue: both indices are one, for everything goes back in order.
-  public init(split index: UInt16) {
+  @inlinable public init(split index: UInt16) {
     (available, availableWrap, used, usedWrap) = (index, true, index, true)
   }
-  public init(available: UInt16, availableWrap: Bool, used: UInt16, usedWrap: Bool) {
+  @inlinable public init(available: UInt16, availableWrap: Bool, used: UInt16, usedWrap: Bool) {
     self.available = available
     self.availableWrap = availableWrap
     self.used = used
     self.usedWrap = usedWrap
   }
+  /// A packed virtqueue with nothing out.
+  @inlinable public init(packed position: RingPosition) {
+    self.init(available: position.place, availableWrap: position.wrap, used: position.place, usedWrap: position.wrap)
+  }
   /// A packed virtqueue that was never used. virtio 1.3, 2.8.1: both wrap counters begin at 1.
   public static let packedStart = RingBase(available: 0, availableWrap: true, used: 0, usedWrap: true)
+
+  public var description: String {
+    "available \(available) wrap \(availableWrap ? 1 : 0), used \(used) wrap \(usedWrap ? 1 : 0)"
+  }
 }

@@ -3,7 +3,7 @@ public import GuestMemory
 /// Where a split virtqueue lies in guest memory. virtio 1.3, 2.7 "Split Virtqueues".
 public struct SplitRingLayout: Hashable, Sendable {
   /// The most entries a split virtqueue may have.
-  public static let largestSize = 32768
+  public static let largestSize = RingLayout.largestSize
 
   /// Entries, a power of two.
   public var size: Int
@@ -19,6 +19,16 @@ public struct SplitRingLayout: Hashable, Sendable {
     self.descriptorTable = descriptorTable
     self.availableRing = availableRing
     self.usedRing = usedRing
+  }
+
+  /// The same by the names of all virtqueues.
+  public init(_ layout: RingLayout) {
+    self.init(
+      size: layout.size, descriptorTable: layout.descriptorArea, availableRing: layout.driverArea,
+      usedRing: layout.deviceArea)
+  }
+  public var generic: RingLayout {
+    RingLayout(size: size, descriptorArea: descriptorTable, driverArea: availableRing, deviceArea: usedRing)
   }
 
   /// Bytes of each part; the two rings end with their event index.

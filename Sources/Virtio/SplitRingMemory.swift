@@ -1,26 +1,6 @@
 public import CLinux
 public import GuestMemory
 
-/// One entry of the descriptor table, as it was at one moment. virtio 1.3, 2.7.5.
-@frozen public struct Descriptor: Hashable, Sendable {
-  public var range: GuestRange
-  public var flags: UInt16
-  public var next: UInt16
-
-  /// VIRTQ_DESC_F_NEXT
-  @inlinable public static var hasNext: UInt16 { 1 }
-  /// VIRTQ_DESC_F_WRITE: the device writes.
-  @inlinable public static var isWritable: UInt16 { 2 }
-  /// VIRTQ_DESC_F_INDIRECT
-  @inlinable public static var isIndirect: UInt16 { 4 }
-
-  @inlinable public init(range: GuestRange, flags: UInt16, next: UInt16) {
-    self.range = range
-    self.flags = flags
-    self.next = next
-  }
-}
-
 /// The three parts of a split virtqueue in guest memory.
 ///
 /// `@safe`: each part was checked, once, to lie wholly in a region of the map that is held here; every index
@@ -31,33 +11,30 @@ public import GuestMemory
   @usableFromInline let available: UnsafeMutableRawPointer
   @usableFromInline let used: UnsafeMutableRawPointer
   @usableFromInline let mask: UInt32
-  private let map: MemoryMap
+  private var areas: RingAreas
 
   public init(_ layout: SplitRingLayout, in view: inout MemoryView) throws(VirtqueueError) {
     let size = layout.size
     guard size >= 1, size <= SplitRingLayout.largestSize, size & (size - 1) == 0 else { throw .badSize(size) }
-    let parts = [
-      (layout.descriptorTable, SplitRingLayout.descriptorTableBytes(size), 16),
-      (layout.availableRing, SplitRingLayout.availableRingBytes(size), 2),
-      (layout.usedRing, SplitRingLayout.usedRingBytes(size), 4),
-    ]
-    var bases: [UnsafeMutableRawPointer] = unsafe []
-    for (start, byteCount, alignment) in parts {
-      guard start.rawValue % UInt64(alignment) == 0 else { throw .misaligned(start, alignment: alignment) }
-      let range = GuestRange(start, count: UInt32(byteCount))
-      guard let slice = view.slice(range) else { throw .outsideMemory(range) }
-      unsafe bases.append(slice.base)
-    }
-    for (i, a) in parts.enumerated() {
-      for b in parts[(i + 1)...]
-      where a.0.rawValue < b.0.rawValue + UInt64(b.1) && b.0.rawValue < a.0.rawValue + UInt64(a.1) {
-        throw .overlap(a.0, b.0)
-      }
-    }
-    unsafe (descriptors, available, used) = (bases[0], bases[1], bases[2])
+    areas = try RingAreas(
+      [
+        .init(start: layout.descriptorTable, byteCount: SplitRingLayout.descriptorTableBytes(size), alignment: 16),
+        .init(start: layout.availableRing, byteCount: SplitRingLayout.availableRingBytes(size), alignment: 2),
+        .init(start: layout.usedRing, byteCount: SplitRingLayout.usedRingBytes(size), alignment: 4),
+      ], in: &view)
+    unsafe (descriptors, available, used) = (areas.bases[0], areas.bases[1], areas.bases[2])
     mask = UInt32(size - 1)
-    map = view.map
   }
+
+  /// One that nobody uses.
+  init(unused view: borrowing MemoryView) {
+    areas = RingAreas(none: view)
+    unsafe (descriptors, available, used) = (areas.bases[0], areas.bases[1], areas.bases[2])
+    mask = 0
+  }
+
+  /// Holds another map, in which every part must be where it is now.
+  mutating func hold(_ map: MemoryMap) throws(VirtqueueError) { try areas.hold(map) }
 
   @inlinable public var size: UInt32 { mask &+ 1 }
 

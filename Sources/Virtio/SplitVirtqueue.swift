@@ -7,7 +7,7 @@ public import GuestMemory
 /// Everything goes back in the order it came: with IN_ORDER or without, because a back-end that dies can then be
 /// followed by one that starts at the used index.
 @safe public struct SplitVirtqueue: ~Copyable {
-  @usableFromInline let ring: SplitRingMemory
+  @usableFromInline var ring: SplitRingMemory
   /// One byte a descriptor: whether it is the head of a buffer that is out.
   @usableFromInline let outstanding: UnsafeMutablePointer<UInt8>
   /// Free-running, as the driver's own indices; masked at the access.
@@ -22,25 +22,41 @@ public import GuestMemory
   /// Whether the driver has done something wrong.
   @inlinable public var isFaulted: Bool { if case .none = firstFault { false } else { true } }
 
-  /// - Parameter base: where to go on: both indices. Zero for a fresh queue.
+  /// - Parameter base: where the front-end says to go on. What counts is the ring's own used index, which says to
+  ///   which entry everything was given back, whatever became of who gave it: it may lie up to the queue's size behind.
+  ///   Of 0 nothing is asked: DPDK's virtio-user says it at every connection. It is read once, here.
   public init(
     _ layout: SplitRingLayout, features: Features, base: UInt16 = 0, in view: inout MemoryView
   ) throws(VirtqueueError) {
-    ring = try SplitRingMemory(layout, in: &view)
+    let ring = try SplitRingMemory(layout, in: &view)
+    let used = ring.publishedIndex()
+    guard base == 0 || Int(base &- used) <= layout.size else {
+      throw .baseFarFromUsed(base: base, used: used, size: layout.size)
+    }
+    self.ring = ring
     unsafe outstanding = .allocate(capacity: layout.size)
     unsafe outstanding.initialize(repeating: 0, count: layout.size)
     self.features = features
     usesEventIndex = features.contains(.eventIndex)
     allowsIndirect = features.contains(.indirectDescriptors)
-    nextAvailable = base
-    nextUsed = base
+    (nextAvailable, nextUsed) = (used, used)
+  }
+
+  /// One that nobody uses.
+  init(unused view: borrowing MemoryView) {
+    ring = SplitRingMemory(unused: view)
+    unsafe outstanding = .allocate(capacity: 1)
+    unsafe outstanding.initialize(to: 0)
+    features = []
+    (usesEventIndex, allowsIndirect) = (false, false)
+    (nextAvailable, nextUsed) = (0, 0)
   }
 
   deinit { unsafe outstanding.deallocate() }
 
   @inlinable public var size: UInt32 { ring.size }
   /// The used index as last published. What a stopped ring reports as its base.
-  public var usedIndex: UInt16 { nextUsed }
+  @inlinable public var usedIndex: UInt16 { nextUsed }
   /// The next entry of the available ring to take.
   public var availableIndex: UInt16 { nextAvailable }
   /// Buffers that were taken and not given back.
@@ -70,9 +86,9 @@ public import GuestMemory
     return count
   }
 
-  /// Takes the next buffer's head. Precondition: fewer were taken since `pending` than it said.
-  /// Nil, and a fault, if it is no head that could be there.
-  @inlinable public mutating func take() -> UInt16? {
+  /// The next buffer's head and its own descriptor, each read once; it is not taken yet. Precondition: fewer were
+  /// taken since `pending` than it said. Nil, and a fault, if it is no head that could be there.
+  @inlinable public mutating func next() -> AvailableBuffer? {
     let head = ring.head(at: nextAvailable)
     guard _fastPath(UInt32(head) < ring.size) else {
       fail(.headOutOfRange(head))
@@ -82,20 +98,36 @@ public import GuestMemory
       fail(.headOutstanding(head))
       return nil
     }
-    unsafe outstanding[Int(head)] = 1
-    nextAvailable = nextAvailable &+ 1
-    return head
+    let descriptor = ring.descriptor(head)
+    return AvailableBuffer(range: descriptor.range, flags: descriptor.flags, id: head)
   }
+
+  /// Takes what `next` showed, whatever its length.
+  @inlinable public mutating func take(_ buffer: AvailableBuffer) {
+    unsafe outstanding[Int(UInt32(buffer.id) & ring.mask)] = 1
+    nextAvailable = nextAvailable &+ 1
+  }
+
+  /// Takes the next buffer's head. As `next` and `take` together.
+  @inlinable public mutating func take() -> UInt16? {
+    guard let buffer = next() else { return nil }
+    take(buffer)
+    return buffer.id
+  }
+
+  /// Holds another map, in which every part of the ring must be where it is now.
+  public mutating func hold(_ map: MemoryMap) throws(VirtqueueError) { try ring.hold(map) }
 
   /// A head's own descriptor, read once.
   @inlinable public func descriptor(_ head: UInt16) -> Descriptor { ring.descriptor(head) }
 
-  /// Reads the whole chain of a receive buffer; false, and a fault, if it is not one.
+  /// Reads a head's whole chain; false, and a fault, if it is not one that the device may use so.
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
   #endif
   public mutating func read(
-    _ head: UInt16, into chain: inout DescriptorChain, in view: inout MemoryView
+    _ head: UInt16, _ direction: BufferDirection = .writable, into chain: inout DescriptorChain,
+    in view: inout MemoryView
   ) -> Bool {
     chain.removeAll()
     var steps: UInt32 = 0
@@ -109,25 +141,26 @@ public import GuestMemory
         guard allowsIndirect, descriptor.flags & Descriptor.hasNext == 0 else {
           return refuse(.badIndirectTable(head: head))
         }
-        guard readTable(descriptor.range, head: head, after: steps, into: &chain, in: &view) else { return false }
+        guard readTable(descriptor.range, direction, head: head, after: steps, into: &chain, in: &view) else {
+          return false
+        }
         break
       }
       steps += 1
-      guard add(descriptor, head: head, to: &chain, in: &view) else { return false }
+      if let fault = chain.add(descriptor.range, flags: descriptor.flags, direction, head: head, in: &view) {
+        return refuse(fault)
+      }
       guard descriptor.flags & Descriptor.hasNext != 0 else { break }
       guard UInt32(descriptor.next) < ring.size else { return refuse(.malformedChain(head: head)) }
       index = descriptor.next
     }
-    guard chain.byteCount >= UInt64(NetHeader.byteCount) else {
-      return refuse(.bufferTooSmall(head: head, byteCount: UInt32(chain.byteCount)))
-    }
-    // virtio 1.3, 2.7.5.2: no chain describes more than 2³² bytes.
-    guard chain.byteCount <= 1 << 32 else { return refuse(.malformedChain(head: head)) }
+    if let fault = chain.verdict(head: head) { return refuse(fault) }
     return true
   }
 
   private mutating func readTable(
-    _ range: GuestRange, head: UInt16, after entriesBefore: UInt32, into chain: inout DescriptorChain, in view: inout MemoryView
+    _ range: GuestRange, _ direction: BufferDirection, head: UInt16, after entriesBefore: UInt32,
+    into chain: inout DescriptorChain, in view: inout MemoryView
   ) -> Bool {
     guard range.count > 0, range.count % 16 == 0, range.count / 16 <= ring.size else {
       return refuse(.badIndirectTable(head: head))
@@ -140,25 +173,15 @@ public import GuestMemory
       // With the entries before the table: no chain is longer than its queue. virtio 1.3, 2.7.5.3.1.
       guard steps < entries, entriesBefore + steps < ring.size else { return refuse(.malformedChain(head: head)) }
       steps += 1
-      let offset = 16 * Int(index)
-      let word = table.load64(offset + 8)
-      let descriptor = Descriptor(
-        range: GuestRange(GuestAddress(table.load64(offset)), count: UInt32(truncatingIfNeeded: word)),
-        flags: UInt16(truncatingIfNeeded: word >> 32), next: UInt16(truncatingIfNeeded: word >> 48))
+      let descriptor = Descriptor(table: table, entry: index)
       guard descriptor.flags & Descriptor.isIndirect == 0 else { return refuse(.badIndirectTable(head: head)) }
-      guard add(descriptor, head: head, to: &chain, in: &view) else { return false }
+      if let fault = chain.add(descriptor.range, flags: descriptor.flags, direction, head: head, in: &view) {
+        return refuse(fault)
+      }
       guard descriptor.flags & Descriptor.hasNext != 0 else { return true }
       index = UInt32(descriptor.next)
       guard index < entries else { return refuse(.malformedChain(head: head)) }
     }
-  }
-
-  private mutating func add(
-    _ descriptor: Descriptor, head: UInt16, to chain: inout DescriptorChain, in view: inout MemoryView
-  ) -> Bool {
-    guard descriptor.flags & Descriptor.isWritable != 0 else { return refuse(.readOnlyBuffer(head: head)) }
-    guard chain.append(descriptor.range, in: &view) else { return refuse(.outsideMemory(descriptor.range)) }
-    return true
   }
 
   private mutating func refuse(_ fault: VirtqueueFault) -> Bool {

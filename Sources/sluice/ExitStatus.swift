@@ -10,10 +10,19 @@ enum ExitStatus: Int32, CaseIterable {
   case usage = 64
   case unreadable = 65
   case nothingSent = 66
+  case unavailable = 69
   case machine = 71
   case output = 74
+  case permission = 77
+  case configuration = 78
   case interrupted = 130
   case terminated = 143
+
+  /// What each says of a replay; of other commands it is in their own tables.
+  static let replay: [ExitStatus] = [
+    .accounted, .unaccounted, .unverified, .stopped, .dropped, .usage, .unreadable, .nothingSent, .machine, .output,
+    .interrupted, .terminated,
+  ]
 
   var meaning: String {
     switch self {
@@ -25,8 +34,11 @@ enum ExitStatus: Int32, CaseIterable {
     case .usage: "bad usage: an option, a value, a filter"
     case .unreadable: "a trace cannot be read, or not to its end"
     case .nothingSent: "nothing was sent: no frame in the traces, or none that the filter leaves"
+    case .unavailable: "no back-end answers at the control socket, or it cannot do now what is asked for"
     case .machine: "the machine refused something: memory, a thread, a file to write"
     case .output: "the report cannot be written to standard output"
+    case .permission: "permission denied at the control socket"
+    case .configuration: "a configuration file cannot be read, or has errors: each is told with its line"
     case .interrupted: "stopped by SIGINT; what was done until then is accounted for"
     case .terminated: "stopped by SIGTERM; what was done until then is accounted for"
     }
@@ -48,7 +60,9 @@ enum ExitStatus: Int32, CaseIterable {
   }
 
   /// As the help shows them.
-  static var table: String {
-    allCases.map { leftPadded(String($0.rawValue), to: 5) + "  " + $0.meaning }.joined(separator: "\n")
+  static var table: String { table(replay.map { ($0, $0.meaning) }) }
+
+  static func table(_ rows: [(ExitStatus, String)]) -> String {
+    rows.map { leftPadded(String($0.0.rawValue), to: 5) + "  " + $0.1 }.joined(separator: "\n")
   }
 }

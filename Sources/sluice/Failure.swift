@@ -12,6 +12,9 @@ struct Failure: Error, Equatable {
     case .nothingSent: "nothing_sent"
     case .machine: "machine"
     case .output: "output"
+    case .unavailable: "unavailable"
+    case .permission: "permission"
+    case .configuration: "configuration"
     default: "usage"
     }
   }

@@ -54,3 +54,14 @@ enum Quantity {
     return (parts.joined(), parts.count == 2 ? parts[1].count : 0, suffix?.factor ?? 1)
   }
 }
+
+/// Words that options and files share.
+enum Words {
+  static func flag(_ text: some StringProtocol) -> Bool? {
+    switch text {
+    case "on", "true": true
+    case "off", "false": false
+    default: nil
+    }
+  }
+}

@@ -5,7 +5,7 @@ import Logging
 import Replay
 
 /// `sluice replay FILE…`
-struct ReplayCommand: ParsableCommand {
+struct ReplayCommand: ParsableCommand, CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "replay",
     abstract: "Replay captures through a simulated 82599 and the real driver into guests' memory.",
@@ -128,7 +128,7 @@ struct ReplayCommand: ParsableCommand {
   }
 
   /// Replays, and prints what came of it.
-  func replay() throws(Failure) -> ExitStatus {
+  func finish() throws(Failure) -> ExitStatus {
     let options = try options()
     let log = Warnings.logger(quiet: output.quiet)
     warnIfUnoptimised(log)
@@ -138,7 +138,7 @@ struct ReplayCommand: ParsableCommand {
     return status
   }
 
-  mutating func run() throws { _ = try replay() }
+  mutating func run() throws { _ = try finish() }
 
   private static func run(
     _ options: ReplayOptions, showsProgress: Bool

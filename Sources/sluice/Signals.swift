@@ -1,7 +1,7 @@
 import Glibc
 import Linux
 
-/// The signals that ask a replay to stop.
+/// The signals that ask for the end.
 enum StopSignal: UInt64 {
   case interrupt = 2
   case terminate = 15
@@ -9,7 +9,8 @@ enum StopSignal: UInt64 {
 
 /// Waits for SIGINT and SIGTERM on a thread of its own, so that no code has to be safe in a handler.
 ///
-/// The first asks for the end: the report of what was done follows. The second ends the process at once.
+/// The first asks for the end: the report of what was done follows. The second ends the process at once. SIGHUP, where it
+/// is taken, asks for something else, any number of times.
 final class Signals: Sendable {
   private let first = SharedWord()
 
@@ -18,24 +19,42 @@ final class Signals: Sendable {
 
   /// To be called before other threads are started: they must not be given the signals.
   ///
-  /// - Parameter stop: called once, on the thread that waits.
-  init(stop: @escaping @Sendable () -> Void) throws(Failure) {
-    var set = sigset_t()
-    unsafe sigemptyset(&set)
-    unsafe sigaddset(&set, SIGINT)
-    unsafe sigaddset(&set, SIGTERM)
-    unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
+  /// - Parameters:
+  ///   - hangUp: called for each SIGHUP, on the thread that waits; nil: SIGHUP ends the process as ever.
+  ///   - stop: called once, on the thread that waits.
+  init(hangUp: (@Sendable () -> Void)? = nil, stop: @escaping @Sendable () -> Void) throws(Failure) {
+    let set = Self.block(hangUp: hangUp != nil)
     let first = first
     do {
       _ = try Thread(name: "signals") { [set] in
-        first.set(Self.wait(set))
+        first.set(Self.waitForEnd(set, hangUp))
         stop()
-        let second = Self.wait(set)
+        let second = Self.waitForEnd(set, nil)
         if StandardStream.error.isTerminal { StandardStream.error.note(Progress.clearing) }
         _exit(CInt(128 + second))
       }
     } catch {
       throw Failure(status: .machine, message: "the thread for signals: \(error)")
+    }
+  }
+
+  /// Keeps the signals from this thread, and from those that it starts: whichever thread did not would be ended by them,
+  /// and the process with it.
+  @discardableResult static func block(hangUp: Bool) -> sigset_t {
+    var set = sigset_t()
+    unsafe sigemptyset(&set)
+    unsafe sigaddset(&set, SIGINT)
+    unsafe sigaddset(&set, SIGTERM)
+    if hangUp { unsafe sigaddset(&set, SIGHUP) }
+    unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
+    return set
+  }
+
+  private static func waitForEnd(_ set: sigset_t, _ hangUp: (() -> Void)?) -> UInt64 {
+    while true {
+      let number = wait(set)
+      if number != UInt64(SIGHUP) { return number }
+      hangUp?()
     }
   }
 

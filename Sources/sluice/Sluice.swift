@@ -1,6 +1,11 @@
 import ArgumentParser
 import Glibc
 
+/// A command that ends with more to say than that it worked.
+protocol CommandWithStatus {
+  func finish() throws(Failure) -> ExitStatus
+}
+
 /// The program: its sub-commands, and the one place where an error becomes words and an exit status.
 @main
 struct Sluice: ParsableCommand {
@@ -12,15 +17,27 @@ struct Sluice: ParsableCommand {
       Begin with: sluice replay FILE
       A capture file is replayed through an Intel 82599 (simulated, register by register, behind a simulated IOMMU) \
       and the real driver, straight into a guest's virtio buffers, with the proof that nothing was lost.
+
+      Then: sluice run --vm NAME,socket=PATH
+      A vhost-user back-end, which QEMU and others connect to; status, stats and inject ask it while it runs.
       """,
     version: version,
-    subcommands: [ReplayCommand.self, CompletionCommand.self])
+    subcommands: [
+      ReplayCommand.self, RunCommand.self, StatusCommand.self, StatsCommand.self, InjectCommand.self, CompletionCommand.self,
+    ])
 
   /// Sub-commands that the project is to have, and this version has not.
-  static let absentCommands = ["run", "rules", "bench", "doctor", "top"]
+  static let absentCommands = ["rules", "bench", "doctor", "top"]
 
   static func main() {
-    Glibc.exit(run(Array(CommandLine.arguments.dropFirst())).rawValue)
+    Glibc.exit(run(arguments(of: CommandLine.arguments)).rawValue)
+  }
+
+  /// Under the name of a vhost-user back-end program we are `sluice run`: the one who starts such a program knows no
+  /// sub-commands. vhost-user, "Backend program conventions".
+  static func arguments(of words: [String]) -> [String] {
+    let name = words.first?.split(separator: "/").last ?? ""
+    return (name.hasSuffix("vhost-user-net") ? ["run"] : []) + words.dropFirst()
   }
 
   static func run(_ arguments: [String]) -> ExitStatus {
@@ -28,18 +45,25 @@ struct Sluice: ParsableCommand {
     let wantsJSON = arguments.prefix { $0 != "--" }.contains("--json")
     do {
       try refuseAbsentCommand(arguments)
+      if let answer = BackendProgram.answer(arguments) {
+        try StandardStream.output.write(answer)
+        return .accounted
+      }
       var command = try parseAsRoot(arguments)
-      if let command = command as? ReplayCommand { return try command.replay() }
+      if let command = command as? any CommandWithStatus { return try command.finish() }
       try command.run()
       return .accounted
     } catch {
-      return end(error, of: arguments.first == "replay" ? "replay " : "", asJSON: wantsJSON)
+      let name = arguments.first.flatMap { first in commandNames.contains(first) ? first + " " : nil } ?? ""
+      return end(error, of: name, asJSON: wantsJSON)
     }
   }
 
+  private static var commandNames: [String] { configuration.subcommands.compactMap { $0.configuration.commandName } }
+
   static func refuseAbsentCommand(_ arguments: [String]) throws(Failure) {
     guard let first = arguments.first else { return }
-    let names = configuration.subcommands.compactMap { $0.configuration.commandName }
+    let names = commandNames
     if absentCommands.contains(first) {
       throw .usage("sluice \(version) does not have '\(first)' yet; it has \(names.joined(separator: ", "))")
     }

@@ -86,7 +86,7 @@ enum VMOption {
     Quantity.count(text).flatMap { [1, 2, 4].contains($0) ? Int($0) : nil }
   }
 
-  private static func isName(_ text: String) -> Bool {
+  static func isName(_ text: String) -> Bool {
     (1...32).contains(text.utf8.count)
       && text.utf8.allSatisfy { byte in
         switch byte {

@@ -131,6 +131,103 @@ import Testing
   }
 }
 
+@Suite struct IOVAAllocatorTests {
+  /// Against a plain list of what is out: nothing overlaps, a page lies behind each, and what is refused has no room.
+  @Test func `what was freed is handed out again, the lowest room first`() throws {
+    try withSeeds(50) { random in
+      let (start, end): (UInt64, UInt64) = (0x10_0000, 0x30_0000)
+      let allocator = IOVAAllocator(from: IOVA(start), to: IOVA(end))
+      var out: [(first: UInt64, pages: UInt64, byteCount: Int)] = []
+      func room(at address: UInt64, _ pages: UInt64) -> Bool {
+        address + pages * 4096 <= end
+          && !out.contains { $0.first < address + (pages + 1) * 4096 && address < $0.first + ($0.pages + 1) * 4096 }
+      }
+      for _ in 0..<400 {
+        if random.int(0...2) > 0 || out.isEmpty {
+          let byteCount = random.int(1...150_000)
+          let pages = UInt64((byteCount + 4095) / 4096)
+          let lowest = stride(from: start, to: end, by: 4096).first { room(at: $0, pages) }
+          let address = allocator.allocate(byteCount: byteCount)
+          try check(address?.rawValue == lowest, "the lowest room is \(String(describing: lowest)), found \(String(describing: address))")
+          if let address { out.append((address.rawValue, pages, byteCount)) }
+        } else {
+          let freed = out.remove(at: random.int(0...out.count - 1))
+          allocator.free(IOVA(freed.first), byteCount: freed.byteCount)
+        }
+        try check(allocator.usedByteCount, is: out.reduce(0) { $0 + ($1.pages + 1) * 4096 }, "bytes in use")
+      }
+      for freed in out { allocator.free(IOVA(freed.first), byteCount: freed.byteCount) }
+      try check(allocator.usedByteCount, is: 0, "bytes in use at the end")
+      try check(allocator.allocate(byteCount: Int(end - start)) == IOVA(start), "all of it in one piece again")
+    }
+  }
+
+  @Test func `more bytes than any window has are refused, not added up past the end`() {
+    let allocator = IOVAAllocator()
+    for byteCount in [1 << 48, Int.max - 5000, Int.max] { #expect(allocator.allocate(byteCount: byteCount) == nil) }
+  }
+
+  @Test func `buffers come and go without using the window up`() throws {
+    let space = FakeAddressSpace()
+    let allocator = IOVAAllocator(from: IOVA(0x10_0000), to: IOVA(0x20_0000))
+    let kept = try DMABuffer(byteCount: 4096, access: .write, in: space, allocator: allocator)
+    for _ in 0..<1000 {
+      let buffer = try DMABuffer(byteCount: 500_000, access: .write, in: space, allocator: allocator)
+      #expect(buffer.address == IOVA(0x10_2000))
+      // One that cannot be mapped gives its address back, too.
+      space.failingMap = space.mapCalls + 1
+      #expect(throws: DMABufferError.bus(.limitReached)) {
+        _ = try DMABuffer(byteCount: 4096, access: .write, in: space, allocator: allocator)
+      }
+    }
+    #expect(allocator.usedByteCount == 8192 && kept.address == IOVA(0x10_0000))
+    #expect(throws: DMABufferError.noAddresses(byteCount: 1 << 20)) {
+      _ = try DMABuffer(byteCount: 1 << 20, access: .write, in: space, allocator: allocator)
+    }
+  }
+
+  @Test func `threads that allocate and free at the same time never hold the same page`() throws {
+    let pages = 2048
+    let allocator = IOVAAllocator(from: IOVA(0), to: IOVA(UInt64(pages) * 4096))
+    let owners = (0..<pages).map { _ in SharedWord() }
+    let clashes = (0..<4).map { _ in SharedWord() }
+    func work(_ number: Int) -> @Sendable () -> Void {
+      {
+        var random = SeededGenerator(seed: UInt64(number))
+        var mine: [(address: IOVA, pages: Int)] = []
+        func mark(_ one: (address: IOVA, pages: Int), as wanted: UInt64, was: UInt64) {
+          for page in Int(one.address.rawValue / 4096)..<Int(one.address.rawValue / 4096) + one.pages {
+            if owners[page].value != was { clashes[number].set(clashes[number].value + 1) }
+            owners[page].set(wanted)
+          }
+        }
+        for _ in 0..<3000 {
+          if random.int(0...1) == 0 && mine.count < 20 {
+            let count = random.int(1...8)
+            guard let address = allocator.allocate(byteCount: 4096 * count) else { continue }
+            mine.append((address, count))
+            mark((address, count), as: UInt64(number + 1), was: 0)
+          } else if !mine.isEmpty {
+            let one = mine.remove(at: random.int(0...mine.count - 1))
+            mark(one, as: 0, was: UInt64(number + 1))
+            allocator.free(one.address, byteCount: 4096 * one.pages)
+          }
+        }
+        for one in mine {
+          mark(one, as: 0, was: UInt64(number + 1))
+          allocator.free(one.address, byteCount: 4096 * one.pages)
+        }
+      }
+    }
+    let first = try Thread(name: "first", work(0))
+    let second = try Thread(name: "second", work(1))
+    work(2)()
+    first.join()
+    second.join()
+    #expect(clashes.allSatisfy { $0.value == 0 } && allocator.usedByteCount == 0)
+  }
+}
+
 @Suite struct RegisterTests {
   struct Example: Register32 {
     static func offset(_ n: Int) -> Int { 0x100 + 0x40 * n }

@@ -41,6 +41,10 @@ final class ReferencePath {
   var frames: UInt64 = 0
   var empties = 0
   var stopReason: StopReason?
+  /// Changes with everything that goes out or comes back.
+  var moves = 0
+  /// Every byte of guest memory that was written for what came back, since somebody looked.
+  var touched: [(start: UInt64, count: Int)] = []
   private var isInPieces = false
 
   init(
@@ -66,6 +70,7 @@ final class ReferencePath {
     while !available.isEmpty {
       if budget > 0 && slots.count < capacity { budget -= 1 } else if !isHoping { break }
       var buffer = available.removeFirst()
+      moves += 1
       let target = landing(&buffer)
       if let target, tailFrames.count == tailSlots, !tailFrames.hasRest {
         buffer.isLent = true
@@ -137,6 +142,7 @@ final class ReferencePath {
       let lastHope = count == 0 && hasRest && slots.isEmpty && available.isEmpty
       guard count > tailSlots || lastHope else { return }
       slots.append(Slot())
+      moves += 1
     }
   }
 
@@ -160,7 +166,9 @@ final class ReferencePath {
 
   private func settleOne() {
     let slot = slots.removeFirst()
+    moves += 1
     let completion = slot.completion!
+    if let target = slot.target { touched.append((target, slot.frame.count)) }
     let drop = verdict(completion)
     if slot.target != nil {
       while !places[0].isLent { returnEmpty() }
@@ -228,6 +236,7 @@ final class ReferencePath {
     for piece in buffers.flatMap(\.pieces) where done < bytes.count {
       let count = min(piece.count, bytes.count - done)
       memory.foresee(piece.start, Array(bytes[done..<done + count]))
+      touched.append((piece.start, count))
       done += count
     }
   }

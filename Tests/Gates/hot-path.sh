@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The static gate: in the machine code of a turn (turnPath, everything inlined) every call or jump out of it must go
-# to one of the long ways, which a frame that is lent never takes. Finds retains, allocations, checks of exclusive
+# to one of the long ways, which a frame that is lent never takes, or once a batch to a packed virtqueue. Finds retains, allocations, checks of exclusive
 # access, witness calls and whatever lost its inlining.
 #   hot-path.sh BINARY
 set -euo pipefail
 binary=$1
-long_ways='closeRun|lendSlowly|settleSlowly|settleOdd|stopForFault|postBounces|ReceivePath<.*>\.enter|\.fail\('
+long_ways='closeRun|lendSlowly|settleSlowly|settleOdd|stopForFault|postBounces|ReceivePath<.*>\.enter|\.fail\(|publishLogged|PackedVirtqueue\.publish\('
 objdump -d --no-show-raw-insn "$binary" | swift demangle --compact | awk -v allow="$long_ways" '
   /^[0-9a-f]+ <.*>:$/ {
     name = $0; sub(/^[0-9a-f]+ </, "", name); sub(/>:$/, "", name)

@@ -263,6 +263,90 @@ private func contents(_ buffers: borrowing DMABuffer, _ slot: Int, _ count: Int)
     #expect(machine.card.misuses.isEmpty && machine.iommu.faultCount == 0)
   }
 
+  @Test func `guests on one card reach each other inside it, and the wire sees only what it must`() throws {
+    let machine = try Machine { $0.poolCount = 2 }
+    let device = machine.device
+    for (pool, address) in [first, second].enumerated() {
+      try device.setAddress(address, slot: pool, pool: pool)
+      try device.setAccepted([.broadcast, .untagged], pool: pool)
+    }
+    var sender = try device.makeTransmitQueue(device.queueIndex(pool: 0), ringSize: 16)
+    var own = try device.makeReceiveQueue(device.queueIndex(pool: 0), ringSize: 16, bufferByteCount: 2048)
+    var other = try device.makeReceiveQueue(device.queueIndex(pool: 1), ringSize: 16, bufferByteCount: 2048)
+    let buffers = try machine.makeBuffers(8)
+    let frames = try machine.makeBuffers(4)
+    try device.start(&sender)
+    try device.start(&own)
+    try device.start(&other)
+    try device.enableReceive()
+    try device.waitForLink()
+    for slot in 0..<4 {
+      own.post(buffers.address + UInt64(2048 * slot))
+      other.post(buffers.address + UInt64(2048 * (4 + slot)))
+    }
+    own.ring()
+    other.ring()
+    let wire = TransmitWire(.capture)
+    func send(_ bytes: [UInt8], _ queue: inout IxgbeTransmitQueue) {
+      unsafe frames.bytes(0, bytes.count).copyBytes(from: bytes)
+      queue.post(frames.address, byteCount: UInt32(bytes.count))
+      queue.ring()
+      #expect(machine.card.transmit(budget: 4, to: wire) == 1)
+      #expect(queue.reap() == 1)
+    }
+    func from(_ source: MACAddress, to address: MACAddress, _ mark: Int) -> [UInt8] {
+      var bytes = frame(to: address, mark: mark)
+      bytes.replaceSubrange(6..<12, with: (0..<6).map(source.octet))
+      return bytes
+    }
+    send(from(first, to: second, 1), &sender)
+    #expect(wire.frames.isEmpty && other.reap()?.byteCount == 100 && own.reap() == nil)
+    #expect(contents(buffers, 4, 100) == from(first, to: second, 1))
+    send(from(first, to: .broadcast, 2), &sender)
+    #expect(wire.frames == [from(first, to: .broadcast, 2)] && other.reap() != nil && own.reap() == nil)
+    send(from(first, to: MACAddress(0x0200_0000_0009), 3), &sender)
+    #expect(wire.frames.count == 2 && other.reap() == nil && own.reap() == nil)
+    // A guest under another's address, once that is looked at.
+    send(from(second, to: .broadcast, 4), &sender)
+    #expect(other.reap() != nil)
+    try device.setSourceCheck(true, pool: 0)
+    send(from(second, to: .broadcast, 5), &sender)
+    #expect(other.reap() == nil && wire.frames.count == 3)
+    try device.setSourceCheck(false, pool: 0)
+    send(from(second, to: .broadcast, 6), &sender)
+    #expect(other.reap() != nil && wire.frames.count == 4)
+    let statistics = device.readStatistics()
+    #expect(statistics.switchedFrames == 4 && statistics.switchedCopies == 0 && statistics.refusedFrames == 1)
+    #expect(statistics.sentFrames == 4 && statistics.queues[0].sentFrames == 6)
+    #expect(statistics.receivedFrames == 0 && statistics.queues[1].receivedFrames == 4)
+    #expect(machine.card.misuses.isEmpty && machine.iommu.faultCount == 0)
+    try sender.quiesce()
+    try own.quiesce()
+    try other.quiesce()
+  }
+
+  @Test func `without the switch, and without pools, the wire gets everything`() throws {
+    for configure: (inout Ixgbe.Configuration) -> Void in [{ $0.poolCount = 2; $0.switchesLocally = false }, { _ in }] {
+      let machine = try Machine(configure)
+      try machine.device.setAddress(first, slot: 0, pool: 0)
+      try machine.device.setAddress(second, slot: 1, pool: machine.device.configuration.poolCount - 1)
+      var sender = try machine.device.makeTransmitQueue(0, ringSize: 16)
+      let frames = try machine.makeBuffers(1)
+      try machine.device.start(&sender)
+      try machine.device.enableReceive()
+      try machine.device.waitForLink()
+      let wire = TransmitWire(.capture)
+      let bytes = frame(to: second, mark: 1)
+      unsafe frames.bytes(0, bytes.count).copyBytes(from: bytes)
+      sender.post(frames.address, byteCount: UInt32(bytes.count))
+      sender.ring()
+      #expect(machine.card.transmit(budget: 4, to: wire) == 1 && wire.frames == [bytes])
+      try sender.quiesce()
+    }
+    let single = try Machine()
+    #expect(throws: IxgbeError.self) { try single.device.setSourceCheck(true, pool: 0) }
+  }
+
   @Test func `a stopped queue gets nothing, and starts again empty`() throws {
     let machine = try Machine()
     try machine.device.setAddress(first, slot: 0, pool: 0)
@@ -313,6 +397,79 @@ private func contents(_ buffers: borrowing DMABuffer, _ slot: Int, _ count: Int)
     #expect(throws: IxgbeError.deviceGone) {
       try Ixgbe(registers: gone.card, space: gone.iommu, allocator: gone.allocator, clock: gone.clock)
     }
+  }
+
+  /// Queue by queue, how many of 64 flows come; then with fewer queues, and more again.
+  @Test(arguments: [(pools: 1, queues: 4), (pools: 1, queues: 6), (pools: 2, queues: 4), (pools: 3, queues: 2)])
+  func `a pool's frames go to the queues that its guest uses, as it turns them on and off`(pools: Int, queues: Int) throws {
+    let machine = try Machine {
+      $0.poolCount = pools
+      $0.queuesPerPool = queues
+    }
+    let device = machine.device
+    try device.setAddress(first, slot: 0, pool: pools - 1)
+    try device.setAccepted(.untagged, pool: pools - 1)
+    try device.enableReceive()
+    try device.waitForLink()
+    let base = device.queueIndex(pool: pools - 1)
+    func spread() -> Set<Int> {
+      Set((0..<64).map { number in
+        let flow = IxgbeFlow(
+          source: UInt32(0x0A00_0000 + number), destination: 7, sourcePort: UInt16(number * 31 + 1), destinationPort: 80,
+          transport: .tcp)
+        // No queue runs: a frame says where it would have gone.
+        guard case .dropped(.queueDisabled, let queue) = machine.receive(packet(flow)) else { return -1 }
+        return queue! - base
+      })
+    }
+    #expect(spread() == Set(0..<queues))
+    for count in (Array(1...queues) + Array(1...queues).reversed()) {
+      let used = try device.setUsedQueues(pool: pools - 1, count: count)
+      #expect(used == (pools == 1 ? count : count == 3 ? 2 : count))
+      #expect(spread() == Set(0..<used))
+    }
+    #expect(throws: IxgbeError.queue(0, count: queues)) { try device.setUsedQueues(pool: 0, count: 0) }
+    #expect(throws: IxgbeError.queue(queues + 1, count: queues)) { try device.setUsedQueues(pool: 0, count: queues + 1) }
+    #expect(throws: IxgbeError.self) { try device.setUsedQueues(pool: pools, count: 1) }
+  }
+
+  /// Stop and go, as a guest's front-end says: the same queue objects, the card's state and the bus as they were.
+  @Test func `queues stop and start again five hundred times, and nothing is left behind`() throws {
+    let machine = try Machine { $0.poolCount = 2 }
+    let device = machine.device
+    try device.setAddress(first, slot: 0, pool: 1)
+    try device.setAccepted([.broadcast, .untagged], pool: 1)
+    let number = device.queueIndex(pool: 1)
+    var receiver = try device.makeReceiveQueue(number, ringSize: 32, bufferByteCount: 2048)
+    var sender = try device.makeTransmitQueue(number, ringSize: 32)
+    let buffers = try machine.makeBuffers(32)
+    try device.enableReceive()
+    try device.waitForLink()
+    try device.assign(vector: 1, receiveQueue: number)
+    let (mappings, tables, used) = (machine.iommu.mappingCount, machine.iommu.tableCount, machine.allocator.usedByteCount)
+    let wire = TransmitWire(.drop)
+    for round in 0..<500 {
+      try device.start(&receiver)
+      try device.start(&sender)
+      #expect(receiver.room == 31 && sender.room == 31 && receiver.reap() == nil && sender.reap() == 0)
+      for slot in 0..<(round % 31) { receiver.post(buffers.address + UInt64(2048 * slot)) }
+      receiver.ring()
+      let arrival = machine.receive(frame(to: first, mark: round))
+      #expect(arrival == (round % 31 == 0 ? .dropped(.noDescriptors, queue: number) : .delivered(queue: number)))
+      sender.post(buffers.address, byteCount: 60)
+      sender.post(buffers.address, byteCount: 40, of: 60, isLast: false)
+      sender.ring()
+      if round % 3 > 0 { #expect(machine.card.transmit(budget: 4, to: wire) == 1) }
+      try receiver.quiesce()
+      try sender.quiesce()
+      #expect((receiver.reap() != nil) == (round % 31 > 0) && receiver.reap() == nil)
+      #expect(sender.reap() == (round % 3 > 0 ? 1 : 0))
+      #expect(machine.receive(frame(to: first, mark: round)) == .dropped(.queueDisabled, queue: number))
+      #expect(machine.card.transmit(budget: 4, to: wire) == 0)
+    }
+    #expect(machine.iommu.mappingCount == mappings && machine.iommu.tableCount == tables)
+    #expect(machine.allocator.usedByteCount == used)
+    #expect(machine.card.misuses.isEmpty && machine.iommu.faultCount == 0)
   }
 
   private func packet(_ flow: IxgbeFlow) -> [UInt8] {

@@ -123,3 +123,16 @@ import Testing
     }
   }
 }
+
+struct AccountTests {
+  @Test func `users and groups have names and numbers`() {
+    #expect(Accounts.user("root") == 0 && Accounts.group("root") == 0)
+    #expect(Accounts.user("4711") == 4711 && Accounts.group("4711") == 4711)
+    #expect(unsafe Accounts.user("daemon") == getpwnam("daemon").pointee.pw_uid)
+  }
+
+  @Test(arguments: ["", "no-such-name", "-1", "+1", "0x1", "4294967295", "4294967296", " 0", "0 "])
+  func `what is neither is nobody`(text: String) {
+    #expect(Accounts.user(text) == nil && Accounts.group(text) == nil)
+  }
+}

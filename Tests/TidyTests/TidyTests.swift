@@ -15,14 +15,17 @@ import Testing
   /// In layers, lowest first: a target imports only from layers below its own.
   static let layers: [[String]] = [
     ["CLinux", "CPcap", "CNuma", "CCrypto"], ["Linux", "FlowSteering"], ["GuestMemory", "Capture"],
-    ["Virtio", "Bus"], ["NIC", "VhostUser"], ["Datapath", "Intel", "Simulation"], ["Replay"], ["sluice"],
+    ["Virtio", "Bus"], ["NIC", "VhostUser"], ["Datapath", "Intel", "Simulation"], ["Replay"], ["Control"],
+    ["ControlSocket"], ["sluice"],
   ]
 
   @Test func `there is something to look at`() { #expect(Self.files.count > 50) }
 
   @Test func `no target but the program imports Foundation`() {
+    // The control socket speaks JSON, which is FoundationEssentials': the part without the database of languages.
     for file in Self.files where !file.path.hasPrefix("sluice/") {
-      #expect(!file.text.contains("import Foundation"), "\(file.path)")
+      let text = file.path.hasPrefix("ControlSocket/") ? file.text.replacing("import FoundationEssentials\n", with: "") : file.text
+      #expect(!text.contains("import Foundation"), "\(file.path)")
     }
   }
 
@@ -45,8 +48,8 @@ import Testing
 
   /// How many files of a target spell `unsafe`. One more is a decision, not an accident.
   static let rooms = [
-    "Linux": 13, "FlowSteering": 1, "GuestMemory": 6, "Capture": 8, "Virtio": 3, "Bus": 4, "NIC": 0, "VhostUser": 0, "Datapath": 8,
-    "Intel": 0, "Simulation": 26, "Replay": 10, "sluice": 4,
+    "Linux": 18, "FlowSteering": 1, "GuestMemory": 6, "Capture": 8, "Virtio": 9, "Bus": 5, "NIC": 0, "VhostUser": 1, "Datapath": 12,
+    "Intel": 0, "Simulation": 31, "Replay": 12, "Control": 3, "ControlSocket": 2, "sluice": 6,
   ]
 
   @Test func `unsafe code stays in the few files that it has a room in`() {

@@ -8,6 +8,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stddef.h>
@@ -98,6 +99,12 @@ static inline unsigned int sl_mfd_hugetlb(void) { return MFD_HUGETLB; }
 // eventfd(2), close-on-exec, never blocking.
 static inline int sl_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 
+// poll(2), for so many nanoseconds, or, with a negative number, for as long as it takes.
+static inline int sl_poll(struct pollfd *requests, nfds_t count, int64_t nanoseconds) {
+  struct timespec time = {.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
+  return ppoll(requests, count, nanoseconds < 0 ? NULL : &time, NULL);
+}
+
 // Pins the calling thread to one processor. Returns 0 or an errno.
 static inline int sl_pin_to_processor(int number) {
   cpu_set_t set;
@@ -124,5 +131,6 @@ static inline int sl_may_run_on(int number) {
 
 #include "Guard.h"
 #include "Sockets.h"
+#include "Tap.h"
 
 #endif

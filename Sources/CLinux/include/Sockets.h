@@ -5,7 +5,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 // The most descriptors that the kernel passes with one message.
 enum { SL_MOST_DESCRIPTORS = 253 };
@@ -27,12 +26,12 @@ int sl_is_unix_stream(int socket);
 
 // recvmsg(2), never blocking. All descriptors that came are put into `descriptors` (room for SL_MOST_DESCRIPTORS),
 // close-on-exec, and are the caller's. *foreign is 1 if something else than descriptors came along, or some were lost.
-ssize_t sl_unix_receive(int socket, void *bytes, size_t count, int *descriptors, int *descriptor_count, int *foreign);
+ptrdiff_t sl_unix_receive(int socket, void *bytes, size_t count, int *descriptors, int *descriptor_count, int *foreign);
 // sendmsg(2), never blocking, no SIGPIPE.
-ssize_t sl_unix_send(int socket, const void *bytes, size_t count, const int *descriptors, int descriptor_count);
+ptrdiff_t sl_unix_send(int socket, const void *bytes, size_t count, const int *descriptors, int descriptor_count);
 
 // epoll(7), level-triggered.
-enum { SL_READABLE = 1, SL_WRITABLE = 2, SL_CLOSED = 4 };
+enum { SL_READABLE = 1, SL_WRITABLE = 2, SL_CLOSED = 4, SL_EDGES = 8 };
 int sl_poller(void);
 int sl_poller_add(int poller, int descriptor, int interest, uint64_t token);
 int sl_poller_modify(int poller, int descriptor, int interest, uint64_t token);

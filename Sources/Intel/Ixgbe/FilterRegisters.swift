@@ -221,3 +221,22 @@ struct PFUTA: Register32 {
   static func offset(_ n: Int) -> Int { 0x0F400 + 4 * n }
   var rawValue: UInt32
 }
+/// PF VM Tx Switch Loopback Enable, pools 0 to 31, then 32 to 63: a pool that gets its own frames back. 8.2.3.27.10.
+struct PFVMTXSW: Register32 {
+  static func offset(_ n: Int) -> Int { 0x05180 + 4 * n }
+  var rawValue: UInt32
+}
+/// PF VF Anti Spoof Control, n 0 to 7, eight pools each. 8.2.3.27.11.
+struct PFVFSPOOF: Register32 {
+  static func offset(_ n: Int) -> Int { 0x08200 + 4 * n }
+  var rawValue: UInt32
+  /// MACAS: a pool's frames are dropped unless their source is one of the pool's addresses; one bit each.
+  var checksSource: UInt32 { get { self[bits: 0...7] } set { self[bits: 0...7] = newValue } }
+}
+/// PF DMA Tx General Switch Control. 8.2.3.27.12.
+struct PFDTXGSWC: Register32 {
+  static func offset(_ n: Int) -> Int { 0x08220 }
+  var rawValue: UInt32
+  /// LBE: frames between pools go from one to the other inside the card.
+  var switchesLocally: Bool { get { self[bit: 0] } set { self[bit: 0] = newValue } }
+}

@@ -82,6 +82,17 @@ extension Ixgbe {
     }
   }
 
+  /// Whether the card drops what a pool sends unless the source is one of the pool's addresses. Off after a reset: a
+  /// guest may have addresses that nobody has set here. 8.2.3.27.11.
+  public func setSourceCheck(_ isChecked: Bool, pool: Int) throws(IxgbeError) {
+    try check(pool: pool)
+    guard configuration.isVirtualized else { throw .unavailable("a check of source addresses without pools") }
+    registers.modify(PFVFSPOOF.self, pool / 8) {
+      let bit: UInt32 = 1 << UInt32(pool % 8)
+      $0.checksSource = isChecked ? $0.checksSource | bit : $0.checksSource & ~bit
+    }
+  }
+
   /// Takes every frame on the wire. Only without pools: a wall between guests has no such door.
   public func setPromiscuous(_ isPromiscuous: Bool) throws(IxgbeError) {
     guard !configuration.isVirtualized else { throw .unavailable("promiscuous mode with more than one pool") }
@@ -241,6 +252,24 @@ extension Ixgbe {
       let word = (0..<4).reduce(UInt32(0)) { $0 | UInt32(key[4 * n + $1]) << UInt32(8 * $1) }
       registers.write(RSSRK(rawValue: word), n)
     }
+  }
+
+  /// Spreads a pool's frames over the first queues that its guest uses. May be called while frames come: a frame on its
+  /// way goes by the old number or the new one. Start a queue before it is used, and stop it when it is not any more.
+  ///
+  /// With pools the card looks at one bit, or two, of the common table (8.2.3.7.4, RQPL): of three queues it uses two.
+  /// - Parameter count: 1 to `queuesPerPool`.
+  /// - Returns: how many get frames.
+  @discardableResult public func setUsedQueues(pool: Int, count: Int) throws(IxgbeError) -> Int {
+    try check(pool: pool)
+    guard count >= 1 && count <= configuration.queuesPerPool else { throw .queue(count, count: configuration.queuesPerPool) }
+    guard configuration.isVirtualized else {
+      setRedirection { $0 % count }
+      return count
+    }
+    let bits = count >= 4 ? 2 : count >= 2 ? 1 : 0
+    registers.modify(PSRTYPE.self, pool) { $0.queueBits = UInt32(bits) }
+    return 1 << bits
   }
 
   /// Fills the redirection table: the queue, inside its pool, for each of 128 values of the hash's lowest bits.

@@ -173,7 +173,7 @@ extension Ixgbe {
       if configuration.isVirtualized && n < pools {
         // A pool that uses fewer queues looks at fewer bits of the common table. 8.2.3.7.4, RQPL.
         let used = configuration.usedQueues.isEmpty ? queues : configuration.usedQueues[n]
-        split.queueBits = used == 4 ? 2 : used == 2 ? 1 : 0
+        split.queueBits = used >= 4 ? 2 : used >= 2 ? 1 : 0
       }
       registers.write(split, n)
     }
@@ -217,7 +217,19 @@ extension Ixgbe {
     for n in 0..<2 {
       registers.write(PFVFTE(rawValue: configuration.isVirtualized ? Self.half(n, of: poolMask) : 0), n)
     }
+    initializeSwitch()
     registers.modify(DMATXCTL.self) { $0.isEnabled = true }
+  }
+
+  /// The switch between pools. 7.10.3.4. What it gives to a pool takes its room in the packet buffer, for which FCRTH
+  /// must be set also without flow control: `reset` does.
+  private func initializeSwitch() {
+    // A guest does not get its own broadcasts back.
+    for n in 0..<2 { registers.write(PFVMTXSW(rawValue: 0), n) }
+    for n in 0..<8 { registers.write(PFVFSPOOF(rawValue: 0), n) }
+    var control = PFDTXGSWC(rawValue: 0)
+    control.switchesLocally = configuration.isVirtualized && configuration.switchesLocally
+    registers.write(control)
   }
 
   /// One bit a pool of this configuration.

@@ -27,6 +27,12 @@ public struct IxgbeStatistics: Hashable, Sendable {
   public var sentBroadcasts: UInt64 = 0
   public var sentMulticasts: UInt64 = 0
 
+  /// Frames that went from one pool to others inside the card, and the further copies of those for several.
+  public var switchedFrames: UInt64 = 0
+  public var switchedCopies: UInt64 = 0
+  /// Dropped because their source was none of their pool's addresses.
+  public var refusedFrames: UInt64 = 0
+
   /// Flow director's hits and misses.
   public var flowMatches: UInt64 = 0
   public var flowMisses: UInt64 = 0
@@ -90,6 +96,9 @@ extension Ixgbe {
     add(Counter.GOTC, \.sentBytes)
     add(Counter.BPTC, \.sentBroadcasts)
     add(Counter.MPTC, \.sentMulticasts)
+    add(Counter.RXLPBKPC, \.switchedFrames)
+    add(Counter.RXDLPBKPC, \.switchedCopies)
+    add(Counter.SSVPC, \.refusedFrames)
     add(Counter.FDIRMATCH, \.flowMatches)
     add(Counter.FDIRMISS, \.flowMisses)
     for n in 0..<16 {

@@ -8,7 +8,8 @@ public import Bus
 /// The wall between guests: with more than one pool, a frame reaches a queue only because an address, a VLAN or a
 /// filter that was set here names its pool; what nobody asked for is dropped. Set the rules, then start the queue.
 ///
-/// One thread at a time. Who makes it keeps the registers' mapping while it lives, and calls `shutDown` before that ends.
+/// One thread at a time. Its queues start, move frames and stop on threads of their own: they touch the registers of
+/// their own queue only. Who makes it keeps the registers' mapping while it lives, and calls `shutDown` before that ends.
 public final class Ixgbe {
   public let configuration: Configuration
   let registers: any RegisterFile
@@ -39,6 +40,7 @@ public final class Ixgbe {
     try wait(for: RDRXCTL.self, within: .milliseconds(100)) { $0.isInitialized }
     registers.modify(CTRL_EXT.self) { $0.isDriverLoaded = true }
     registers.modify(AUTOC.self) { $0.restartsLink = true }
+    initializeInterrupts()
     initializeStatistics()
     try initializeReceive()
     initializeTransmit()
@@ -118,14 +120,8 @@ extension Ixgbe {
   }
 
   /// Starts a queue, empty. 4.6.7, 4.6.7.1.
-  public func start(_ queue: inout IxgbeReceiveQueue) throws(IxgbeError) {
-    guard !registers.read(RXDCTL.self, queue.number).isEnabled else { throw .queueInUse(queue.number) }
-    do { try queue.restart() } catch { throw .register(error) }
-  }
-  public func start(_ queue: inout IxgbeTransmitQueue) throws(IxgbeError) {
-    guard !registers.read(TXDCTL.self, queue.number).isEnabled else { throw .queueInUse(queue.number) }
-    do { try queue.restart() } catch { throw .register(error) }
-  }
+  public func start(_ queue: inout IxgbeReceiveQueue) throws(IxgbeError) { try queue.start() }
+  public func start(_ queue: inout IxgbeTransmitQueue) throws(IxgbeError) { try queue.start() }
   /// Stops a queue: afterwards the card touches no buffer that was lent to it.
   public func stop(_ queue: inout IxgbeReceiveQueue) throws(IxgbeError) {
     do { try queue.quiesce() } catch { throw .register(error) }

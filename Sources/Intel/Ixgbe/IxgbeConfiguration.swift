@@ -18,6 +18,11 @@ extension Ixgbe {
     /// Gives 64 KiB of the packet buffer to flow director's exact filters, about 2000 of them.
     public var usesFlowDirector = false
 
+    /// With pools: what one sends to another's address goes there inside the card, and not to the wire; broadcasts go
+    /// both ways. Without it the wire gets everything, and frames between guests only come back if a switch there
+    /// returns them.
+    public var switchesLocally = true
+
     public init() {}
 
     public static let mtus = 68...9710

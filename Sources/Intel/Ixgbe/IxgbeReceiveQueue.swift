@@ -90,9 +90,14 @@ public struct IxgbeReceiveQueue: ~Copyable, ReceiveQueue {
     isRunning = false
   }
 
-  /// Starts the queue with nothing posted. Precondition: it is not running.
-  mutating func restart() throws(RegisterError) {
-    precondition(!isRunning, "starts a running queue")
+  /// Starts the queue with nothing posted, the first time or after `quiesce`, as often as wanted. Its ring stays where
+  /// it is.
+  public mutating func start() throws(IxgbeError) {
+    guard !isRunning, !registers.read(RXDCTL.self, number).isEnabled else { throw .queueInUse(number) }
+    do { try restart() } catch { throw .register(error) }
+  }
+
+  private mutating func restart() throws(RegisterError) {
     (next, oldest, outCount) = (0, 0, 0)
     for offset in stride(from: 0, to: size * ReceiveDescriptor.byteCount, by: 8) { descriptors.store64(0, offset) }
     let address = descriptors.address.rawValue

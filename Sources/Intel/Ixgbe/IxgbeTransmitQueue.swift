@@ -1,10 +1,14 @@
 public import Bus
+public import Linux
 public import NIC
 
-/// One transmit queue of an 82599: a ring of advanced data descriptors, one frame each, and the tail register.
+/// One transmit queue of an 82599: a ring of advanced descriptors, one a piece of a frame, and the tail register.
 ///
 /// It is made by `Ixgbe.makeTransmitQueue` and runs after `Ixgbe.start`. As in the receive ring, one descriptor is always
 /// left over. One thread at a time.
+///
+/// The card reports at the end of a frame only, and writes no other descriptor back: where each frame ends is in a table
+/// of ours, so that nothing hangs on what the card leaves in descriptors that it was not asked to report.
 public struct IxgbeTransmitQueue: ~Copyable, TransmitQueue {
   /// The card's number of this queue.
   public let number: Int
@@ -13,9 +17,19 @@ public struct IxgbeTransmitQueue: ~Copyable, TransmitQueue {
   @usableFromInline let descriptors: DMABuffer
   @usableFromInline let tail: Doorbell
   @usableFromInline let size: Int
+  /// For the descriptor that a frame begins with: the one that it ends with.
+  @usableFromInline var ends: FixedTable<UInt16>
+  /// The next descriptor to fill, and the oldest one that is out.
   @usableFromInline var next = 0
   @usableFromInline var oldest = 0
   @usableFromInline var outCount = 0
+  /// Of the frame that is being posted: its first descriptor, its pieces, its bytes so far; and what each piece asks for.
+  @usableFromInline var first = 0
+  @usableFromInline var pieceCount = 0
+  @usableFromInline var postedBytes: UInt32 = 0
+  @usableFromInline var options: UInt64 = 0
+  /// The card's first context as it will be when it comes to the next frame: both words in one, or `.max`.
+  @usableFromInline var context = UInt64.max
 
   private let registers: any RegisterFile
   private let clock: any Timekeeper
@@ -32,6 +46,7 @@ public struct IxgbeTransmitQueue: ~Copyable, TransmitQueue {
     self.registers = registers
     self.clock = clock
     tail = registers.doorbell(TDT.offset(number))
+    ends = FixedTable(repeating: 0, count: size)
   }
 
   deinit {
@@ -40,27 +55,58 @@ public struct IxgbeTransmitQueue: ~Copyable, TransmitQueue {
 
   @inlinable public var capacity: Int { size &- 1 }
   @inlinable public var room: Int { size &- 1 &- outCount }
+  /// Descriptors of one frame. 82599 datasheet 7.2.1.1.
+  @inlinable public var pieceLimit: Int { 40 }
+  @inlinable public var finishesChecksums: Bool { true }
 
-  /// Precondition: `room > 0`, and the length is in `frameByteCounts`: check a guest's before.
-  @inlinable public mutating func post(_ address: IOVA, byteCount: UInt32) {
+  /// Takes no descriptor where the frame before asked for the same: the card keeps the context. 7.2.3.2.3.
+  @inlinable public mutating func post(_ checksum: TransmitChecksum) {
+    precondition(first == next, "a frame is begun already")
     precondition(outCount < size &- 1, "no room in the transmit ring")
-    precondition(frameByteCounts.contains(byteCount), "a frame that the card must not be given")
+    options = TransmitDescriptor.finishesChecksum
+    let (lengths, command) = (TransmitContext.lengths(checksum), TransmitContext.command(checksum))
+    if context == lengths | command << 32 { return }
+    context = lengths | command << 32
+    fill(lengths, command)
+  }
+
+  @inlinable @inline(__always)
+  public mutating func post(_ address: IOVA, byteCount: UInt32, of frameByteCount: UInt32, isLast: Bool) {
+    precondition(outCount < size &- 1, "no room in the transmit ring")
+    precondition(byteCount > 0 && byteCount <= frameByteCount &- postedBytes, "a piece that is empty, or past its frame's end")
+    postedBytes &+= byteCount
+    pieceCount &+= 1
+    var word = TransmitDescriptor.piece(byteCount, of: frameByteCount) | options
+    if isLast {
+      precondition(postedBytes == frameByteCount && frameByteCounts.contains(frameByteCount) && pieceCount <= pieceLimit,
+        "a frame that the card must not be given")
+      word |= TransmitDescriptor.endOfPacket | TransmitDescriptor.reportsStatus
+      ends[first] = UInt16(truncatingIfNeeded: next)
+    }
+    fill(address.rawValue, word)
+    if isLast { (first, pieceCount, postedBytes, options) = (next, 0, 0, 0) }
+  }
+
+  @inlinable @inline(__always) mutating func fill(_ low: UInt64, _ high: UInt64) {
     let descriptor = next &* TransmitDescriptor.byteCount
-    descriptors.store64(address.rawValue, descriptor)
-    descriptors.store64(TransmitDescriptor.wholeFrame(byteCount), descriptor &+ 8)
+    descriptors.store64(low, descriptor)
+    descriptors.store64(high, descriptor &+ 8)
     next = next &+ 1 == size ? 0 : next &+ 1
     outCount &+= 1
   }
 
-  @inlinable public mutating func ring() { tail.ring(UInt32(truncatingIfNeeded: next)) }
+  /// A frame that is begun stays behind the tail.
+  @inlinable public mutating func ring() { tail.ring(UInt32(truncatingIfNeeded: first)) }
 
   @inlinable public mutating func reap() -> Int {
     var count = 0
-    while outCount > 0 {
-      let word = descriptors.load64Acquire(oldest &* TransmitDescriptor.byteCount &+ 8)
+    while oldest != first {
+      let end = Int(ends[oldest])
+      let word = descriptors.load64Acquire(end &* TransmitDescriptor.byteCount &+ 8)
       if word & TransmitDescriptor.done == 0 { break }
-      oldest = oldest &+ 1 == size ? 0 : oldest &+ 1
-      outCount &-= 1
+      let taken = end &- oldest &+ 1
+      outCount &-= taken > 0 ? taken : taken &+ size
+      oldest = end &+ 1 == size ? 0 : end &+ 1
       count &+= 1
     }
     return count
@@ -76,10 +122,16 @@ public struct IxgbeTransmitQueue: ~Copyable, TransmitQueue {
     isRunning = false
   }
 
-  /// Starts the queue with nothing posted. Precondition: it is not running.
-  mutating func restart() throws(RegisterError) {
-    precondition(!isRunning, "starts a running queue")
+  /// Starts the queue with nothing posted, the first time or after `quiesce`, as often as wanted. Its ring stays where
+  /// it is.
+  public mutating func start() throws(IxgbeError) {
+    guard !isRunning, !registers.read(TXDCTL.self, number).isEnabled else { throw .queueInUse(number) }
+    do { try restart() } catch { throw .register(error) }
+  }
+
+  private mutating func restart() throws(RegisterError) {
     (next, oldest, outCount) = (0, 0, 0)
+    (first, pieceCount, postedBytes, options, context) = (0, 0, 0, 0, .max)
     for offset in stride(from: 0, to: size * TransmitDescriptor.byteCount, by: 8) { descriptors.store64(0, offset) }
     let address = descriptors.address.rawValue
     registers.write(TDBAL(rawValue: UInt32(truncatingIfNeeded: address)), number)

@@ -20,6 +20,7 @@ enum Counter {
   static let GPRC = 0x04074, BPRC = 0x04078, MPRC = 0x0407C, GPTC = 0x04080
   static let RUC = 0x040A4, RFC = 0x040A8, ROC = 0x040AC, RJC = 0x040B0
   static let TPR = 0x040D0, TPT = 0x040D4, MPTC = 0x040F0, BPTC = 0x040F4
+  static let RXLPBKPC = 0x02F68, RXDLPBKPC = 0x02F74, SSVPC = 0x08780
   static let FDIRMATCH = 0x0EE58, FDIRMISS = 0x0EE5C
   // n 0 to 15, by the mapping above.
   static func QPRC(_ n: Int) -> Int { 0x01030 + 0x40 * n }

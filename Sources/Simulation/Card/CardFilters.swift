@@ -13,7 +13,7 @@ internal import CLinux
   private static let slotCount = 512
   private let slots: UnsafeMutablePointer<Slot>
   /// By VLAN: the pools in its group.
-  private let vlanPools: UnsafeMutablePointer<UInt64>
+  private let vlanTable: UnsafeMutablePointer<UInt64>
   private let state: UnsafeMutablePointer<State>
 
   /// Decoded once, read once a frame.
@@ -54,6 +54,15 @@ internal import CLinux
     var synFirst = false
     var tupleCount = 0
     var usesFlowDirector = false
+
+    /// What is sent: whether queues belong to pools, queue >> sendShift; and the pools that may send, that get their own
+    /// frames back, and that are held to their own addresses.
+    var sendsByPool = false
+    var sendShift = 1
+    var sendingPools: UInt64 = 0
+    var switches = false
+    var returningPools: UInt64 = 0
+    var checkedPools: UInt64 = 0
   }
 
   /// A 5-tuple filter. 82599 datasheet 7.1.2.5.
@@ -76,8 +85,8 @@ internal import CLinux
   init() {
     unsafe slots = .allocate(capacity: Self.slotCount)
     unsafe slots.initialize(repeating: Slot(), count: Self.slotCount)
-    unsafe vlanPools = .allocate(capacity: 4096)
-    unsafe vlanPools.initialize(repeating: 0, count: 4096)
+    unsafe vlanTable = .allocate(capacity: 4096)
+    unsafe vlanTable.initialize(repeating: 0, count: 4096)
     unsafe state = .allocate(capacity: 1)
     unsafe state.initialize(to: State())
     unsafe tuples = .allocate(capacity: 128)
@@ -85,12 +94,14 @@ internal import CLinux
   }
   func deallocate() {
     unsafe slots.deallocate()
-    unsafe vlanPools.deallocate()
+    unsafe vlanTable.deallocate()
     unsafe state.deallocate()
     unsafe tuples.deallocate()
   }
 
   @inline(__always) var current: UnsafeMutablePointer<State> { unsafe state }
+  /// The pools in a VLAN's group.
+  func vlanPools(_ identifier: Int) -> UInt64 { unsafe vlanTable[identifier & 0xFFF] }
 
   /// Whether a register is one that the tables are made of.
   static func decides(_ at: Int) -> Bool {
@@ -101,6 +112,8 @@ internal import CLinux
     case Offset.RAL..<Offset.MPSAR + 0x400: true
     case Offset.SAQF..<Offset.L34TIMIR + 0x200: true
     case Offset.PFVML2FLT..<Offset.PFUTA + 0x200: true
+    case Offset.MTQC, Offset.PFVFTE..<Offset.PFVFTE + 8, Offset.PFVMTXSW..<Offset.PFVMTXSW + 8: true
+    case Offset.PFVFSPOOF...Offset.PFDTXGSWC: true
     default: false
     }
   }
@@ -118,7 +131,7 @@ extension CardFilters {
   }
 
   /// The pools of an exact address, or nil.
-  @inline(__always) private func exact(_ address: UInt64) -> UInt64? {
+  @inline(__always) func exact(_ address: UInt64) -> UInt64? {
     var index = Self.slot(of: address)
     while true {
       let slot = unsafe slots[index]
@@ -188,7 +201,7 @@ extension CardFilters {
       pools = unsafe state.pointee.acceptUnicastTable
     }
     if unsafe state.pointee.filtersVLANs {
-      pools &= unsafe isTagged ? vlanPools[vlan] : state.pointee.acceptUntagged
+      pools &= unsafe isTagged ? vlanTable[vlan] : state.pointee.acceptUntagged
     }
     if unsafe !state.pointee.replicates {
       // One pool at most: the lowest. Reading "replication off".
@@ -224,6 +237,8 @@ struct Steering {
   /// Bits of its status.
   var status: UInt32 = 0
   var isDropAction = false
+  /// LB: another pool has sent it. 82599 datasheet 7.1.6.2.
+  static let switched: UInt32 = 1 << 18
 }
 
 extension SimulatedCard {
@@ -394,18 +409,19 @@ extension CardFilters {
       if filter >> 28 & 1 != 0 { new.acceptMulticast |= bit }
     }
     decodeQueues(&new, registers)
+    decodeSwitch(&new, registers)
     new.isPlain = !new.filtersVLANs && !new.usesEtherType && (new.replicates || !new.isVirtualised)
     unsafe state.pointee = new
     decodeTuples(registers)
     enterAddresses(registers)
-    unsafe vlanPools.update(repeating: 0, count: 4096)
+    unsafe vlanTable.update(repeating: 0, count: 4096)
     for n in 0..<64 {
       let entry = registers[Offset.PFVLVF + 4 * n]
-      if entry >> 31 != 0 { unsafe vlanPools[Int(entry & 0xFFF)] |= Self.pair(registers, Offset.PFVLVFB + 8 * n) }
+      if entry >> 31 != 0 { unsafe vlanTable[Int(entry & 0xFFF)] |= Self.pair(registers, Offset.PFVLVFB + 8 * n) }
     }
   }
 
-  private static func pair(_ registers: RegisterCells, _ offset: Int) -> UInt64 {
+  static func pair(_ registers: RegisterCells, _ offset: Int) -> UInt64 {
     UInt64(registers[offset + 4]) << 32 | UInt64(registers[offset])
   }
 

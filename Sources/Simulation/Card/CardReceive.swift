@@ -199,24 +199,37 @@ extension SimulatedCard {
       }
     }
     counters.good(count, headers.flags)
-    var (pools, delivered, dropped) = (choice.pools, UInt64(0), UInt64(0))
-    var queueInPool = 0
+    copyRecord.clear()
+    let done = unsafe deliver(bytes, count, headers, to: choice.pools, inexact: choice.isInexact, badCRC: badCRC)
+    return .replicated(delivered: done.delivered, dropped: done.dropped, queueInPool: done.queueInPool)
+  }
+
+  /// A copy for each pool.
+  func deliver(
+    _ bytes: UnsafeRawPointer, _ count: Int, _ headers: FrameHeaders, to targets: UInt64, inexact: Bool,
+    badCRC: Bool = false, switched: Bool = false
+  ) -> (delivered: UInt64, dropped: UInt64, queueInPool: Int) {
+    var (pools, delivered, dropped, queueInPool) = (targets, UInt64(0), UInt64(0), 0)
     while pools != 0 {
       let pool = pools & ~(pools &- 1)
-      let steering = unsafe steer(bytes, headers, pools.trailingZeroBitCount)
+      var steering = unsafe steer(bytes, headers, pools.trailingZeroBitCount)
+      if switched { steering.status |= Steering.switched }
       pools &= pools &- 1
       let n = steering.queue
       queueInPool |= n & (1 << (unsafe filters.current.pointee.poolShift) - 1)
+      var drop: CardDrop?
       let room = roomInQueue(n, count, headers)
       if room == .free {
-        let written = unsafe place(bytes, count, headers, n, steering, inexact: choice.isInexact, badCRC: badCRC)
-        if written { delivered |= pool } else { dropped |= pool }
+        let written = unsafe place(bytes, count, headers, n, steering, inexact: inexact, badCRC: badCRC)
+        if !written { drop = line.isBlocked(.removed) ? .removed : .dmaFault }
       } else {
         countLoss(n, room)
-        dropped |= pool
+        drop = reason(n, room, isDropAction: steering.isDropAction)
       }
+      copyRecord.add(queue: n, drop: drop)
+      if drop == nil { delivered |= pool } else { dropped |= pool }
     }
-    return .replicated(delivered: delivered, dropped: dropped, queueInPool: queueInPool)
+    return (delivered, dropped, queueInPool)
   }
 
   enum Room: UInt8 { case free, none, disabled, faulted }
@@ -258,11 +271,14 @@ extension SimulatedCard {
     if room == .none && flowControl { return .held(queue: n) }
     counters.good(count, headers.flags)
     countLoss(n, room)
-    if steering.isDropAction && room == .disabled { return .dropped(.filtered, queue: n) }
+    return .dropped(reason(n, room, isDropAction: steering.isDropAction), queue: n)
+  }
+
+  private func reason(_ n: Int, _ room: Room, isDropAction: Bool) -> CardDrop {
     switch room {
-    case .disabled: return .dropped(.queueDisabled, queue: n)
-    case .faulted: return .dropped(.queueFaulted, queue: n)
-    default: return .dropped(unsafe receiveQueues[n].dropsWhenEmpty ? .noDescriptors : .missed, queue: n)
+    case .disabled: isDropAction ? .filtered : .queueDisabled
+    case .faulted: .queueFaulted
+    default: unsafe receiveQueues[n].dropsWhenEmpty ? .noDescriptors : .missed
     }
   }
 
@@ -278,7 +294,7 @@ extension SimulatedCard {
   }
 
   /// Nil: the queue that the port waited for has descriptors again, or is no longer enabled.
-  @inline(never) private func waitForStalledQueue(_ headers: FrameHeaders, _ count: Int, _ flowControl: Bool) -> Arrival? {
+  @inline(never) func waitForStalledQueue(_ headers: FrameHeaders, _ count: Int, _ flowControl: Bool) -> Arrival? {
     let n = Int(line.stalledQueue)
     let queue = unsafe receiveQueues + n
     let waits = unsafe queue.pointee.isRunning && !queue.pointee.dropsWhenEmpty

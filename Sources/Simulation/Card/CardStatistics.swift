@@ -33,6 +33,14 @@ struct CardCounters {
   var sentQueuePackets = InlineArray<16, UInt64>(repeating: 0)
   var sentQueueOctets = InlineArray<16, UInt64>(repeating: 0)
 
+  /// Switched from one pool to another: frames, and their further copies.
+  var switchedPackets: UInt64 = 0
+  var switchedOctets: UInt64 = 0
+  var switchedCopies: UInt64 = 0
+  var switchedCopyOctets: UInt64 = 0
+  /// Dropped for their source address.
+  var refused: UInt64 = 0
+
   var flowMatches: UInt64 = 0
   var flowMisses: UInt64 = 0
   var flowAdds: UInt64 = 0
@@ -75,15 +83,29 @@ struct CardCounters {
     storedPackets &+= 1
     storedOctets &+= octets
   }
-  mutating func sent(_ count: Int, _ first: UInt8, isBroadcast: Bool, statistic: Int) {
+  /// A frame that has left its queue, whatever became of it.
+  mutating func left(_ count: Int, statistic: Int, isRefused: Bool) {
+    if isRefused { refused &+= 1 }
+    sentQueuePackets[statistic & 15] &+= 1
+    sentQueueOctets[statistic & 15] &+= UInt64(count + 4)
+  }
+  /// A frame from one pool in the memory of others.
+  mutating func switched(_ count: Int, copies: Int) {
+    guard copies > 0 else { return }
+    let octets = UInt64(count + 4)
+    switchedPackets &+= 1
+    switchedOctets &+= octets
+    switchedCopies &+= UInt64(copies - 1)
+    switchedCopyOctets &+= UInt64(copies - 1) * octets
+  }
+  /// A frame on the wire.
+  mutating func sent(_ count: Int, _ first: UInt8, isBroadcast: Bool) {
     let octets = UInt64(count + 4)
     sentPackets &+= 1
     sentTotal &+= 1
     sentOctets &+= octets
     sentSizes[Self.sizeClass(count)] &+= 1
     if isBroadcast { sentBroadcasts &+= 1 } else if first & 1 != 0 { sentMulticasts &+= 1 }
-    sentQueuePackets[statistic & 15] &+= 1
-    sentQueueOctets[statistic & 15] &+= octets
   }
 
   /// Reads and clears; a counter stays at its top.
@@ -108,6 +130,7 @@ extension SimulatedCard {
     case Offset.QPTC..<Offset.QPTC + 0x40, Offset.QBTCL..<Offset.QBTCL + 0x80: true
     case Offset.RXMPC..<Offset.RXMPC + 0x20, Offset.CRCERRS..<Offset.CRCERRS + 0x140: true
     case Offset.RXNFGPC...Offset.RXNFGBCH, Offset.RXDGPC...Offset.RXDGBCH: true
+    case Offset.RXLPBKPC...Offset.RXDLPBKBCH, Offset.SSVPC: true
     default: false
     }
   }
@@ -144,6 +167,13 @@ extension SimulatedCard {
     case Offset.RXDGPC: return CardCounters.take(&counters.storedPackets)
     case Offset.RXDGBCL: return CardCounters.low(counters.storedOctets)
     case Offset.RXDGBCH: return CardCounters.takeHigh(&counters.storedOctets)
+    case Offset.RXLPBKPC: return CardCounters.take(&counters.switchedPackets)
+    case Offset.RXLPBKBCL: return CardCounters.low(counters.switchedOctets)
+    case Offset.RXLPBKBCH: return CardCounters.takeHigh(&counters.switchedOctets)
+    case Offset.RXDLPBKPC: return CardCounters.take(&counters.switchedCopies)
+    case Offset.RXDLPBKBCL: return CardCounters.low(counters.switchedCopyOctets)
+    case Offset.RXDLPBKBCH: return CardCounters.takeHigh(&counters.switchedCopyOctets)
+    case Offset.SSVPC: return CardCounters.take(&counters.refused)
     case Offset.QPTC..<Offset.QPTC + 0x40: return CardCounters.take(&counters.sentQueuePackets[(at - Offset.QPTC) / 4])
     case Offset.QBTCL..<Offset.QBTCL + 0x80:
       let n = (at - Offset.QBTCL) / 8

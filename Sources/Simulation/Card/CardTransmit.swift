@@ -1,38 +1,6 @@
 internal import Bus
 internal import CLinux
 
-/// The far end of the cable, as a card sees it that sends.
-public final class TransmitWire {
-  public enum Kind: Hashable, Sendable {
-    /// Counts frames and forgets them.
-    case drop
-    /// Keeps them.
-    case capture
-    /// Gives each back to the card that sent it.
-    case loopback
-  }
-  public let kind: Kind
-  public private(set) var frameCount = 0
-  /// Without check sequences.
-  public private(set) var byteCount = 0
-  /// What was sent, in order; empty unless it captures.
-  public private(set) var frames: [[UInt8]] = []
-  /// What became of the frames that were given back, in order.
-  public private(set) var arrivals: [Arrival] = []
-
-  public init(_ kind: Kind) { self.kind = kind }
-
-  func take(_ bytes: UnsafeRawPointer, _ count: Int, from card: SimulatedCard) {
-    frameCount += 1
-    byteCount += count
-    switch kind {
-    case .drop: break
-    case .capture: unsafe frames.append(Array(unsafe UnsafeRawBufferPointer(start: bytes, count: count)))
-    case .loopback: arrivals.append(unsafe card.receive(WireFrame(bytes: bytes, count: count)))
-    }
-  }
-}
-
 /// A transmit queue as the engine sees it.
 ///
 /// `@safe`: its pointer is unsafe to use, and says so at each use.
@@ -78,29 +46,30 @@ extension SimulatedCard {
   /// Sends what is waiting, one frame a queue in turn, until nothing is or the budget is used up.
   ///
   /// - Parameter budget: frames.
-  /// - Returns: frames sent.
-  public func transmit(budget: Int, to wire: TransmitWire) -> Int {
+  /// - Returns: frames that have left their queues.
+  public func transmit(budget: Int, to wire: any Wire) -> Int {
     let stopped = LineState.Block.removed.rawValue | LineState.Block.resetting.rawValue
       | LineState.Block.masterDisabled.rawValue | LineState.Block.linkDown.rawValue
-    guard line.blocked & stopped == 0, registers[Offset.DMATXCTL] & 1 != 0 else { return 0 }
+    guard line.blocked & stopped == 0, !line.senders.isEmpty, registers[Offset.DMATXCTL] & 1 != 0 else { return 0 }
+    if line.filtersAreStale { rebuildFilters() }
     var sent = 0
-    var isIdle = false
-    while !isIdle {
-      isIdle = true
-      for n in 0..<Self.queueCount where unsafe transmitQueues[n].isRunning {
-        guard sent < budget else { return sent }
-        if line.blocked & stopped != 0 { return sent }
-        if sendFrame(n, to: wire) {
-          sent += 1
-          isIdle = false
-        }
+    // Turns since the last frame: when every queue has had one, nothing waits.
+    var idle = 0
+    while sent < budget, line.blocked & stopped == 0, let n = line.senders.next(after: line.lastSender) {
+      line.lastSender = n
+      if maySend(n) && sendFrame(n, to: wire) {
+        sent += 1
+        idle = 0
+      } else {
+        idle += 1
+        if idle >= line.senders.count { break }
       }
     }
     return sent
   }
 
   /// One frame of a queue. False: none is complete.
-  private func sendFrame(_ n: Int, to wire: TransmitWire) -> Bool {
+  private func sendFrame(_ n: Int, to wire: any Wire) -> Bool {
     let queue = unsafe transmitQueues + n
     let tail = unsafe sl_load32_acquire(queue.pointee.tail.unsafelyUnwrapped)
     guard unsafe tail < queue.pointee.count || tail == queue.pointee.head else {
@@ -129,7 +98,7 @@ extension SimulatedCard {
       }
       // 16 000 is past the largest frame, and the tag and the padding still fit behind it.
       guard descriptor.byteCount + length <= 16_000,
-        descriptor.byteCount == 0 || (unsafe dma.read(words.0, into: scratch + length, count: descriptor.byteCount))
+        descriptor.byteCount == 0 || (unsafe dma.read(words.0, into: outgoing + length, count: descriptor.byteCount))
       else { return failTransmit(n, .bufferRead(address: words.0, count: descriptor.byteCount)) }
       length += descriptor.byteCount
       guard descriptor.isLast else { continue }
@@ -141,39 +110,41 @@ extension SimulatedCard {
     return false
   }
 
-  private func finish(_ n: Int, _ descriptor: TransmitDescriptor, _ length: Int, _ wire: TransmitWire) {
+  private func finish(_ n: Int, _ descriptor: TransmitDescriptor, _ length: Int, _ wire: any Wire) {
     var length = length
     if descriptor.insertsIPChecksum || descriptor.insertsTransportChecksum { insertChecksums(n, descriptor, length) }
     if descriptor.insertsTag && length >= 12 {
       // The tag of an advanced descriptor is its context's.
       let tag = descriptor.isExtended ? unsafe UInt16(truncatingIfNeeded: transmitQueues[n].contexts[descriptor.place].0 >> 16) : descriptor.tag
-      unsafe sl_move(scratch + 16, scratch + 12, length - 12)
-      unsafe (scratch + 12).storeBytes(of: UInt16(registers[Offset.DMATXCTL] >> 16).bigEndian, as: UInt16.self)
-      unsafe (scratch + 14).storeBytes(of: tag.bigEndian, as: UInt16.self)
+      unsafe sl_move(outgoing + 16, outgoing + 12, length - 12)
+      unsafe (outgoing + 12).storeBytes(of: UInt16(registers[Offset.DMATXCTL] >> 16).bigEndian, as: UInt16.self)
+      unsafe (outgoing + 14).storeBytes(of: tag.bigEndian, as: UInt16.self)
       length += 4
     }
     if length < 60 && registers[Offset.HLREG0] & HLREG0.padTransmit != 0 {
-      unsafe sl_fill(scratch + length, 0, 60 - length)
+      unsafe sl_fill(outgoing + length, 0, 60 - length)
       length = 60
     }
     guard length > 0 else { return }
-    let isBroadcast = unsafe length >= 6 && load48(scratch) == 0xFFFF_FFFF_FFFF
-    unsafe counters.sent(
-      length, scratch.load(as: UInt8.self), isBroadcast: isBroadcast, statistic: Int(transmitQueues[n].statistic))
+    // Not one of what it sends is looked at again if nothing is switched and nobody is held to its addresses.
+    let route = switchFrame(n, length)
+    counters.left(length, statistic: Int(unsafe transmitQueues[n].statistic), isRefused: route.isRefused)
+    if route.isForWire { put(length, on: wire) }
     if interrupts.isUsed && descriptor.reports { raiseTransmit(n) }
-    // What comes back is put together in the same room: it needs bytes of its own.
-    if wire.kind == .loopback || registers[Offset.HLREG0] & HLREG0.loopback != 0 {
-      let copy = UnsafeMutableRawPointer.allocate(byteCount: length, alignment: 8)
-      defer { unsafe copy.deallocate() }
-      unsafe sl_copy(copy, scratch, length)
-      if registers[Offset.HLREG0] & HLREG0.loopback != 0 {
-        // The MAC's own loop: nothing reaches the cable.
-        _ = unsafe receive(WireFrame(bytes: copy, count: length))
-      } else {
-        unsafe wire.take(copy, length, from: self)
-      }
+    wire.left(
+      Departure(
+        queue: n, byteCount: length, isOnWire: route.isForWire, copyCount: route.copyCount, isRefused: route.isRefused),
+      from: self)
+  }
+
+  private func put(_ length: Int, on wire: any Wire) {
+    let isBroadcast = unsafe length >= 6 && load48(outgoing) == 0xFFFF_FFFF_FFFF
+    unsafe counters.sent(length, outgoing.load(as: UInt8.self), isBroadcast: isBroadcast)
+    if registers[Offset.HLREG0] & HLREG0.loopback != 0 {
+      // The MAC's own loop: nothing reaches the cable.
+      _ = unsafe receive(WireFrame(bytes: outgoing, count: length))
     } else {
-      unsafe wire.take(scratch, length, from: self)
+      unsafe wire.take(outgoing, length, from: self)
     }
   }
 
@@ -212,10 +183,10 @@ extension SimulatedCard {
     return true
   }
 
-  private func failTransmit(_ n: Int, _ fault: CardQueueFault) -> Bool {
+  func failTransmit(_ n: Int, _ fault: CardQueueFault) -> Bool {
     queueFaults[n + Self.queueCount] = fault
-    unsafe transmitQueues[n].isRunning = false
     unsafe transmitQueues[n].hasFault = true
+    setRunning(n, false)
     raiseOther(.descriptorHandler)
     return false
   }
@@ -227,90 +198,15 @@ extension SimulatedCard {
     let network = Int(context.0 >> 9 & 0x7F)
     let networkBytes = Int(context.0 & 0x1FF)
     if descriptor.insertsIPChecksum && networkBytes >= 20 && network + networkBytes <= length {
-      unsafe (scratch + network + 10).storeBytes(of: 0, as: UInt16.self)
-      let sum = unsafe OnesComplement.fold(OnesComplement.sum(scratch + network, networkBytes))
-      unsafe (scratch + network + 10).storeBytes(of: ~sum, as: UInt16.self)
+      unsafe (outgoing + network + 10).storeBytes(of: 0, as: UInt16.self)
+      let sum = unsafe OnesComplement.fold(OnesComplement.sum(outgoing + network, networkBytes))
+      unsafe (outgoing + network + 10).storeBytes(of: ~sum, as: UInt16.self)
     }
     let transport = network + networkBytes
     let isTCP = context.1 >> 11 & 3 == 1
     guard descriptor.insertsTransportChecksum, context.1 >> 11 & 3 < 2, transport + (isTCP ? 18 : 8) <= length else { return }
-    let sum = unsafe ~OnesComplement.fold(OnesComplement.sum(scratch + transport, length - transport))
+    let sum = unsafe ~OnesComplement.fold(OnesComplement.sum(outgoing + transport, length - transport))
     // A UDP checksum of 0 means that there is none.
-    unsafe (scratch + transport + (isTCP ? 16 : 6)).storeBytes(of: !isTCP && sum == 0 ? .max : sum, as: UInt16.self)
-  }
-}
-
-// MARK: queues
-
-extension SimulatedCard {
-  static func transmitRegister(_ at: Int) -> (queue: Int, register: Int)? {
-    guard at >= Offset.transmit && at < Offset.transmit + 0x2000 else { return nil }
-    return ((at - Offset.transmit) / 0x40, at & 0x3F)
-  }
-
-  func writeTransmitQueue(_ value: UInt32, _ at: Int) -> Bool {
-    guard let (n, register) = Self.transmitRegister(at) else { return false }
-    let queue = unsafe transmitQueues + n
-    let isOff = unsafe queue.pointee.phase == .off
-    switch register {
-    case Offset.TDBAL, Offset.TDBAH, Offset.TDLEN, Offset.TDH:
-      guard isOff else {
-        note(.ringChangedWhileEnabled(queue: n))
-        return true
-      }
-      registers[at] =
-        register == Offset.TDBAL ? value & ~127 : register == Offset.TDLEN ? value & 0xFFF80 : value
-      if registers[at] != value { note(.badTransmitRing(queue: n)) }
-      if register == Offset.TDH { unsafe queue.pointee.head = value & 0xFFFF }
-      decodeTransmitQueue(n)
-    case Offset.TDT: registers[at] = value & 0xFFFF
-    case Offset.TXDCTL: writeTransmitControl(n, value, at)
-    default: registers[at] = value
-    }
-    return true
-  }
-
-  private func writeTransmitControl(_ n: Int, _ value: UInt32, _ at: Int) {
-    let queue = unsafe transmitQueues + n
-    let wanted = value & RXDCTL.enable != 0
-    registers[at] = value & ~RXDCTL.enable | registers[at] & RXDCTL.enable
-    switch unsafe (queue.pointee.phase, wanted) {
-    case (.off, true):
-      unsafe queue.pointee.phase = .enabling
-      if !faults.neverEnables { schedule(.transmitEnabled(n), after: faults.enableLatency) }
-    case (.enabling, false):
-      forget(.transmitEnabled(n))
-      unsafe queue.pointee.phase = .off
-    case (.running, false):
-      unsafe queue.pointee.phase = .disabling
-      unsafe queue.pointee.isRunning = false
-      if !faults.neverDisables { schedule(.transmitDisabled(n), after: faults.disableLatency) }
-    default: break
-    }
-  }
-
-  func transmitIsEnabled(_ n: Int) {
-    let queue = unsafe transmitQueues + n
-    registers[Offset.transmit(Offset.TXDCTL, n)] |= RXDCTL.enable
-    unsafe queue.pointee.phase = .running
-    decodeTransmitQueue(n)
-    if unsafe queue.pointee.count == 0 || queue.pointee.head >= queue.pointee.count {
-      note(.badTransmitRing(queue: n))
-      _ = failTransmit(n, .misuse(.badTransmitRing(queue: n)))
-    } else {
-      unsafe queue.pointee.isRunning = !queue.pointee.hasFault
-    }
-  }
-
-  func transmitIsDisabled(_ n: Int) {
-    registers[Offset.transmit(Offset.TXDCTL, n)] &= ~RXDCTL.enable
-    unsafe transmitQueues[n].phase = .off
-  }
-
-  func decodeTransmitQueue(_ n: Int) {
-    let queue = unsafe transmitQueues + n
-    unsafe queue.pointee.base =
-      UInt64(registers[Offset.transmit(Offset.TDBAH, n)]) << 32 | UInt64(registers[Offset.transmit(Offset.TDBAL, n)])
-    unsafe queue.pointee.count = registers[Offset.transmit(Offset.TDLEN, n)] / 16
+    unsafe (outgoing + transport + (isTCP ? 16 : 6)).storeBytes(of: !isTCP && sum == 0 ? .max : sum, as: UInt16.self)
   }
 }

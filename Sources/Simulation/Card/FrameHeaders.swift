@@ -66,6 +66,17 @@
   ///   - bytes: the frame, from the destination address on.
   ///   - count: bytes, without the check sequence.
   public init(parsing bytes: UnsafeRawPointer, count: Int) {
+    unsafe self.init(addressing: bytes, count: count)
+    let offset = flags.contains(.tagged) ? 18 : 14
+    if etherType == 0x0800 {
+      unsafe parseIPv4(bytes, offset, count)
+    } else if etherType == 0x86DD {
+      unsafe parseIPv6(bytes, offset, count)
+    }
+  }
+
+  /// The Ethernet header only.
+  init(addressing bytes: UnsafeRawPointer, count: Int) {
     guard count >= 14 else {
       flags = .runt
       return
@@ -73,19 +84,12 @@
     destination = unsafe load48(bytes)
     source = unsafe load48(bytes + 6)
     if destination & 1 != 0 { flags.insert(destination == 0xFFFF_FFFF_FFFF ? [.multicast, .broadcast] : .multicast) }
-    var offset = 14
     etherType = unsafe load16(bytes + 12)
     if etherType == 0x8100 && count >= 18 {
       flags.insert(.tagged)
       tag = unsafe load16(bytes + 14)
       etherType = unsafe load16(bytes + 16)
-      offset = 18
       if etherType == 0x8100 { flags.insert(.doubleTagged) }
-    }
-    if etherType == 0x0800 {
-      unsafe parseIPv4(bytes, offset, count)
-    } else if etherType == 0x86DD {
-      unsafe parseIPv6(bytes, offset, count)
     }
   }
 

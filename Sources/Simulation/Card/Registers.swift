@@ -71,9 +71,12 @@ enum Offset {
   static let ETQS = 0x0EC00
   static let SYNQF = 0x0EC30
   // 8.2.3.27 Virtualisation
+  static let PFVMTXSW = 0x05180
   static let PFVTCTL = 0x051B0
   static let PFVFRE = 0x051E0
   static let PFVFTE = 0x08110
+  static let PFVFSPOOF = 0x08200
+  static let PFDTXGSWC = 0x08220
   static let PFVML2FLT = 0x0F000
   static let PFVLVF = 0x0F100
   static let PFVLVFB = 0x0F200
@@ -111,6 +114,7 @@ enum Offset {
   static let TDWBAL = 0x38
   static let TDWBAH = 0x3C
   static let DMATXCTL = 0x04A80
+  static let MTQC = 0x08120
   static let TXPBTHRESH = 0x04950
   static let TXPBSIZE = 0x0CC00
   // 8.2.3.12 Security
@@ -130,6 +134,13 @@ enum Offset {
   static let RXDGPC = 0x02F50
   static let RXDGBCL = 0x02F54
   static let RXDGBCH = 0x02F58
+  static let RXLPBKPC = 0x02F68
+  static let RXLPBKBCL = 0x02F6C
+  static let RXLPBKBCH = 0x02F70
+  static let RXDLPBKPC = 0x02F74
+  static let RXDLPBKBCL = 0x02F78
+  static let RXDLPBKBCH = 0x02F7C
+  static let SSVPC = 0x08780
   static let RXMPC = 0x03FA0
   static let CRCERRS = 0x04000
   static let ILLERRC = 0x04004
@@ -170,6 +181,11 @@ enum Offset {
     (n < 64 ? receiveLow + 0x40 * n : receiveHigh + 0x40 * (n - 64)) + register
   }
   static func transmit(_ register: Int, _ n: Int) -> Int { transmit + 0x40 * n + register }
+
+  /// Whether a register only says which causes are latched or masked, and how often they are told.
+  static func isInterrupt(_ offset: Int) -> Bool {
+    (EICR..<IVAR).contains(offset) || (EICS_EX..<EIAM_EX + 8).contains(offset)
+  }
 
   /// Where a register really lies that has a second address, kept from the 82598 (Reading "aliases").
   static func canonical(_ offset: Int) -> Int {

@@ -37,14 +37,16 @@ internal import CLinux
   let rss = ToeplitzHash()
   let filters = CardFilters()
   let flowDirector = FlowDirectorTable()
-  /// Room to put a frame together.
+  /// Room to put a frame together: one that comes in, and one that goes out, which may come in at once.
   let scratch: UnsafeMutableRawPointer
+  let outgoing: UnsafeMutableRawPointer
   static let scratchBytes = 65_536 + 64
 
   // In memory of their own, where no check for exclusive access is made: they are touched for every frame.
   private let lineCell = StateCell(LineState())
   private let counterCell = StateCell(CardCounters())
   private let interruptCell = StateCell(InterruptState())
+  private let copyCell = StateCell(CopyRecord())
   var line: LineState {
     unsafeAddress { unsafe UnsafePointer(lineCell.pointer) }
     unsafeMutableAddress { unsafe lineCell.pointer }
@@ -56,6 +58,12 @@ internal import CLinux
   var interrupts: InterruptState {
     unsafeAddress { unsafe UnsafePointer(interruptCell.pointer) }
     unsafeMutableAddress { unsafe interruptCell.pointer }
+  }
+
+  /// Of the last frame that was copied.
+  var copyRecord: CopyRecord {
+    unsafeAddress { unsafe UnsafePointer(copyCell.pointer) }
+    unsafeMutableAddress { unsafe copyCell.pointer }
   }
 
   private var events: [Event] = []
@@ -84,6 +92,8 @@ internal import CLinux
     unsafe transmitQueues.initialize(repeating: TransmitQueueState(), count: Self.queueCount)
     unsafe scratch = .allocate(byteCount: Self.scratchBytes, alignment: 64)
     unsafe scratch.initializeMemory(as: UInt8.self, repeating: 0, count: Self.scratchBytes)
+    unsafe outgoing = .allocate(byteCount: Self.scratchBytes, alignment: 64)
+    unsafe outgoing.initializeMemory(as: UInt8.self, repeating: 0, count: Self.scratchBytes)
     for n in 0..<Self.queueCount {
       unsafe receiveQueues[n].tail = registers.cell(Offset.receive(Offset.RDT, n))
       unsafe transmitQueues[n].tail = registers.cell(Offset.transmit(Offset.TDT, n))
@@ -100,6 +110,7 @@ internal import CLinux
     unsafe receiveQueues.deallocate()
     unsafe transmitQueues.deallocate()
     unsafe scratch.deallocate()
+    unsafe outgoing.deallocate()
     registers.deallocate()
     rss.deallocate()
     filters.deallocate()
@@ -107,6 +118,7 @@ internal import CLinux
     lineCell.deallocate()
     counterCell.deallocate()
     interruptCell.deallocate()
+    copyCell.deallocate()
   }
 
   /// Why a receive queue stands still, or nil.
@@ -318,6 +330,9 @@ extension SimulatedCard {
     let kind: EventKind
   }
 
+  /// When something is to happen by itself, in nanoseconds of the simulated clock; nil: nothing is.
+  public var nextEventTime: UInt64? { events.lazy.map(\.time).min() }
+
   func schedule(_ kind: EventKind, after delay: UInt64) { events.append(Event(time: clock.now + delay, kind: kind)) }
   func forget(_ kind: EventKind) { events.removeAll { $0.kind == kind } }
 
@@ -403,6 +418,9 @@ struct LineState {
   var longWriteBack = false
   /// The queue that the whole port waits for, or -1.
   var stalledQueue: Int32 = -1
+  /// Transmit queues that run, and the one that had the last turn.
+  var senders = QueueSet()
+  var lastSender = SimulatedCard.queueCount - 1
   /// Without the check sequence and without a tag.
   var largestFrame = 1514
   /// Descriptors written back since the card was made.
@@ -419,4 +437,29 @@ struct LineState {
   mutating func block(_ reason: Block) { blocked |= reason.rawValue }
   mutating func unblock(_ reason: Block) { blocked &= ~reason.rawValue }
   mutating func set(_ reason: Block, _ on: Bool) { if on { block(reason) } else { unblock(reason) } }
+}
+
+/// Some of 128 queues.
+struct QueueSet {
+  private var low: UInt64 = 0
+  private var high: UInt64 = 0
+  var isEmpty: Bool { low | high == 0 }
+  var count: Int { low.nonzeroBitCount + high.nonzeroBitCount }
+
+  func contains(_ n: Int) -> Bool { (n < 64 ? low >> UInt64(n) : high >> UInt64(n - 64)) & 1 != 0 }
+
+  mutating func set(_ n: Int, _ isMember: Bool) {
+    let bit: UInt64 = 1 << UInt64(n & 63)
+    if n < 64 { low = isMember ? low | bit : low & ~bit } else { high = isMember ? high | bit : high & ~bit }
+  }
+
+  /// The next one in a round, or nil if there is none at all.
+  func next(after n: Int) -> Int? {
+    let from = (n + 1) & 127
+    let first = from < 64 ? low >> UInt64(from) : high >> UInt64(from - 64)
+    if first != 0 { return from + first.trailingZeroBitCount }
+    if from < 64 && high != 0 { return 64 + high.trailingZeroBitCount }
+    if low != 0 { return low.trailingZeroBitCount }
+    return high != 0 ? 64 + high.trailingZeroBitCount : nil
+  }
 }

@@ -1,0 +1,236 @@
+internal import Bus
+internal import FlowSteering
+internal import Intel
+internal import Linux
+internal import NIC
+internal import Replay
+internal import Simulation
+internal import VhostUser
+
+/// The card that all VMs share, its driver, and the bus it sits on: the one place that knows which kind it is.
+///
+/// The wall between guests: each VM has a pool of the card. Which frames reach a pool is settled here before any of its
+/// queues runs, and stays so; a queue runs only while its guest's ring does.
+final class CardHost {
+  let card: SharedCard
+  let allocator = IOVAAllocator()
+  let mtu: Int
+  private let driver: Ixgbe
+  private let ringSize: Int
+  private let tap: TapWire?
+
+  /// Where windows, rings and host buffers are mapped.
+  var space: any IOAddressSpace { card }
+
+  init(_ configuration: Configuration) throws(ServiceError) {
+    mtu = configuration.nic.mtu
+    ringSize = configuration.nic.ringSize
+    let card: SharedCard
+    do { card = try SharedCard() } catch { throw .machine("\(error)") }
+    self.card = card
+    tap = try Self.openWire(configuration, card)
+    var settings = Ixgbe.Configuration()
+    settings.mtu = mtu
+    settings.poolCount = configuration.vms.count
+    settings.queuesPerPool = configuration.vms.map(\.queuePairs).max() ?? 1
+    do {
+      driver = try Ixgbe(registers: card, space: card, allocator: allocator, clock: card, configuration: settings)
+      try Self.steer(configuration.vms, driver)
+      try driver.enableReceive()
+      try driver.waitForLink()
+    } catch { throw .card("\(error)") }
+  }
+
+  private static func openWire(_ configuration: Configuration, _ card: SharedCard) throws(ServiceError) -> TapWire? {
+    guard case .tap(let name) = configuration.wire else { return nil }
+    do {
+      let device = try TapDevice(name: name)
+      try device.setMTU(configuration.nic.mtu)
+      try device.bringUp()
+      let wire = TapWire(device)
+      card.attach(wire)
+      card.setUplink(wire)
+      return wire
+    } catch { throw .machine("--wire tap=\(name): \(error)") }
+  }
+
+  /// Which frames go to which pool.
+  private static func steer(_ vms: [Configuration.VM], _ driver: Ixgbe) throws(IxgbeError) {
+    let someNameVLAN = vms.contains { $0.vlan != nil }
+    for (pool, vm) in vms.enumerated() {
+      guard let address = vm.address else {
+        // Only ever the port's one guest.
+        try driver.setPromiscuous(true)
+        continue
+      }
+      try driver.setAddress(address, slot: pool, pool: pool)
+      var accepted: IxgbeAccepted = [.broadcast, .allMulticast]
+      if vm.vlan == nil { accepted.insert(.untagged) }
+      try driver.setAccepted(accepted, pool: pool)
+      if let vlan = vm.vlan { try driver.setVLAN(vlan, pools: pools(of: vms) { $0.vlan == vlan }) }
+    }
+    // A priority tag is no VLAN's.
+    if someNameVLAN { try driver.setVLAN(0, pools: pools(of: vms) { $0.vlan == nil }) }
+  }
+
+  private static func pools(of vms: [Configuration.VM], where condition: (Configuration.VM) -> Bool) -> UInt64 {
+    vms.enumerated().reduce(0) { $0 | (condition($1.element) ? 1 << UInt64($1.offset) : 0) }
+  }
+
+  // MARK: Queues
+
+  /// A receive queue that runs, empty. Its interrupts go to a worker's vector.
+  func startReceiveQueue(pool: Int, queue: Int, worker: Int) throws(RingRefusal) -> IxgbeReceiveQueue {
+    let number = driver.queueIndex(pool: pool, queue: queue)
+    do {
+      var receive = try driver.makeReceiveQueue(number, ringSize: ringSize, bufferByteCount: driver.largestFrame)
+      try driver.assign(vector: worker, receiveQueue: number)
+      try driver.start(&receive)
+      return receive
+    } catch { throw RingRefusal("the card: \(error)") }
+  }
+
+  func startTransmitQueue(pool: Int, queue: Int, worker: Int) throws(RingRefusal) -> IxgbeTransmitQueue {
+    let number = driver.queueIndex(pool: pool, queue: queue)
+    do {
+      var transmit = try driver.makeTransmitQueue(number, ringSize: ringSize)
+      try driver.assign(vector: worker, transmitQueue: number)
+      try driver.start(&transmit)
+      return transmit
+    } catch { throw RingRefusal("the card: \(error)") }
+  }
+
+  func queueNumber(pool: Int, queue: Int) -> Int { driver.queueIndex(pool: pool, queue: queue) }
+
+  /// Over how many of its queues a pool's frames are spread: 1, 2 or 4, for the card counts in bits.
+  func setUsedQueues(pool: Int, count: Int) {
+    let used = count >= 4 ? 4 : count >= 2 ? 2 : 1
+    _ = try? driver.setUsedQueues(pool: pool, count: min(used, driver.configuration.queuesPerPool))
+  }
+
+  // MARK: Interrupts
+
+  /// The vector of a worker raises its eventfd.
+  func connect(vector: Int, to event: borrowing EventDescriptor) throws(SystemError) { try card.connect(vector: vector, to: event) }
+  /// A worker's vector, to be armed before it sleeps.
+  func interrupt(_ vector: Int) -> IxgbeInterrupt {
+    do { return try driver.interrupt(vector) } catch { preconditionFailure("\(error)") }
+  }
+
+  var link: IxgbeLink { driver.link }
+
+  /// Tells the network that an address is behind this port now.
+  func announce(_ address: [UInt8]) {
+    let frame = ReverseARP.frame(address)
+    unsafe frame.withUnsafeBytes { bytes in _ = unsafe tap?.take(bytes) }
+  }
+
+  /// Stops everything: afterwards the card touches no memory.
+  func shutDown() { try? driver.shutDown() }
+}
+
+/// What a back-end sends so that switches learn where a machine has moved to. RFC 903.
+enum ReverseARP {
+  /// 60 bytes: broadcast, EtherType 0x8035, a "request reverse" of the address about itself.
+  static func frame(_ address: [UInt8]) -> [UInt8] {
+    precondition(address.count == 6)
+    let payload: [UInt8] =
+      [0, 1, 8, 0, 6, 4, 0, 3] + address + [0, 0, 0, 0] + address + [0, 0, 0, 0]
+    let frame = Array(repeating: 0xFF, count: 6) + address + [0x80, 0x35] + payload
+    return frame + Array(repeating: 0, count: 60 - frame.count)
+  }
+}
+
+// MARK: What came of frames
+
+extension CardHost {
+  private func sum(of pool: Int, queues: Int, _ value: (_ queue: Int, TrafficCounters.Origin) -> UInt64) -> UInt64 {
+    (0..<queues).reduce(UInt64(0)) { total, queue in
+      let number = queueNumber(pool: pool, queue: queue)
+      return TrafficCounters.Origin.allCases.reduce(total) { $0 + value(number, $1) }
+    }
+  }
+
+  /// What the card has put into a pool's queues.
+  func arrived(in pool: Int, queues: Int) -> StatusReport.Traffic {
+    StatusReport.Traffic(
+      frames: sum(of: pool, queues: queues) { card.counters.deliveredFrames(queue: $0, from: $1) },
+      bytes: sum(of: pool, queues: queues) { card.counters.deliveredBytes(queue: $0, from: $1) })
+  }
+
+  /// What the card has dropped of a pool's frames, by reason; those that occurred.
+  func drops(of pool: Int, queues: Int) -> [String: UInt64] {
+    var result: [String: UInt64] = [:]
+    for reason in CardDrop.allCases {
+      let count = sum(of: pool, queues: queues) { card.counters.droppedFrames(reason, queue: $0, from: $1) }
+      if count > 0 { result[reason.name] = count }
+    }
+    return result
+  }
+
+  /// What the card has dropped for no queue.
+  func unroutedDrops() -> [String: UInt64] {
+    var result: [String: UInt64] = [:]
+    for reason in CardDrop.allCases {
+      let count = TrafficCounters.Origin.allCases.reduce(UInt64(0)) {
+        $0 + card.counters.droppedFrames(reason, queue: nil, from: $1)
+      }
+      if count > 0 { result[reason.name] = count }
+    }
+    return result
+  }
+
+  /// All that was dropped of what some counters have counted.
+  func drops(in counters: TrafficCounters) -> [String: UInt64] {
+    var result: [String: UInt64] = [:]
+    for queue in (0..<SimulatedCard.queueCount).map(Optional.some) + [nil] {
+      for reason in CardDrop.allCases {
+        let count = counters.droppedFrames(reason, queue: queue, from: .wire)
+        if count > 0 { result[reason.name, default: 0] += count }
+      }
+    }
+    return result
+  }
+  /// Frames that were put into a pool's queues, of what some counters have counted.
+  func stored(in pool: Int, queues: Int, by counters: TrafficCounters) -> UInt64 {
+    (0..<queues).reduce(UInt64(0)) { $0 + counters.deliveredFrames(queue: queueNumber(pool: pool, queue: $1), from: .wire) }
+  }
+
+  /// What a pool's queues have sent, and what of that went to other pools.
+  func sent(from pool: Int, queues: Int) -> (all: StatusReport.Traffic, switched: UInt64) {
+    var (all, switched) = (StatusReport.Traffic(), UInt64(0))
+    for queue in 0..<queues {
+      let number = queueNumber(pool: pool, queue: queue)
+      all.frames += card.counters.sentFrames(queue: number)
+      all.bytes += card.counters.sentBytes(queue: number)
+      switched += card.counters.switchedCopies(queue: number)
+    }
+    return (all, switched)
+  }
+
+  /// All that went onto the wire.
+  func onWire() -> StatusReport.Traffic {
+    (0..<SimulatedCard.queueCount).reduce(into: StatusReport.Traffic()) {
+      $0.frames += card.counters.wireFrames(queue: $1)
+      $0.bytes += card.counters.wireBytes(queue: $1)
+    }
+  }
+
+  /// Copies of frames that went from one pool to another.
+  func switchedFrames() -> UInt64 {
+    (0..<SimulatedCard.queueCount).reduce(UInt64(0)) { $0 + card.counters.switchedCopies(queue: $1) }
+  }
+
+  /// Mappings that the card can use now.
+  var mapCount: Int { card.withModels { _, iommu, _ in iommu.mappingCount } }
+
+  /// Accesses that the IOMMU refused after the first `seen`: whose window, and in words.
+  func busFaults(after seen: UInt64) -> [(pool: Int?, text: String)] {
+    let faults = card.busFaults
+    let fresh = Int(min(card.counters.busFaults - seen, UInt64(faults.count)))
+    return faults.suffix(fresh).map { fault in
+      let number = Int(fault.address.rawValue / DMAWindow.span)
+      return (number > 0 ? number - 1 : nil, "\(fault)")
+    }
+  }
+}

@@ -1,0 +1,197 @@
+public import Datapath
+public import FlowSteering
+
+/// Everything that a back-end is told when it starts: what `sluice run` makes of its flags or of a file.
+///
+/// One value, checked whole before anything starts: `check` says what is wrong, and with which of its parts.
+public struct Configuration: Hashable, Sendable {
+  public var nic = NIC()
+  /// Where the card's cable leads; nil: nowhere, and only injected traces come from it.
+  public var wire: Wire?
+  public var vms: [VM] = []
+  /// The socket for `status`, `stats`, `inject` and `/metrics`; nil: none.
+  public var control: Socket?
+  /// Where rings' places are kept, so that packed rings survive our own death; nil: packed rings are not offered.
+  public var stateDirectory: String?
+  public var workers = Workers()
+
+  public init() {}
+
+  public struct NIC: Hashable, Sendable {
+    public enum Kind: String, CaseIterable, Sendable {
+      /// A register-level model of the Intel 82599, in this process.
+      case sim
+    }
+    public var kind = Kind.sim
+    /// Bytes after the Ethernet header (and one VLAN tag) that a frame may have.
+    public var mtu = 1500
+    /// Descriptors of each of the card's rings, a multiple of 8 from 64 to 4096.
+    public var ringSize = 1024
+    public init() {}
+  }
+
+  public enum Wire: Hashable, Sendable {
+    /// A TAP device of this name, made if it is not there.
+    case tap(String)
+  }
+
+  /// A socket of ours in the file system.
+  public struct Socket: Hashable, Sendable {
+    public var path: String
+    /// Permission bits; nil: 0600.
+    public var mode: UInt16?
+    /// Names or numbers; nil: as the process makes it.
+    public var owner: String?
+    public var group: String?
+    public init(path: String) { self.path = path }
+  }
+
+  public struct VM: Hashable, Sendable {
+    /// 1 to 32 letters, digits, '.', '_', '-'; no two alike.
+    public var name: String
+    public var endpoint: Endpoint
+    /// Whose frames it gets. With one VM alone nil means everything; with several each has one, no two alike.
+    public var address: MACAddress?
+    /// From 1 to 4094; only with an address.
+    public var vlan: UInt16?
+    /// Pairs of queues: 1, 2 or 4.
+    public var queuePairs = 1
+    /// Offers VIRTIO_F_RING_PACKED.
+    public var offersPacked = true
+    /// Offers VHOST_USER_PROTOCOL_F_CONFIG: Cloud Hypervisor and crosvm take address and MTU from it.
+    public var offersConfig = false
+    public var mode = PathMode.auto
+
+    public init(name: String, endpoint: Endpoint) {
+      self.name = name
+      self.endpoint = endpoint
+    }
+
+    public enum Endpoint: Hashable, Sendable {
+      /// We listen, the front-end connects.
+      case server(Socket)
+      /// The front-end listens, we connect, and again when it has gone.
+      case client(path: String)
+      /// A connected or listening socket that we were started with.
+      case descriptor(Int32)
+    }
+  }
+
+  public struct Workers: Hashable, Sendable {
+    /// Threads that move frames. VMs are dealt out to them in turn.
+    public var count = 1
+    /// The processors that they are pinned to, in order; empty: none is pinned.
+    public var processors: [Int] = []
+    /// How long a worker with nothing to do looks before it sleeps, in microseconds.
+    public var spinMicroseconds = 50
+    public init() {}
+  }
+}
+
+/// What is wrong with a configuration: which part of it, and why.
+public struct ConfigurationError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// As the file names it: `vms[1].mac`.
+  public let key: String
+  public let reason: String
+  public init(_ key: String, _ reason: String) {
+    self.key = key
+    self.reason = reason
+  }
+  public var description: String { "\(key): \(reason)" }
+}
+
+extension Configuration {
+  /// Says what is wrong first, or nothing.
+  public func check() throws(ConfigurationError) {
+    if let problem = problems().first { throw problem }
+  }
+
+  /// Everything that is wrong, in the order of the parts.
+  public func problems() -> [ConfigurationError] {
+    var found: [ConfigurationError] = []
+    func expect(_ holds: Bool, _ key: String, _ reason: @autoclosure () -> String) {
+      if !holds { found.append(ConfigurationError(key, reason())) }
+    }
+    expect((68...9710).contains(nic.mtu), "nic.mtu", "\(nic.mtu) bytes; 68 to 9710 are possible")
+    expect((64...4096).contains(nic.ringSize) && nic.ringSize % 8 == 0, "nic.ring-size", "\(nic.ringSize); a multiple of 8 from 64 to 4096")
+    if case .tap(let name) = wire {
+      expect(Self.isDeviceName(name), "wire", "the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons")
+    }
+    if let control { expect(Self.isSocketPath(control.path), "control.socket", "a path of 1 to 107 bytes") }
+    expect((1...16).contains(workers.count), "workers.count", "\(workers.count); 1 to 16 are possible")
+    let processors = workers.processors
+    expect(
+      processors.isEmpty || processors.count >= workers.count, "workers.cpus",
+      "\(processors.count) processor\(processors.count == 1 ? "" : "s") for \(workers.count) workers")
+    expect(Set(processors).count == processors.count, "workers.cpus", "a processor is named twice")
+    expect(
+      (0...1_000_000).contains(workers.spinMicroseconds), "workers.spin-us",
+      "\(workers.spinMicroseconds) microseconds; at most a second")
+    expect(!vms.isEmpty, "vms", "there must be at least one VM")
+    expect(vms.count <= 32, "vms", "\(vms.count) VMs; the card has room for 32")
+    for (index, vm) in vms.enumerated() { found += problems(of: vm, "vms[\(index)]", before: vms[..<index]) }
+    return found
+  }
+
+  private func problems(of vm: VM, _ key: String, before others: ArraySlice<VM>) -> [ConfigurationError] {
+    var found: [ConfigurationError] = []
+    func expect(_ holds: Bool, _ part: String, _ reason: @autoclosure () -> String) {
+      if !holds { found.append(ConfigurationError("\(key).\(part)", reason())) }
+    }
+    expect(Self.isName(vm.name), "name", "a name is 1 to 32 letters, digits, '.', '_' or '-'")
+    expect(others.allSatisfy { $0.name != vm.name }, "name", "\(vm.name) is taken")
+    if let path = vm.endpoint.path {
+      expect(Self.isSocketPath(path), "socket", "a path of 1 to 107 bytes")
+      if let other = others.first(where: { $0.endpoint.path == path }) {
+        expect(false, "socket", "\(path) is \(other.name)'s")
+      }
+      expect(control?.path != path, "socket", "\(path) is the control socket's")
+    }
+    expect([1, 2, 4].contains(vm.queuePairs), "queues", "\(vm.queuePairs); 1, 2 or 4")
+    if let vlan = vm.vlan {
+      expect((1...4094).contains(vlan), "vlan", "\(vlan); 1 to 4094")
+      expect(vm.address != nil, "vlan", "needs mac too")
+    }
+    if let address = vm.address {
+      expect(!address.isGroup, "mac", "\(address) is a group's address, no machine's")
+      expect(others.allSatisfy { $0.address != address || $0.vlan != vm.vlan }, "mac", "\(address) is taken")
+    } else {
+      expect(vms.count <= 1, "mac", "of several VMs each needs its address: it decides whose a frame is")
+    }
+    return found
+  }
+
+  private static func isName(_ text: String) -> Bool {
+    (1...32).contains(text.utf8.count)
+      && text.utf8.allSatisfy { byte in
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+          UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
+          true
+        default: false
+        }
+      }
+  }
+
+  /// sun_path has 108 bytes with its end.
+  private static func isSocketPath(_ text: String) -> Bool {
+    (1...107).contains(text.utf8.count) && !text.utf8.contains(0)
+  }
+
+  /// As the kernel's dev_valid_name: it refuses what a path or a list could not hold.
+  private static func isDeviceName(_ text: String) -> Bool {
+    (1...15).contains(text.utf8.count) && text != "." && text != ".."
+      && text.utf8.allSatisfy { $0 > 0x20 && $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: ":") && $0 != 0x7F }
+  }
+}
+
+extension Configuration.VM.Endpoint {
+  /// Where the socket lies in the file system; nil for one that we were started with.
+  public var path: String? {
+    switch self {
+    case .server(let socket): socket.path
+    case .client(let path): path
+    case .descriptor: nil
+    }
+  }
+}

@@ -1,0 +1,280 @@
+internal import Bus
+internal import Datapath
+internal import GuestMemory
+internal import Intel
+internal import Linux
+internal import NIC
+internal import VhostUser
+internal import Virtio
+
+/// What stands behind one VM's connection: its memory on the bus, and a lane for each of its rings that runs.
+///
+/// Control thread only; what belongs to the worker is done there, by `perform`.
+final class GuestDevice: BackendDevice {
+  /// The VM's number: its pool of the card, its window on the bus.
+  let number: Int
+  private let vm: Configuration.VM
+  private let host: CardHost
+  let worker: WorkerThread
+  private let records: RingRecords?
+  private let log: (LogEvent) -> Void
+
+  private(set) var window: DMAWindow?
+  private var dirtyLog: DirtyLog?
+  /// What each ring that runs was started with, by its number.
+  private var setups: [Int: RingSetup] = [:]
+  private var receiveLanes: [Int: ReceiveLane] = [:]
+  private var transmitLanes: [Int: TransmitLane] = [:]
+  /// Of lanes that are no more.
+  private(set) var pastReceive = ReceiveTotals()
+  private(set) var pastTransmit = TransmitTotals()
+  private(set) var mtu: Int
+
+  init(
+    number: Int, vm: Configuration.VM, host: CardHost, worker: WorkerThread, records: RingRecords?,
+    log: @escaping (LogEvent) -> Void
+  ) {
+    self.number = number
+    self.vm = vm
+    self.host = host
+    self.worker = worker
+    self.records = records
+    self.log = log
+    mtu = host.mtu
+  }
+
+  // MARK: Rings
+
+  func start(_ ring: RingSetup) throws(RingRefusal) {
+    guard let window else { throw RingRefusal("there is no guest memory") }
+    setups[ring.index] = ring
+    do throws(RingRefusal) {
+      if ring.index % 2 == 1 { try startTransmit(ring, window) } else if ring.isEnabled { try startReceive(ring, window) }
+    } catch {
+      setups[ring.index] = nil
+      throw error
+    }
+    spreadFrames()
+  }
+
+  private func startReceive(_ ring: RingSetup, _ window: DMAWindow) throws(RingRefusal) {
+    let (host, worker, number, mode) = (host, worker, number, vm.mode)
+    let record = ring.features.contains(.ringPacked) ? records?[ring.index] : nil
+    let log = dirtyLog
+    let made = worker.perform { worker -> Result<ReceiveLane, RingRefusal> in
+      Result { () throws(RingRefusal) in
+        let queue = try host.startReceiveQueue(pool: number, queue: ring.index / 2, worker: worker.number)
+        let path: ReceivePath<IxgbeReceiveQueue>
+        do throws(AttachmentError) {
+          path = try ReceivePath(
+            layout: ring.layout, features: ring.features, base: ring.base, record: record, window: window, queue: queue,
+            space: host.space, allocator: host.allocator, mode: mode)
+        } catch { throw RingRefusal("\(error)") }
+        let lane = ReceiveLane(
+          path: path, session: number, ring: ring.index, kick: ring.kick, call: Notifier(target: ring.call))
+        if let log { lane.path.setLog(log, ringLogAddress: ring.logAddress) }
+        worker.add(lane)
+        return lane
+      }
+    }
+    receiveLanes[ring.index] = try made.get()
+  }
+
+  private func startTransmit(_ ring: RingSetup, _ window: DMAWindow) throws(RingRefusal) {
+    let (host, worker, number, mode) = (host, worker, number, vm.mode)
+    let record = ring.features.contains(.ringPacked) ? records?[ring.index] : nil
+    let log = dirtyLog
+    let made = worker.perform { worker -> Result<TransmitLane, RingRefusal> in
+      Result { () throws(RingRefusal) in
+        let queue = try host.startTransmitQueue(pool: number, queue: ring.index / 2, worker: worker.number)
+        let path: TransmitPath<IxgbeTransmitQueue>
+        do {
+          var view = MemoryView(window.map)
+          path = TransmitPath(
+            virtqueue: try Virtqueue(ring.layout, features: ring.features, base: ring.base, record: record, in: &view),
+            window: window, parts: try TransmitParts(queue: queue, space: host.space, allocator: host.allocator),
+            copies: mode == .copy)
+        } catch { throw RingRefusal("\(error)") }
+        let lane = TransmitLane(
+          path: path, session: number, ring: ring.index, kick: ring.kick, call: Notifier(target: ring.call))
+        lane.path.discards = !ring.isEnabled
+        if let log { lane.path.setLog(log, ringLogAddress: ring.logAddress) }
+        worker.add(lane)
+        return lane
+      }
+    }
+    transmitLanes[ring.index] = try made.get()
+  }
+
+  func stop(ring: Int) -> RingBase {
+    guard let setup = setups.removeValue(forKey: ring) else { return RingBase(split: 0) }
+    let base = halt(ring: ring) ?? setup.base
+    // Who is told the base needs no record.
+    if setup.features.contains(.ringPacked) { records?[ring].clear() }
+    spreadFrames()
+    return base
+  }
+
+  /// Takes a ring's lane from its worker; answers where it came to, or nil if there was none.
+  private func halt(ring: Int) -> RingBase? {
+    if let lane = receiveLanes.removeValue(forKey: ring) {
+      let problem = worker.perform { worker -> RegisterError? in
+        defer { worker.remove(lane) }
+        do throws(RegisterError) { try lane.path.stop(.requested) } catch { return error }
+        return nil
+      }
+      if let problem { keepOut(problem, ring: ring) }
+      pastReceive.add(lane.counters)
+      return lane.path.base
+    }
+    if let lane = transmitLanes.removeValue(forKey: ring) {
+      let problem = worker.perform { worker -> RegisterError? in
+        defer { worker.remove(lane) }
+        do throws(RegisterError) { try lane.path.stop(.requested) } catch { return error }
+        return nil
+      }
+      if let problem { keepOut(problem, ring: ring) }
+      pastTransmit.add(lane.counters)
+      return lane.path.base
+    }
+    return nil
+  }
+
+  /// A queue of the card does not say that it has stopped: then only the IOMMU keeps it out of the guest's memory.
+  private func keepOut(_ error: RegisterError, ring: Int) {
+    window?.close()
+    log(LogEvent(.error, "the card did not stop a queue; the guest's memory was taken off the bus: \(error)", ["vm": vm.name, "ring": "\(ring)"]))
+  }
+
+  func setEnabled(_ isEnabled: Bool, ring: Int) {
+    guard let setup = setups[ring], setup.isEnabled != isEnabled else { return }
+    if ring % 2 == 1 {
+      setups[ring]?.isEnabled = isEnabled
+      if let lane = transmitLanes[ring] { worker.perform { _ in lane.path.discards = !isEnabled } }
+    } else if isEnabled {
+      setups[ring]?.isEnabled = true
+      guard let window, let setup = setups[ring] else { return }
+      do throws(RingRefusal) { try startReceive(setup, window) } catch {
+        log(LogEvent(.error, "ring failed: \(error)", ["vm": vm.name, "ring": "\(ring)"]))
+      }
+    } else {
+      // Nothing may be supplied to it: its queue of the card is stopped, and what was out is taken up again later.
+      setups[ring]?.isEnabled = false
+      if let base = halt(ring: ring) { setups[ring]?.base = base }
+    }
+    spreadFrames()
+  }
+
+  func setCall(_ call: SharedDescriptor?, ring: Int) {
+    guard setups[ring] != nil else { return }
+    setups[ring]?.call = call
+    let notifier = Notifier(target: call)
+    if let lane = receiveLanes[ring] { worker.perform { _ in lane.call = notifier } }
+    if let lane = transmitLanes[ring] { worker.perform { _ in lane.call = notifier } }
+    notifier.signal()
+  }
+
+  /// The card spreads a pool's frames over as many queues as its guest takes from.
+  private func spreadFrames() {
+    let running = (0..<vm.queuePairs).prefix { receiveLanes[2 * $0] != nil }.count
+    host.setUsedQueues(pool: number, count: running)
+  }
+
+  // MARK: Memory
+
+  func setMemory(_ map: MemoryMap?) throws(RingRefusal) {
+    guard let map else {
+      window?.close()
+      window = nil
+      return
+    }
+    do throws(IOAddressSpaceError) {
+      if let window { try window.replace(with: map) } else { window = try DMAWindow(number: number + 1, map: map, in: host.space) }
+    } catch { throw RingRefusal("guest memory cannot be put on the bus: \(error)") }
+    checkPlacement()
+    let (receive, transmit) = (Array(receiveLanes.values), Array(transmitLanes.values))
+    if receive.isEmpty && transmit.isEmpty { return }
+    let problem = worker.perform { _ -> VirtqueueError? in
+      do throws(VirtqueueError) {
+        for lane in receive { try lane.path.replaceMap(map) }
+        for lane in transmit { try lane.path.replaceMap(map) }
+      } catch { return error }
+      return nil
+    }
+    // Regions that stay are the same objects, so a ring that runs cannot have moved.
+    if let problem { throw RingRefusal("\(problem)") }
+  }
+
+  /// Says so, once a connection, if the guest's memory lies on another node than the processor of its worker.
+  private func checkPlacement() {
+    guard let processor = worker.processor, let near = NUMA.node(ofProcessor: processor), let memory = memoryNode, memory != near
+    else { return }
+    log(
+      LogEvent(
+        .warning, "the guest's memory lies on another node than its worker: every frame crosses between them",
+        ["vm": vm.name, "memory_node": "\(memory)", "worker_node": "\(near)", "cpu": "\(processor)"]))
+  }
+
+  func setLog(_ log: DirtyLog?) {
+    dirtyLog = log
+    relog()
+  }
+  func setLogAddress(_ address: GuestAddress?, ring: Int) {
+    guard setups[ring] != nil else { return }
+    setups[ring]?.logAddress = address
+    relog()
+  }
+  private func relog() {
+    let (receive, transmit, setups, log) = (receiveLanes, transmitLanes, setups, dirtyLog)
+    worker.perform { _ in
+      for (ring, lane) in receive { lane.path.setLog(log, ringLogAddress: setups[ring]?.logAddress) }
+      for (ring, lane) in transmit { lane.path.setLog(log, ringLogAddress: setups[ring]?.logAddress) }
+    }
+  }
+  var isLogging: Bool { dirtyLog != nil }
+
+  // MARK: The rest
+
+  func setMTU(_ byteCount: Int) -> Bool {
+    // The card's limit is the port's; a smaller one of the guest's own costs nothing.
+    guard byteCount <= host.mtu else { return false }
+    mtu = byteCount
+    return true
+  }
+
+  func announce(_ address: [UInt8]) { host.announce(address) }
+
+
+  // MARK: What is counted
+
+  /// Of all receive rings since the start.
+  var receiveTotals: ReceiveTotals {
+    var totals = pastReceive
+    for lane in receiveLanes.values { totals.add(lane.counters) }
+    return totals
+  }
+  var transmitTotals: TransmitTotals {
+    var totals = pastTransmit
+    for lane in transmitLanes.values { totals.add(lane.counters) }
+    return totals
+  }
+  /// Buffers that are with the card now.
+  var postedBuffers: Int { receiveLanes.values.reduce(0) { $0 + Int($1.counters.postedBuffers) } }
+
+  func activity(ring: Int) -> (outstanding: Int, signals: UInt64, doorbells: UInt64) {
+    if let counters = receiveLanes[ring]?.counters {
+      return (Int(counters.postedBuffers), counters.signals, counters.doorbells)
+    }
+    if let counters = transmitLanes[ring]?.counters {
+      return (Int(counters.postedFrames), counters.signals, counters.doorbells)
+    }
+    return (0, 0, 0)
+  }
+
+  /// The memory node of the guest's first page; nil where nobody can tell.
+  var memoryNode: Int? {
+    guard let region = window?.map.regions.first else { return nil }
+    return unsafe NUMA.node(ofPageAt: region.base)
+  }
+
+}

@@ -1,0 +1,218 @@
+internal import FlowSteering
+internal import Linux
+internal import Simulation
+internal import Synchronization
+internal import VhostUser
+internal import Virtio
+
+/// A back-end that runs: one card, the workers that move frames, and a session for each VM's socket.
+///
+/// `init` opens everything, `run` is the control thread until `stop`. What other threads ask for is done by the control
+/// thread, between two of its own pieces of work. Safe for that reason.
+public final class Service: BackendService, @unchecked Sendable {
+  public static let version = "0.1.0"
+  private let configuration: Configuration
+  private let log: @Sendable (LogEvent) -> Void
+  private let loop: ControlLoop
+  private let host: CardHost
+  private let workers: [WorkerThread]
+  private var threads: [ThreadBox] = []
+  private var sessions: [Session] = []
+  private var injection: Injection?
+  private let startTime = MonotonicClock.now()
+  private var faultsSeen: UInt64 = 0
+
+  /// Sets everything up, sockets too; nothing is answered before `run`.
+  ///
+  /// - Parameter log: called from several threads.
+  public init(_ configuration: Configuration, log: @escaping @Sendable (LogEvent) -> Void) throws(ServiceError) {
+    do throws(ConfigurationError) { try configuration.check() } catch { throw .configuration(error) }
+    self.configuration = configuration
+    self.log = log
+    loop = try Self.onMachine { () throws(SystemError) in try ControlLoop() }
+    host = try CardHost(configuration)
+    workers = try Self.makeWorkers(configuration, host: host, loop: loop)
+    try startWorkers()
+    for (number, vm) in configuration.vms.enumerated() { sessions.append(try makeSession(number, vm)) }
+    listenToWorkers()
+    for session in sessions { try session.open() }
+  }
+
+  private static func onMachine<Result: ~Copyable>(_ body: () throws(SystemError) -> Result) throws(ServiceError) -> Result {
+    do { return try body() } catch { throw .machine("\(error)") }
+  }
+
+  // MARK: Workers
+
+  private static func makeWorkers(
+    _ configuration: Configuration, host: CardHost, loop: ControlLoop
+  ) throws(ServiceError) -> [WorkerThread] {
+    var workers: [WorkerThread] = []
+    let rate = TickCounter.measureRate()
+    for number in 0..<configuration.workers.count {
+      let processor = configuration.workers.processors.isEmpty ? nil : configuration.workers.processors[number]
+      if let processor, !Thread.processors.contains(processor) {
+        throw .configuration(
+          ConfigurationError("workers.cpus", "this process may not run on processor \(processor); it may on \(Thread.processors)"))
+      }
+      let settings = configuration.workers
+      workers.append(
+        try onMachine { () throws(SystemError) in
+          try WorkerThread(
+            number: number, processor: processor, spinMicroseconds: settings.spinMicroseconds, host: host, ticksPerSecond: rate)
+        })
+    }
+    return workers
+  }
+
+  private func startWorkers() throws(ServiceError) {
+    for worker in workers {
+      threads.append(
+        ThreadBox(
+          try Self.onMachine { () throws(SystemError) in try Thread(name: "worker\(worker.number)") { worker.run() } }))
+    }
+  }
+
+  /// A path that stops by itself is the control thread's business from then on.
+  private func listenToWorkers() {
+    let report: @Sendable (Int, Int, String) -> Void = { [weak self] number, ring, reason in
+      self?.loop.post { [weak self] in self?.sessions[number].pathStopped(ring: ring, reason: reason) }
+    }
+    for worker in workers { worker.perform { $0.report = report } }
+  }
+
+  // MARK: Sessions
+
+  private func makeSession(_ number: Int, _ vm: Configuration.VM) throws(ServiceError) -> Session {
+    var records: RingRecords?
+    if vm.offersPacked, let directory = configuration.stateDirectory {
+      records = try RingRecords(directory: directory, vm: vm.name, ringCount: 2 * vm.queuePairs)
+    } else if vm.offersPacked {
+      log(LogEvent(.notice, "packed rings are not offered: without a state directory they could not survive a restart", ["vm": vm.name]))
+    }
+    let device = GuestDevice(
+      number: number, vm: vm, host: host, worker: workers[number % workers.count], records: records, log: log)
+    return Session(number: number, vm: vm, offer: offer(vm, packed: records != nil), device: device, loop: loop, log: log)
+  }
+
+  /// Nothing that would let a frame be larger than a buffer (segmentation, coalescing), and nothing whose commands would
+  /// have to reach us: the control queue, and what needs it, is the front-end's.
+  private func offer(_ vm: Configuration.VM, packed: Bool) -> Offer {
+    var features: Features = [
+      .version1, .mergeableBuffers, .eventIndex, .indirectDescriptors, .inOrder, .ringReset, .mtu, .guestChecksum,
+      .guestAnnounce, .status, .ctrlVQ,
+    ]
+    if vm.queuePairs > 1 { features.insert(.multiqueue) }
+    if packed { features.insert(.ringPacked) }
+    var config: NetConfig?
+    if vm.offersConfig {
+      features.insert(.mac)
+      config = NetConfig(
+        address: vm.address ?? MACAddress.local(1), maxQueuePairs: vm.queuePairs, mtu: configuration.nic.mtu)
+    }
+    return Offer(features: features, queuePairs: vm.queuePairs, config: config)
+  }
+
+  // MARK: Running
+
+  public func run() {
+    watchCard()
+    loop.run()
+    injection?.cancel("the back-end is ending")
+    finishInjection()
+    for session in sessions { session.close() }
+    for worker in workers { worker.stop() }
+    for thread in threads { thread.join() }
+    threads = []
+    host.shutDown()
+  }
+
+  public func stop() { loop.post { [loop] in loop.end() } }
+
+  public func reload(_ configuration: Configuration) -> [String] {
+    self.configuration == configuration
+      ? [] : ["the configuration has changed; VMs, card and workers are as they were until a restart"]
+  }
+
+  /// Looks for accesses of the card that the IOMMU refused.
+  private func watchCard() {
+    let count = host.card.counters.busFaults
+    if count > faultsSeen {
+      for (number, text) in host.busFaults(after: faultsSeen) {
+        log(LogEvent(.error, "the IOMMU refused the card an access", ["vm": number.map { sessions[$0].vm.name } ?? "none", "fault": text]))
+        if let number { for ring in sessions[number].rings.indices { sessions[number].pathStopped(ring: ring, reason: text) } }
+      }
+      faultsSeen = count
+    }
+    loop.after(milliseconds: 200) { [weak self] in self?.watchCard() }
+  }
+
+  // MARK: What others ask
+
+  /// Has something done by the control thread, and its result back.
+  private func ask<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async throws(ControlError) -> Result {
+    let answer: Result? = await withCheckedContinuation { continuation in
+      if !loop.post({ continuation.resume(returning: body()) }) { continuation.resume(returning: nil) }
+    }
+    guard let answer else { throw .stopping }
+    return answer
+  }
+
+  public func status() async throws(ControlError) -> StatusReport {
+    try await ask { self.makeStatus() }
+  }
+
+  private func makeStatus() -> StatusReport {
+    StatusReport(
+      of: host, workers: workers, sessions: sessions, version: Self.version,
+      uptime: Double(MonotonicClock.now() - startTime) / 1e9, wire: configuration.wire)
+  }
+
+  public func inject(_ request: InjectRequest) async throws(ControlError) -> InjectReport {
+    let cancellation = Injection.Cancellation()
+    let outcome: Swift.Result<InjectReport, ControlError>? = await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        let isPosted = loop.post {
+          self.begin(request, cancellation) { continuation.resume(returning: $0) }
+        }
+        if !isPosted { continuation.resume(returning: nil) }
+      }
+    } onCancel: {
+      cancellation.request()
+    }
+    guard let outcome else { throw .stopping }
+    return try outcome.get()
+  }
+
+  private func begin(
+    _ request: InjectRequest, _ cancellation: Injection.Cancellation,
+    _ answer: @escaping (Swift.Result<InjectReport, ControlError>) -> Void
+  ) {
+    guard injection == nil else { return answer(.failure(.busy("another injection is under way; wait for its end"))) }
+    do throws(ControlError) {
+      injection = try Injection(request, host: host, sessions: sessions, cancellation: cancellation, answer)
+    } catch { return answer(.failure(error)) }
+    followInjection()
+  }
+
+  private func followInjection() {
+    guard let injection else { return }
+    if injection.isDone { return finishInjection() }
+    loop.after(milliseconds: 2) { [weak self] in self?.followInjection() }
+  }
+
+  private func finishInjection() {
+    guard let finished = injection else { return }
+    injection = nil
+    finished.finish()
+  }
+
+  private final class ThreadBox {
+    private var thread: Thread?
+    init(_ thread: consuming Thread) { self.thread = consume thread }
+    func join() {
+      guard let thread = thread.take() else { return }
+      thread.join()
+    }
+  }
+}

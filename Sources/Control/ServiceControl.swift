@@ -1,0 +1,37 @@
+/// What the control socket may ask of a running back-end. Called from any thread; each call is carried out by the
+/// control thread, between two of its own pieces of work.
+public protocol ServiceControl: Sendable {
+  func status() async throws(ControlError) -> StatusReport
+  /// Returns when every frame has been settled. Ends before its time, with what came of it until then, when the task
+  /// that called is cancelled.
+  func inject(_ request: InjectRequest) async throws(ControlError) -> InjectReport
+}
+
+/// A back-end as `sluice run` drives it.
+public protocol BackendService: ServiceControl {
+  /// Moves frames until `stop` is called; then everything is given back.
+  func run()
+  /// Asks for the end, and returns at once. From any thread, any number of times.
+  func stop()
+  /// Takes over what can change while it runs.
+  ///
+  /// - Returns: what changed, and what will not before a restart: a sentence each, nothing if all is as it was.
+  func reload(_ configuration: Configuration) -> [String]
+}
+
+/// Why a request was not carried out.
+public enum ControlError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// What was asked for makes no sense.
+  case badRequest(String)
+  /// Not now: another injection is under way, say.
+  case busy(String)
+  /// The back-end is ending.
+  case stopping
+
+  public var description: String {
+    switch self {
+    case .badRequest(let text), .busy(let text): text
+    case .stopping: "the back-end is ending"
+    }
+  }
+}

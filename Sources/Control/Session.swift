@@ -1,0 +1,262 @@
+internal import Linux
+internal import VhostUser
+internal import Virtio
+
+/// One VM's socket: who listens or connects, the connection that there is, and the device behind it.
+///
+/// Control thread only.
+final class Session {
+  let number: Int
+  let vm: Configuration.VM
+  let device: GuestDevice
+  private let backend: Backend
+  private let loop: ControlLoop
+  private let log: (LogEvent) -> Void
+
+  private var listener: Listener?
+  private var listenerToken: UInt64?
+  private var watched: (descriptor: CInt, token: UInt64, isWriting: Bool)?
+  private var deadline: UInt64?
+  private var isEnding = false
+  /// Whether a failed attempt to connect was logged: not again before the next success.
+  private var hasComplained = false
+
+  private(set) var connections: UInt64 = 0
+  private(set) var peer: PeerCredentials?
+  private(set) var lastViolation: String?
+  /// By number, as last seen: nil for one that never ran.
+  private(set) var rings: [RingView]
+  private(set) var memory: (regions: Int, bytes: UInt64) = (0, 0)
+  var features: Features { backend.features ?? [] }
+  var protocolFeatures: ProtocolFeatures { backend.protocolFeatures }
+
+  struct RingView {
+    var state = "stopped"
+    var format: String?
+    var size: Int?
+    var reason: String?
+  }
+
+  /// How often a listener that is not there is looked for, in milliseconds.
+  private static let retryInterval: UInt64 = 100
+
+  init(
+    number: Int, vm: Configuration.VM, offer: Offer, device: GuestDevice, loop: ControlLoop, log: @escaping (LogEvent) -> Void
+  ) {
+    self.number = number
+    self.vm = vm
+    self.device = device
+    self.loop = loop
+    self.log = log
+    rings = Array(repeating: RingView(), count: 2 * vm.queuePairs)
+    var tell: (Event) -> Void = { _ in }
+    backend = Backend(offer, device: device) { tell($0) }
+    tell = { [unowned self] in note($0) }
+  }
+
+  var connectionState: String {
+    if backend.isConnected { return "connected" }
+    if case .client = vm.endpoint { return "connecting" }
+    return "listening"
+  }
+  var socketName: String {
+    switch vm.endpoint {
+    case .server(let socket): socket.path
+    case .client(let path): path
+    case .descriptor(let number): "fd \(number)"
+    }
+  }
+
+  // MARK: Somebody to talk to
+
+  /// Listens, or begins to look for the front-end.
+  func open() throws(ServiceError) {
+    switch vm.endpoint {
+    case .server(let socket): try listen(socket)
+    case .client: connect()
+    case .descriptor(let number): try adopt(number)
+    }
+  }
+
+  private func listen(_ socket: Configuration.Socket) throws(ServiceError) {
+    var permissions = UnixListener.Permissions(mode: UInt32(socket.mode ?? 0o600))
+    do {
+      if let owner = socket.owner { permissions.owner = try Self.known(Accounts.user(owner), "user", owner) }
+      if let group = socket.group { permissions.group = try Self.known(Accounts.group(group), "group", group) }
+      try accept(on: Listener(try UnixListener(at: socket.path, permissions)))
+    } catch { throw .socket(vm: vm.name, "\(error)") }
+    log(LogEvent(.info, "listening", ["vm": vm.name, "socket": socket.path]))
+  }
+
+  private struct Unknown: Error, CustomStringConvertible {
+    let description: String
+  }
+  private static func known(_ number: UInt32?, _ kind: String, _ name: String) throws -> UInt32 {
+    guard let number else { throw Unknown(description: "there is no \(kind) \(name)") }
+    return number
+  }
+
+  /// A socket that we were started with: one that listens, or one whose other end is the front-end.
+  private func adopt(_ number: Int32) throws(ServiceError) {
+    do {
+      let descriptor = try OwnedDescriptor(inherited: number)
+      if descriptor.isListening {
+        try accept(on: Listener(try UnixListener(adopting: descriptor, path: "fd \(number)")))
+      } else {
+        try take(try UnixStream(adopting: descriptor))
+      }
+    } catch { throw .socket(vm: vm.name, "descriptor \(number): \(error)") }
+  }
+
+  private func accept(on listener: Listener) throws(SystemError) {
+    self.listener = listener
+    listenerToken = try loop.watch(listener.socket.descriptor.number) { [unowned self] _ in acceptWaiting() }
+  }
+
+  private func acceptWaiting() {
+    while let listener {
+      do throws(SystemError) {
+        guard let stream = try listener.socket.accept() else { return }
+        guard !backend.isConnected else {
+          log(LogEvent(.warning, "second front-end turned away: one at a time", ["vm": vm.name]))
+          continue
+        }
+        try take(stream)
+      } catch {
+        log(LogEvent(.error, "connection not accepted", ["vm": vm.name, "reason": "\(error)"]))
+        return
+      }
+    }
+  }
+
+  private func connect() {
+    guard case .client(let path) = vm.endpoint, !isEnding, !backend.isConnected else { return }
+    do throws(SystemError) { try take(try UnixStream(connectingTo: path)) } catch {
+      if !hasComplained {
+        log(LogEvent(.info, "waiting for the front-end", ["vm": vm.name, "socket": path, "reason": "\(error)"]))
+        hasComplained = true
+      }
+      loop.after(milliseconds: Self.retryInterval) { [weak self] in self?.connect() }
+    }
+  }
+
+  private func take(_ stream: consuming UnixStream) throws(SystemError) {
+    peer = try? stream.peer()
+    backend.connect(stream, now: MonotonicClock.now())
+    connections += 1
+    hasComplained = false
+    try watch()
+  }
+
+  // MARK: The connection
+
+  private func watch() throws(SystemError) {
+    guard let number = backend.descriptorNumber else { return }
+    let token = try loop.watch(number) { [unowned self] in ready($0) }
+    watched = (number, token, false)
+    keepTime()
+  }
+
+  private func ready(_ readiness: Poller.Ready) {
+    let now = MonotonicClock.now()
+    // Readable first: a front-end that has gone may have left messages.
+    if readiness.isWritable { backend.writable(now: now) }
+    if readiness.isReadable || readiness.isClosed { backend.readable(now: now) }
+    follow()
+  }
+
+  /// Waits for what the back-end waits for now.
+  private func follow() {
+    guard let watched, backend.isConnected else { return }
+    let isWriting = backend.interest == .write
+    if isWriting != watched.isWriting {
+      loop.setWriting(isWriting, watched.descriptor, token: watched.token)
+      self.watched?.isWriting = isWriting
+    }
+    keepTime()
+  }
+
+  private func keepTime() {
+    guard backend.deadline != deadline else { return }
+    deadline = backend.deadline
+    guard let deadline else { return }
+    let now = MonotonicClock.now()
+    loop.after(milliseconds: deadline > now ? (deadline - now) / 1_000_000 + 1 : 0) { [weak self] in
+      // A later one has its own timer.
+      guard let self, self.deadline == deadline else { return }
+      self.deadline = nil
+      backend.expire(now: MonotonicClock.now())
+      follow()
+    }
+  }
+
+  /// The connection is about to be closed, or has been: nothing is waited for any more.
+  private func disconnected() {
+    if let watched { loop.unwatch(watched.descriptor, token: watched.token) }
+    (watched, deadline, peer) = (nil, nil, nil)
+    guard !isEnding else { return }
+    if case .client = vm.endpoint { loop.after(milliseconds: Self.retryInterval) { [weak self] in self?.connect() } }
+    if case .descriptor = vm.endpoint, listener == nil {
+      log(LogEvent(.warning, "the front-end's socket was inherited: it cannot come back", ["vm": vm.name]))
+    }
+  }
+
+  /// Ends everything: when it returns, no memory of the guest is held.
+  func close() {
+    isEnding = true
+    if let listener, let listenerToken { loop.unwatch(listener.socket.descriptor.number, token: listenerToken) }
+    listener = nil
+    backend.disconnect()
+  }
+
+  /// A path of this VM has stopped by itself.
+  func pathStopped(ring: Int, reason: String) {
+    lastViolation = "ring \(ring): \(reason)"
+    backend.fault(ring: ring, RingRefusal(reason))
+  }
+
+  /// The card's link has changed, say.
+  private func note(_ event: Event) {
+    var level = LogEvent.Level.info
+    switch event {
+    case .connected: break
+    case .disconnected: disconnected()
+    case .memory(let regions, let bytes, _): memory = (regions, bytes)
+    case .ringStarted(let ring, let size, let isPacked, _, let isEnabled):
+      rings[ring] = RingView(state: isEnabled ? "running" : "disabled", format: isPacked ? "packed" : "split", size: size)
+    case .ringStopped(let ring, _): rings[ring].state = "stopped"
+    case .ringEnabled(let ring, let isEnabled):
+      if rings[ring].state == "running" && !isEnabled { rings[ring].state = "disabled" }
+      if rings[ring].state == "disabled" && isEnabled { rings[ring].state = "running" }
+    case .ringRefused(let ring, let problem):
+      rings[ring].state = "failed"
+      rings[ring].reason = "\(problem)"
+      level = .warning
+    case .refused(let error):
+      lastViolation = "\(error)"
+      level = .warning
+    default: break
+    }
+    log(LogEvent(level, event, vm: vm.name, peer: peer))
+  }
+
+  private final class Listener {
+    let socket: UnixListener
+    init(_ socket: consuming UnixListener) { self.socket = socket }
+  }
+}
+
+extension LogEvent {
+  /// A protocol event as a line of the log.
+  fileprivate init(_ level: Level, _ event: Event, vm: String, peer: PeerCredentials?) {
+    switch event {
+    case .connected:
+      self.init(.info, "front-end connected", ["vm": vm, "peer": peer.map { "\($0)" } ?? "unknown"])
+    case .features(let features, let protocolFeatures):
+      self.init(
+        .info, "features negotiated",
+        ["vm": vm, "features": features.names.joined(separator: " "), "protocol": "\(protocolFeatures)"])
+    default: self.init(level, "\(event)", ["vm": vm])
+    }
+  }
+}

@@ -1,0 +1,109 @@
+internal import Glibc
+internal import Intel
+internal import Linux
+internal import Simulation
+internal import VhostUser
+internal import Virtio
+
+// The report, from what the parts of a running back-end say. On the control thread.
+extension StatusReport {
+  init(
+    of host: CardHost, workers: [WorkerThread], sessions: [Session], version: String, uptime: Double, wire: Configuration.Wire?
+  ) {
+    self.version = version
+    pid = Int(getpid())
+    uptime_s = uptime
+    nic = NIC(host, wire)
+    self.workers = workers.map(Worker.init)
+    vm_order = sessions.map(\.vm.name)
+    vms = Dictionary(uniqueKeysWithValues: sessions.map { ($0.vm.name, VM($0, host)) })
+    laws = host.card.counters.laws.map { Law(name: $0.name, left: $0.left, right: $0.right) }
+    for session in sessions { laws.append(Law(of: session, host)) }
+  }
+}
+
+extension StatusReport.Law {
+  /// - Parameter inFlight: how much less the right side may be, for frames that are on their way.
+  fileprivate init(name: String, left: UInt64, right: UInt64, inFlight: UInt64 = 0) {
+    self.init(name: name, left: left, right: right, in_flight: inFlight, holds: left == right &+ inFlight)
+  }
+
+  /// What the card has put into a VM's queues has been delivered or dropped by its paths, but for what is out.
+  fileprivate init(of session: Session, _ host: CardHost) {
+    // The paths first: a frame that comes in between is one on its way.
+    let totals = session.device.receiveTotals
+    let settled = totals.delivered + totals.dropped
+    let arrived = host.arrived(in: session.number, queues: session.vm.queuePairs).frames
+    let isPossible = arrived >= settled && arrived - settled <= UInt64(session.device.postedBuffers)
+    self.init(
+      name: "put into \(session.vm.name)'s queues = delivered + dropped + in flight", left: arrived, right: settled,
+      in_flight: arrived &- settled, holds: isPossible)
+  }
+}
+
+extension StatusReport.NIC {
+  fileprivate init(_ host: CardHost, _ wire: Configuration.Wire?) {
+    let (link, traffic) = (host.link, host.card.counters)
+    self.init(
+      kind: "sim", link_up: link.isUp, megabits: link.megabits, mtu: host.mtu, iommu_faults: Int(traffic.busFaults),
+      iommu_maps: host.mapCount, wire: wire.map { "\($0)" } ?? "none",
+      received: StatusReport.Traffic(frames: traffic.receivedFrames, bytes: traffic.receivedBytes), sent: host.onWire(),
+      switched: host.switchedFrames(), replicated: traffic.replicatedFrames, dropped_by: host.unroutedDrops())
+  }
+}
+
+extension Configuration.Wire: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .tap(let name): "tap \(name)"
+    }
+  }
+}
+
+extension StatusReport.Worker {
+  fileprivate init(_ worker: WorkerThread) {
+    self.init(
+      cpu: worker.processor, numa_node: worker.processor.flatMap { NUMA.node(ofProcessor: $0) }, turns: worker.turns,
+      sleeps: worker.sleeps)
+  }
+}
+
+extension StatusReport.VM {
+  fileprivate init(_ session: Session, _ host: CardHost) {
+    let (vm, device) = (session.vm, session.device)
+    self.init(
+      socket: session.socketName, connection: session.connectionState, peer_pid: session.peer.map { Int($0.process) },
+      peer_uid: session.peer.map { Int($0.user) }, connections: session.connections, features: session.features.names,
+      protocol_features: session.protocolFeatures.names, mac: vm.address.map { "\($0)" }, vlan: vm.vlan.map { Int($0) },
+      mtu: device.mtu, memory_regions: session.memory.regions, memory_bytes: session.memory.bytes, numa_node: device.memoryNode,
+      worker: device.worker.number, logging: device.isLogging, last_violation: session.lastViolation,
+      rings: session.rings.indices.map { StatusReport.Ring(session, $0) },
+      receive: StatusReport.Receive(device.receiveTotals, card: host.drops(of: session.number, queues: vm.queuePairs)),
+      transmit: StatusReport.Transmit(device.transmitTotals))
+  }
+}
+
+extension StatusReport.Ring {
+  fileprivate init(_ session: Session, _ number: Int) {
+    let (view, activity) = (session.rings[number], session.device.activity(ring: number))
+    self.init(
+      index: number, direction: number % 2 == 0 ? "receive" : "transmit", state: view.state, format: view.format,
+      size: view.size, reason: view.reason, outstanding: activity.outstanding, signals: activity.signals,
+      doorbells: activity.doorbells)
+  }
+}
+
+extension StatusReport.Receive {
+  fileprivate init(_ totals: ReceiveTotals, card drops: [String: UInt64]) {
+    self.init()
+    (lent, bounced, bounced_by) = (totals.lent, totals.bounced, totals.bouncedBy)
+    dropped_by = totals.droppedBy.merging(drops) { $0 + $1 }
+  }
+}
+
+extension StatusReport.Transmit {
+  fileprivate init(_ totals: TransmitTotals) {
+    self.init()
+    (lent, bounced, bounced_by, dropped_by) = (totals.lent, totals.bounced, totals.bouncedBy, totals.droppedBy)
+  }
+}

@@ -1,0 +1,185 @@
+/// What a running back-end says of itself: the body of `/v1/status`. Keys are stable, as the replay report's are.
+public struct StatusReport: Codable, Sendable {
+  public var schema = 1
+  public var version: String
+  public var pid: Int
+  public var uptime_s: Double
+  public var nic: NIC
+  /// By number.
+  public var workers: [Worker]
+  public var vm_order: [String]
+  public var vms: [String: VM]
+  /// Sums from different places that must be equal when nothing is under way; `in_flight` frames may be.
+  public var laws: [Law]
+
+  public struct NIC: Codable, Sendable {
+    public var kind: String
+    public var link_up: Bool
+    public var megabits: Int
+    public var mtu: Int
+    public var iommu_faults: Int
+    public var iommu_maps: Int
+    /// `tap NAME`, `none`.
+    public var wire: String
+    /// Frames and bytes from the wire, and to it.
+    public var received: Traffic
+    public var sent: Traffic
+    /// From one VM to another, without the wire.
+    public var switched: UInt64
+    public var replicated: UInt64
+    /// Before any VM was known to be the one.
+    public var dropped_by: [String: UInt64]
+  }
+
+  public struct Traffic: Codable, Sendable {
+    public var frames: UInt64
+    public var bytes: UInt64
+    public init(frames: UInt64 = 0, bytes: UInt64 = 0) {
+      self.frames = frames
+      self.bytes = bytes
+    }
+  }
+
+  public struct Worker: Codable, Sendable {
+    /// The processor that it is pinned to.
+    public var cpu: Int?
+    public var numa_node: Int?
+    public var turns: UInt64
+    public var sleeps: UInt64
+  }
+
+  public struct VM: Codable, Sendable {
+    public var socket: String
+    /// `listening`, `connecting`, `connected`.
+    public var connection: String
+    /// Of the front-end, where the kernel says.
+    public var peer_pid: Int?
+    public var peer_uid: Int?
+    public var connections: UInt64
+    /// VIRTIO_NET_F_…, VIRTIO_F_…, without their prefixes; empty until acknowledged.
+    public var features: [String]
+    public var protocol_features: [String]
+    public var mac: String?
+    public var vlan: Int?
+    public var mtu: Int
+    public var memory_regions: Int
+    public var memory_bytes: UInt64
+    public var numa_node: Int?
+    public var worker: Int
+    public var logging: Bool
+    /// The last thing that a front-end or a guest did wrong.
+    public var last_violation: String?
+    public var rings: [Ring]
+    public var receive: Receive
+    public var transmit: Transmit
+  }
+
+  public struct Ring: Codable, Sendable {
+    public var index: Int
+    /// `receive`, `transmit`.
+    public var direction: String
+    /// `stopped`, `running`, `disabled`, `failed`.
+    public var state: String
+    /// `split`, `packed`; nil if it never ran.
+    public var format: String?
+    public var size: Int?
+    /// Why it failed.
+    public var reason: String?
+    /// Buffers that the guest has posted and we have taken.
+    public var outstanding: Int
+    public var signals: UInt64
+    public var doorbells: UInt64
+  }
+
+  /// Of all receive rings since the start, whatever connection they belonged to.
+  public struct Receive: Codable, Sendable {
+    public var lent: Traffic = Traffic()
+    public var bounced: Traffic = Traffic()
+    public var bounced_by: [String: UInt64] = [:]
+    /// The card's and the path's.
+    public var dropped_by: [String: UInt64] = [:]
+    public init() {}
+  }
+  public struct Transmit: Codable, Sendable {
+    public var lent: Traffic = Traffic()
+    public var bounced: Traffic = Traffic()
+    public var bounced_by: [String: UInt64] = [:]
+    public var dropped_by: [String: UInt64] = [:]
+    public init() {}
+  }
+
+  public struct Law: Codable, Sendable {
+    public var name: String
+    public var left: UInt64
+    public var right: UInt64
+    public var in_flight: UInt64
+    public var holds: Bool
+  }
+}
+
+/// What becomes of a trace that is put on the wire of a running back-end: the body of an answer to `/v1/inject`.
+public struct InjectReport: Codable, Sendable {
+  public var schema = 1
+  public var file: String
+  public var loops: Int
+  public var frames: Frames
+  public var bytes_sent: UInt64
+  public var dropped_by: [String: UInt64]
+  /// By VM.
+  public var delivered: [String: UInt64]
+  public var elapsed_s: Double
+  /// Ended before its time: by a signal, by the back-end's end, by an error of the trace.
+  public var interrupted: String?
+
+  public struct Frames: Codable, Sendable {
+    public var sent: UInt64
+    public var replicated: UInt64
+    public var delivered: UInt64
+    public var dropped: UInt64
+  }
+}
+
+/// What is asked for with `/v1/inject`.
+public struct InjectRequest: Codable, Sendable {
+  /// As the back-end sees it.
+  public var file: String
+  public var loops: Int
+  /// `top`, `pps=N`.
+  public var speed: String
+  public var filter: String?
+  public init(file: String, loops: Int = 1, speed: String = "top", filter: String? = nil) {
+    self.file = file
+    self.loops = loops
+    self.speed = speed
+    self.filter = filter
+  }
+}
+
+extension InjectRequest {
+  private struct Key: CodingKey {
+    let stringValue: String
+    var intValue: Int? { nil }
+    init(_ text: String) { stringValue = text }
+    init?(stringValue: String) { self.init(stringValue) }
+    init?(intValue: Int) { nil }
+  }
+
+  /// Only `file` must be there; a key that is not one of ours is an error, not a request for something else.
+  public init(from decoder: any Decoder) throws {
+    let keys = try decoder.container(keyedBy: Key.self)
+    let known = ["file", "loops", "speed", "filter"]
+    if let other = keys.allKeys.first(where: { !known.contains($0.stringValue) }) {
+      throw DecodingError.dataCorruptedError(
+        forKey: other, in: keys, debugDescription: "no such key; keys are \(known.joined(separator: ", "))")
+    }
+    file = try keys.decode(String.self, forKey: Key("file"))
+    // A number that is not whole is no decoding error of its own everywhere.
+    guard let loops = keys.contains(Key("loops")) ? try? keys.decode(Int.self, forKey: Key("loops")) : 1, loops >= 1 else {
+      throw DecodingError.dataCorruptedError(
+        forKey: Key("loops"), in: keys, debugDescription: "must be a whole number, 1 or more")
+    }
+    self.loops = loops
+    speed = try keys.decodeIfPresent(String.self, forKey: Key("speed")) ?? "top"
+    filter = try keys.decodeIfPresent(String.self, forKey: Key("filter"))
+  }
+}

@@ -1,0 +1,10 @@
+internal import Datapath
+internal import Intel
+
+/// One turn of a transmit path over an 82599's queue, as one function of the binary: see `turnPath`.
+#if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+@_noLocks
+#endif
+@inline(never) func turnTransmitPath(_ path: inout TransmitPath<IxgbeTransmitQueue>) -> Int {
+  path.turn()
+}

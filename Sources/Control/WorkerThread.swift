@@ -1,0 +1,187 @@
+internal import CLinux
+internal import Datapath
+internal import Intel
+internal import Linux
+internal import Replay
+internal import VhostUser
+internal import Simulation
+
+/// A thread that moves the frames of some VMs: it turns their paths as long as that moves something, looks a while
+/// longer, and then sleeps until a driver's kick, the card's interrupt or a command wakes it.
+///
+/// The control thread adds and takes lanes by `perform`; all else belongs to the thread itself. Safe, for that reason.
+final class WorkerThread: @unchecked Sendable {
+  let number: Int
+  /// The processor that it is pinned to.
+  let processor: Int?
+  private let mailbox: Mailbox
+  /// The card's vector of this thread raises it.
+  private let interrupt: EventDescriptor
+  private let vector: IxgbeInterrupt
+  private let host: CardHost
+  /// Called on this thread when a path has stopped by itself.
+  var report: @Sendable (_ session: Int, _ ring: Int, _ reason: String) -> Void = { _, _, _ in }
+  private let poller: Poller
+  private let spinTicks: UInt64
+  private let turnCount = SharedWord()
+  private let sleepCount = SharedWord()
+  private var isStopping = false
+
+  // The thread's own.
+  private var receiveLanes: [ReceiveLane] = []
+  private var transmitLanes: [TransmitLane] = []
+
+  init(number: Int, processor: Int?, spinMicroseconds: Int, host: CardHost, ticksPerSecond: Double) throws(SystemError) {
+    self.number = number
+    self.processor = processor
+    self.host = host
+    mailbox = try Mailbox()
+    interrupt = try EventDescriptor()
+    vector = host.interrupt(number)
+    poller = try Poller()
+    spinTicks = UInt64(Double(spinMicroseconds) * ticksPerSecond / 1e6)
+    try host.connect(vector: number, to: interrupt)
+    // Nothing is asked of what is ready but that it wakes: everything is looked at then.
+    try poller.add(mailbox.wakeUp.descriptor.number, for: .read, token: 0)
+    try poller.add(interrupt.descriptor.number, for: .read, token: 0)
+    if drivesCard { for descriptor in host.card.descriptors { try poller.add(descriptor, for: .read, token: 0) } }
+  }
+
+  /// The card's model, and its wire, is stepped by the first of the threads.
+  private var drivesCard: Bool { number == 0 }
+
+  var turns: UInt64 { turnCount.value }
+  var sleeps: UInt64 { sleepCount.value }
+
+  // MARK: The control thread's side
+
+  func perform<Result>(_ body: @escaping (WorkerThread) -> Result) -> Result {
+    mailbox.perform { body(self) }
+  }
+  func stop() { perform { $0.isStopping = true } }
+  /// Ends its sleep: there is something on the card's wire.
+  func wake() { mailbox.wakeUp.signal() }
+
+  // MARK: On the thread: in `perform`
+
+  func add(_ lane: ReceiveLane) {
+    receiveLanes.append(lane)
+    watch(lane.kick)
+  }
+  func add(_ lane: TransmitLane) {
+    transmitLanes.append(lane)
+    watch(lane.kick)
+  }
+  func remove(_ lane: ReceiveLane) {
+    receiveLanes.removeAll { $0 === lane }
+    unwatch(lane.kick)
+  }
+  func remove(_ lane: TransmitLane) {
+    transmitLanes.removeAll { $0 === lane }
+    unwatch(lane.kick)
+  }
+
+  /// Edges only: a kick is never read, so that nobody can make us wait for one that somebody else has read.
+  private func watch(_ kick: SharedDescriptor?) {
+    guard let kick else { return }
+    try? poller.add(kick.descriptor.number, for: [.read, .edges], token: 0)
+  }
+  private func unwatch(_ kick: SharedDescriptor?) {
+    guard let kick else { return }
+    try? poller.remove(kick.descriptor.number)
+  }
+
+  // MARK: The thread
+
+  func run() {
+    if let processor { Thread.pin(to: processor) }
+    var idleSince: UInt64 = 0
+    while !isStopping {
+      if mailbox.isPending {
+        mailbox.serve()
+        idleSince = 0
+      }
+      if round() {
+        idleSince = 0
+        continue
+      }
+      let now = TickCounter.now()
+      if idleSince == 0 { idleSince = now }
+      if now &- idleSince < spinTicks {
+        for _ in 0..<20 { sl_pause() }
+      } else {
+        sleep()
+        idleSince = 0
+      }
+    }
+  }
+
+  /// Everything once. Answers whether anything moved.
+  private func round() -> Bool {
+    var moved = false
+    for lane in receiveLanes where turn(lane) { moved = true }
+    for lane in transmitLanes where turn(lane) { moved = true }
+    turnCount.set(turnCount.value &+ 1)
+    if drivesCard {
+      if host.card.pump() > 0 { moved = true }
+    } else if moved {
+      host.card.waker.wake()
+    }
+    return moved
+  }
+
+  private func turn(_ lane: ReceiveLane) -> Bool {
+    let before = lane.path.progress
+    _ = turnPath(&lane.path)
+    if lane.path.wantsSignal {
+      lane.path.wantsSignal = false
+      lane.call.signal()
+    }
+    if let reason = lane.path.stopReason, !lane.isReported {
+      lane.isReported = true
+      report(lane.session, lane.ring, "\(reason)")
+    }
+    return lane.path.progress != before
+  }
+
+  private func turn(_ lane: TransmitLane) -> Bool {
+    let before = lane.path.progress
+    _ = turnTransmitPath(&lane.path)
+    if lane.path.wantsSignal {
+      lane.path.wantsSignal = false
+      lane.call.signal()
+    }
+    if let reason = lane.path.stopReason, !lane.isReported {
+      lane.isReported = true
+      report(lane.session, lane.ring, "\(reason)")
+    }
+    return lane.path.progress != before
+  }
+
+  /// Waits for a kick, an interrupt, a command or the wire. Each is asked for first, and then looked for once more: what
+  /// came in between is found, what comes later wakes.
+  private func sleep() {
+    var maySleep = true
+    for lane in receiveLanes where !lane.path.prepareToSleep() { maySleep = false }
+    for lane in transmitLanes where !lane.path.prepareToSleep() { maySleep = false }
+    vector.arm()
+    if drivesCard && !host.card.prepareToSleep() { maySleep = false }
+    if maySleep && !round() && !mailbox.isPending {
+      sleepCount.set(sleepCount.value &+ 1)
+      _ = try? poller.wait(milliseconds: limit)
+      interrupt.clear()
+      // A command's own is cleared by serving it; a wake-up without one here.
+      if !mailbox.isPending { mailbox.wakeUp.clear() }
+    }
+    vector.disarm()
+    if drivesCard { host.card.wakeUp() }
+    for lane in receiveLanes { lane.path.wake() }
+    for lane in transmitLanes { lane.path.wake() }
+  }
+
+  /// Until the card has something to do by itself, in milliseconds; nil: nobody knows of anything.
+  private var limit: Int? {
+    guard drivesCard, let nanoseconds = host.card.sleepLimit else { return nil }
+    return Int(clamping: nanoseconds / 1_000_000) + 1
+  }
+}

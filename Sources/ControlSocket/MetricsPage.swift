@@ -1,0 +1,159 @@
+internal import Control
+
+/// A status as Prometheus reads it: its text format, version 0.0.4. Names are stable; rx is what a guest receives.
+struct MetricsPage {
+  static let contentType = "text/plain; version=0.0.4; charset=utf-8"
+  private(set) var text = ""
+
+  init(_ status: StatusReport) {
+    back(status)
+    card(status.nic)
+    let vms = status.vms.sorted { $0.key < $1.key }
+    for direction in [Direction.receive, .transmit] { frames(direction, vms) }
+    machines(vms)
+    rings(vms)
+  }
+
+  private typealias VMs = [(key: String, value: StatusReport.VM)]
+
+  // MARK: What is said
+
+  private mutating func back(_ status: StatusReport) {
+    family("sluice_build_info", .gauge, "Always 1; the version is in the label.") { $0([("version", status.version)], 1) }
+    family("sluice_uptime_seconds", .gauge, "Since the back-end started.") { $0([], Int(status.uptime_s)) }
+    let workers = status.workers.enumerated()
+    family("sluice_worker_turns_total", .counter, "Rounds of a worker over its queues.") { add in
+      for (number, worker) in workers { add([("worker", String(number))], worker.turns) }
+    }
+    family("sluice_worker_sleeps_total", .counter, "How often a worker found nothing to do and slept.") { add in
+      for (number, worker) in workers { add([("worker", String(number))], worker.sleeps) }
+    }
+    family("sluice_law_holds", .gauge, "1 where two sums from different places agree, apart from what is under way.") { add in
+      for law in status.laws { add([("law", law.name)], law.holds ? 1 : 0) }
+    }
+  }
+
+  private mutating func card(_ nic: StatusReport.NIC) {
+    let labels = [("kind", nic.kind)]
+    family("sluice_nic_link_up", .gauge, "1 if the card has a link.") { $0(labels, nic.link_up ? 1 : 0) }
+    family("sluice_nic_received_frames_total", .counter, "From the wire.") { $0(labels, nic.received.frames) }
+    family("sluice_nic_received_bytes_total", .counter, "From the wire, without check sequence.") { $0(labels, nic.received.bytes) }
+    family("sluice_nic_sent_frames_total", .counter, "To the wire.") { $0(labels, nic.sent.frames) }
+    family("sluice_nic_sent_bytes_total", .counter, "To the wire, without check sequence.") { $0(labels, nic.sent.bytes) }
+    family("sluice_nic_switched_frames_total", .counter, "From one VM to another, without the wire.") { $0(labels, nic.switched) }
+    family("sluice_nic_replicated_frames_total", .counter, "Further copies that the card made for several VMs.") { $0(labels, nic.replicated) }
+    family("sluice_nic_drops_total", .counter, "Frames that the card dropped before it knew whose they are.") { add in
+      for (reason, count) in nic.dropped_by.sorted(by: { $0.key < $1.key }) { add(labels + [("reason", reason)], count) }
+    }
+    family("sluice_iommu_faults_total", .counter, "Accesses of the card that the IOMMU refused.") { $0([], nic.iommu_faults) }
+    family("sluice_iommu_maps", .gauge, "Ranges that the card may reach.") { $0([], nic.iommu_maps) }
+  }
+
+  private enum Direction: String { case receive = "rx", transmit = "tx" }
+
+  private struct Counts {
+    let lent, bounced: StatusReport.Traffic
+    let bounced_by, dropped_by: [String: UInt64]
+    init(_ vm: StatusReport.VM, _ direction: Direction) {
+      switch direction {
+      case .receive:
+        (lent, bounced, bounced_by, dropped_by) = (vm.receive.lent, vm.receive.bounced, vm.receive.bounced_by, vm.receive.dropped_by)
+      case .transmit:
+        (lent, bounced, bounced_by, dropped_by) = (vm.transmit.lent, vm.transmit.bounced, vm.transmit.bounced_by, vm.transmit.dropped_by)
+      }
+    }
+  }
+
+  private mutating func frames(_ direction: Direction, _ vms: VMs) {
+    let name = "sluice_" + direction.rawValue
+    let what = direction == .receive ? "given to the guest" : "taken from the guest"
+    let counts = vms.map { ($0.key, Counts($0.value, direction)) }
+    family(name + "_frames_total", .counter, "Frames \(what): lent without a copy, or bounced with one.") { add in
+      for (vm, count) in counts {
+        add([("vm", vm), ("path", "lent")], count.lent.frames)
+        add([("vm", vm), ("path", "bounced")], count.bounced.frames)
+      }
+    }
+    family(name + "_bytes_total", .counter, "Bytes of frames \(what), without check sequence.") { add in
+      for (vm, count) in counts {
+        add([("vm", vm), ("path", "lent")], count.lent.bytes)
+        add([("vm", vm), ("path", "bounced")], count.bounced.bytes)
+      }
+    }
+    family(name + "_fallback_total", .counter, "Frames that were bounced, by the reason why they could not be lent.") { add in
+      for (vm, count) in counts {
+        for (reason, frames) in count.bounced_by.sorted(by: { $0.key < $1.key }) { add([("vm", vm), ("reason", reason)], frames) }
+      }
+    }
+    family(name + "_drops_total", .counter, "Frames dropped, by reason.") { add in
+      for (vm, count) in counts {
+        for (reason, frames) in count.dropped_by.sorted(by: { $0.key < $1.key }) { add([("vm", vm), ("reason", reason)], frames) }
+      }
+    }
+  }
+
+  private mutating func machines(_ vms: VMs) {
+    family("sluice_vm_connected", .gauge, "1 while a front-end is connected.") { add in
+      for (name, vm) in vms { add([("vm", name)], vm.connection == "connected" ? 1 : 0) }
+    }
+    family("sluice_vm_connections_total", .counter, "Front-ends that connected.") { add in
+      for (name, vm) in vms { add([("vm", name)], vm.connections) }
+    }
+    family("sluice_vm_memory_bytes", .gauge, "Memory that the front-end has shared.") { add in
+      for (name, vm) in vms { add([("vm", name)], vm.memory_bytes) }
+    }
+    family("sluice_vm_logging", .gauge, "1 while writes are logged for a migration.") { add in
+      for (name, vm) in vms { add([("vm", name)], vm.logging ? 1 : 0) }
+    }
+  }
+
+  private mutating func rings(_ vms: VMs) {
+    let rings = vms.flatMap { vm in
+      vm.value.rings.map { (labels: [("vm", vm.key), ("ring", String($0.index)), ("direction", $0.direction)], ring: $0) }
+    }
+    family("sluice_ring_state", .gauge, "1 for the state that a ring is in: stopped, disabled, running or failed.") { add in
+      for (labels, ring) in rings {
+        for state in ["disabled", "failed", "running", "stopped"] { add(labels + [("state", state)], ring.state == state ? 1 : 0) }
+      }
+    }
+    family("sluice_posted_buffers", .gauge, "Buffers that the guest has posted and the back-end has taken.") { add in
+      for (labels, ring) in rings { add(labels, ring.outstanding) }
+    }
+    family("sluice_signals_total", .counter, "Times that the guest was told of used buffers.") { add in
+      for (labels, ring) in rings { add(labels, ring.signals) }
+    }
+    family("sluice_doorbells_total", .counter, "Times that the card was told of new descriptors.") { add in
+      for (labels, ring) in rings { add(labels, ring.doorbells) }
+    }
+  }
+
+  // MARK: How it is written
+
+  private enum Kind: String { case counter, gauge }
+
+  /// A family without a sample is left out.
+  private mutating func family(
+    _ name: String, _ kind: Kind, _ help: String, _ body: (_ add: ([(String, String)], any BinaryInteger) -> Void) -> Void
+  ) {
+    var samples = ""
+    body { labels, value in
+      let list = labels.map { "\($0.0)=\"\(Self.escaped($0.1, quote: true))\"" }.joined(separator: ",")
+      samples += list.isEmpty ? "\(name) \(value)\n" : "\(name){\(list)} \(value)\n"
+    }
+    if samples.isEmpty { return }
+    text += "# HELP \(name) \(Self.escaped(help, quote: false))\n# TYPE \(name) \(kind.rawValue)\n" + samples
+  }
+
+  private static func escaped(_ text: String, quote: Bool) -> String {
+    var result = ""
+    for character in text.unicodeScalars {
+      switch character {
+      case "\\": result += "\\\\"
+      case "\n": result += "\\n"
+      case "\"" where quote: result += "\\\""
+      default: result.unicodeScalars.append(character)
+      }
+    }
+    return result
+  }
+}

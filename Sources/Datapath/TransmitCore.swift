@@ -1,0 +1,275 @@
+public import Bus
+internal import CLinux
+internal import GuestMemory
+public import Virtio
+
+/// Everything of a transmit path that does not depend on the kind of card: the guest's ring and memory, the ledger, the
+/// host buffers and the counters.
+///
+/// What a frame's length is, and where it lies, comes from descriptors that were read once. Its bytes decide nothing: the
+/// guest may change them until the card has read them.
+public struct TransmitCore: ~Copyable {
+  @usableFromInline var virtqueue: Virtqueue
+  private var memory: MemoryView
+  var ledger: TransmitLedger
+  var pool: BouncePool
+  private var chain: DescriptorChain
+  /// Where the frame begins in the chain, behind the header.
+  private var firstPiece = 0
+  private var firstOffset: UInt32 = 0
+  private let windowBase: UInt64
+  private let frameByteCounts: ClosedRange<UInt32>
+  /// The most pieces that a frame may lie in and still be lent.
+  @usableFromInline let pieceLimit: Int
+  private let copies: Bool
+  let counters: TransmitCounters
+  let tally: TransmitCounters.Writer
+  private let header = HeaderScratch()
+  @usableFromInline var stopReason: StopReason?
+  /// Frames are taken, and go back without being sent.
+  var discards = false
+  /// Frames that the card is done with and that the ledger still has.
+  @usableFromInline var doneCount = 0
+  private var log: DirtyLog?
+  private var marks: PageMarks
+  private var isLogging = false
+
+  /// Bytes that an Ethernet frame begins with; and those that it has on a wire at least, without its check sequence.
+  private static let ethernetHeader: UInt32 = 14, shortestFrame: UInt32 = 60
+
+  init(
+    virtqueue: consuming Virtqueue, window: DMAWindow, pool: consuming BouncePool, counters: TransmitCounters,
+    frameByteCounts: ClosedRange<UInt32>, pieceLimit: Int, copies: Bool
+  ) {
+    let size = Int(virtqueue.size)
+    marks = PageMarks(layout: virtqueue.layout)
+    self.virtqueue = virtqueue
+    memory = MemoryView(window.map)
+    ledger = TransmitLedger(queueSize: size)
+    self.pool = pool
+    chain = DescriptorChain(queueSize: size)
+    windowBase = window.base.rawValue
+    self.frameByteCounts = frameByteCounts
+    self.pieceLimit = pieceLimit
+    self.copies = copies
+    self.counters = counters
+    tally = counters.writer
+  }
+
+  mutating func stop(_ reason: StopReason) {
+    if case .none = stopReason { stopReason = reason }
+  }
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @usableFromInline mutating func stopForFault() {
+    if let fault = virtqueue.fault { stop(.virtqueue(fault)) }
+  }
+
+  // MARK: Out to the card
+
+  /// What to do with the buffer that was just taken.
+  @usableFromInline enum Step {
+    /// One piece, the guest's or ours.
+    case post(IOVA, byteCount: UInt32)
+    /// The frame's pieces are `piece(0)` to `piece(count - 1)`.
+    case postPieces(count: Int, byteCount: UInt32)
+    /// It is not sent.
+    case nothing
+    case stop
+  }
+
+  /// Whether every frame that could come next could be posted, by its pieces or copied; or need not be.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @usableFromInline func isReady(room: Int) -> Bool {
+    discards || (room >= pieceLimit && Int(pool.outstanding) < pool.capacity)
+  }
+
+  /// Takes the next buffer and finds out what becomes of its frame. Precondition: the path is ready.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func take(_ buffer: AvailableBuffer) -> Step {
+    if let step = takeWhole(buffer) { return step }
+    guard let id = virtqueue.takeChain(buffer, .readable, into: &chain, in: &memory) else { return .stop }
+    // A chain has the header's bytes at least, and 2³² at most.
+    let byteCount = UInt32(truncatingIfNeeded: chain.byteCount - UInt64(NetHeader.byteCount))
+    readHeader()
+    if let drop = verdict(byteCount) {
+      ledger.append(.init(id: id, fate: .dropped(drop), byteCount: byteCount))
+      return .nothing
+    }
+    let pieceCount = chain.count - firstPiece
+    let reason: CopyReason? =
+      copies
+      ? .copyMode
+      : byteCount < frameByteCounts.lowerBound
+        ? .padded : chain.crossesRegions ? .crossesRegions : pieceCount > pieceLimit ? .fragmented : nil
+    guard let reason else {
+      ledger.append(.init(id: id, fate: .lent, byteCount: byteCount))
+      return .postPieces(count: pieceCount, byteCount: byteCount)
+    }
+    return copy(id, byteCount, reason)
+  }
+
+  /// The short way: header and frame in one descriptor, nothing asked for. Nil, with nothing taken, for any other.
+  private mutating func takeWhole(_ buffer: AvailableBuffer) -> Step? {
+    guard buffer.flags == 0, !copies, !discards,
+      buffer.range.count >= NetHeader.byteCount &+ frameByteCounts.lowerBound,
+      buffer.range.count &- NetHeader.byteCount <= frameByteCounts.upperBound,
+      let slice = memory.slice(buffer.range), !Self.asksForOffload(slice.load64(0))
+    else { return nil }
+    let byteCount = buffer.range.count - NetHeader.byteCount
+    virtqueue.take(buffer)
+    ledger.append(.init(id: buffer.id, fate: .lent, byteCount: byteCount))
+    return .post(
+      IOVA(windowBase &+ buffer.range.start.rawValue &+ UInt64(NetHeader.byteCount)), byteCount: byteCount)
+  }
+
+  /// Gathers the header, wherever it is split, and finds where the frame begins. virtio 1.3, 2.7.4.1.
+  private mutating func readHeader() {
+    var got: UInt32 = 0
+    (firstPiece, firstOffset) = (0, 0)
+    while got < NetHeader.byteCount {
+      let piece = chain.piece(firstPiece)
+      let count = min(piece.count, NetHeader.byteCount - got)
+      unsafe sl_copy(header.base + Int(got), piece.base, Int(count))
+      got += count
+      if count == piece.count { firstPiece += 1 } else { firstOffset = count }
+    }
+  }
+
+  private func verdict(_ byteCount: UInt32) -> TransmitDrop? {
+    if discards { return .ringDisabled }
+    if byteCount < Self.ethernetHeader { return .runt }
+    if byteCount > frameByteCounts.upperBound { return .tooLong }
+    return Self.asksForOffload(unsafe sl_load64(header.base)) ? .offload : nil
+  }
+
+  /// By a header's first eight bytes: VIRTIO_NET_HDR_F_NEEDS_CSUM among the flags, or a gso_type. Neither is offered.
+  private static func asksForOffload(_ word: UInt64) -> Bool { word & 0x01 != 0 || word & 0xFF00 != 0 }
+
+  /// The n-th piece of the frame that was just taken, on the bus.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @usableFromInline func piece(_ n: Int) -> (address: IOVA, byteCount: UInt32) {
+    let offset = n == 0 ? firstOffset : 0
+    let index = firstPiece + n
+    return (
+      IOVA(windowBase &+ chain.start(index).rawValue &+ UInt64(offset)), byteCount: chain.piece(index).count - offset
+    )
+  }
+
+  /// Copies the frame that was just taken, and adds zeroes to what is too short for the card.
+  private mutating func copy(_ id: UInt16, _ byteCount: UInt32, _ reason: CopyReason) -> Step {
+    var length = byteCount
+    if length < frameByteCounts.lowerBound {
+      length = min(max(Self.shortestFrame, frameByteCounts.lowerBound), frameByteCounts.upperBound)
+    }
+    guard let address = pool.take() else { preconditionFailure("no host buffer is left") }
+    let base = unsafe pool.newest(byteCount: Int(length)).baseAddress!
+    var done = 0
+    for index in firstPiece..<chain.count {
+      let piece = chain.piece(index)
+      let offset = index == firstPiece ? Int(firstOffset) : 0
+      unsafe sl_copy(base + done, piece.base + offset, Int(piece.count) - offset)
+      done += Int(piece.count) - offset
+    }
+    unsafe sl_fill(base + done, 0, Int(length) - done)
+    ledger.append(.init(id: id, fate: .copied(reason), byteCount: byteCount))
+    return .post(address, byteCount: length)
+  }
+
+  // MARK: Back to the guest
+
+  /// Gives back what the card is done with, and what never went to it, oldest first, at most so many. Answers how many.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func settle(limit: UInt16) -> UInt16 {
+    var count: UInt16 = 0
+    while count < limit, let id = removeDone() {
+      // virtio 1.3, 5.1.6.2: nothing was written.
+      virtqueue.put(id, byteCount: 0)
+      count += 1
+    }
+    return count
+  }
+
+  /// Takes the oldest frame out if it is done with, and counts it; nil if there is none.
+  mutating func removeDone() -> UInt16? {
+    guard let entry = ledger.oldest else { return nil }
+    switch entry.fate {
+    case .lent:
+      guard doneCount > 0 else { return nil }
+      doneCount -= 1
+      tally.add(.lentFrames, 1)
+      tally.add(.lentBytes, UInt64(entry.byteCount))
+    case .copied(let reason):
+      guard doneCount > 0 else { return nil }
+      doneCount -= 1
+      pool.release()
+      tally.add(.copiedFrames, 1)
+      tally.add(.copiedBytes, UInt64(entry.byteCount))
+      tally.add(reason)
+    case .dropped(let reason): tally.add(reason)
+    }
+    ledger.removeFirst()
+    return entry.id
+  }
+
+  /// Shows so many of what was given back. True if the driver asked to be told.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func publish(_ count: UInt16) -> Bool {
+    let old = virtqueue.base
+    let wantsSignal = virtqueue.publish(count)
+    if isLogging {
+      let fresh = marks.markUsed(
+        from: old, to: virtqueue.base, layout: virtqueue.layout, isPacked: virtqueue.isPacked)
+      tally.add(.dirtyPages, UInt64(fresh))
+    }
+    tally.add(wantsSignal ? .signals : .suppressedSignals, 1)
+    return wantsSignal
+  }
+
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @usableFromInline func countTurn(rang: Bool) {
+    if rang { tally.add(.doorbells, 1) }
+    tally.set(.postedFrames, UInt64(ledger.postedCount))
+  }
+
+  // MARK: Between turns
+
+  var progress: UInt32 { ledger.front &+ ledger.tail }
+
+  mutating func replaceMap(_ map: MemoryMap) throws(VirtqueueError) {
+    try virtqueue.hold(map)
+    memory = MemoryView(map)
+  }
+
+  mutating func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) {
+    self.log = log
+    marks = PageMarks(log, ringLogAddress: ringLogAddress, layout: virtqueue.layout)
+    isLogging = log != nil
+    logNotifications()
+  }
+  func logNotifications() {
+    guard isLogging else { return }
+    tally.add(
+      .dirtyPages, UInt64(marks.markNotifications(layout: virtqueue.layout, isPacked: virtqueue.isPacked)))
+  }
+
+  mutating func forgetAll() {
+    ledger.removeAll()
+    pool.releaseAll()
+    doneCount = 0
+    tally.set(.postedFrames, 0)
+  }
+}

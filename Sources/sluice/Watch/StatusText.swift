@@ -1,0 +1,176 @@
+import Control
+
+/// A status for a person: 80 columns, and what is not there is not mentioned.
+struct StatusText: CustomStringConvertible {
+  static let width = 80
+  private let report: StatusReport
+  private let style: Style
+
+  init(_ report: StatusReport, colours: Bool) {
+    self.report = report
+    style = Style(isOn: colours)
+  }
+
+  var description: String {
+    let title = [style.bold("Sluice \(printable(report.version)), pid \(report.pid), up \(clock(report.uptime_s))")]
+    let sections = [title, card, workers] + names.compactMap { name in report.vms[name].map { machine(name, $0) } } + [sums]
+    return sections.filter { !$0.isEmpty }.map { $0.joined(separator: "\n") }.joined(separator: "\n\n") + "\n"
+  }
+
+  private var names: [String] {
+    let known = Set(report.vm_order)
+    return report.vm_order + report.vms.keys.filter { !known.contains($0) }.sorted()
+  }
+
+  private func row(_ label: String, _ text: String, paint: (String) -> String = { $0 }) -> [String] {
+    wrapped(text, width: Self.width - 14).enumerated().map {
+      "  " + rightPadded($0.offset == 0 ? label : "", to: 12) + paint($0.element)
+    }
+  }
+
+  // MARK: The card and its workers
+
+  private var card: [String] {
+    let nic = report.nic
+    let link = nic.link_up ? "link up, \(bitRate(Double(nic.megabits) * 1e6))" : style.bad("link down")
+    var lines = [style.bold("Network card")]
+    lines += row("kind", "\(printable(nic.kind)), \(link), MTU \(grouped(nic.mtu))")
+    lines += row("wire", printable(nic.wire))
+    lines += row("received", traffic(nic.received))
+    lines += row("sent", traffic(nic.sent))
+    if nic.switched > 0 { lines += row("switched", "\(plural(nic.switched, "frame")) from one VM to another") }
+    if nic.replicated > 0 { lines += row("replicated", "\(plural(nic.replicated, "frame")), for several VMs") }
+    if let drops = reasons(nic.dropped_by) { lines += row("dropped", drops, paint: style.odd) }
+    let faults = nic.iommu_faults == 0 ? "no fault" : style.bad(plural(nic.iommu_faults, "fault"))
+    return lines + row("IOMMU", "\(plural(nic.iommu_maps, "map")), \(faults)")
+  }
+
+  private var workers: [String] {
+    guard !report.workers.isEmpty else { return [] }
+    let rows = report.workers.enumerated().flatMap { number, worker in
+      let place = [worker.cpu.map { "processor \($0)" }, worker.numa_node.map { "node \($0)" }].compactMap { $0 }
+      let words = place + ["\(plural(worker.turns, "turn"))", "\(plural(worker.sleeps, "sleep"))"]
+      return row(String(number), words.joined(separator: ", "))
+    }
+    return [style.bold("Workers")] + rows
+  }
+
+  // MARK: A VM
+
+  private func machine(_ name: String, _ vm: StatusReport.VM) -> [String] {
+    var lines = [style.bold("VM \(printable(name))")]
+    var peer = [vm.peer_pid.map { "pid \($0)" }, vm.peer_uid.map { "uid \($0)" }].compactMap { $0 }.joined(separator: ", ")
+    if !peer.isEmpty { peer = " (\(peer))" }
+    let times = vm.connections > 1 ? ", for the \(ordinal(vm.connections)) time" : ""
+    lines += row("front-end", vm.connection + peer + times, paint: vm.connection == "connected" ? style.good : style.faint)
+    lines += row("socket", printable(vm.socket))
+    let address = vm.mac.map { "frames for \(printable($0))" + (vm.vlan.map { ", VLAN \($0)" } ?? "") } ?? "all frames"
+    lines += row("gets", "\(address); MTU \(grouped(vm.mtu)); worker \(vm.worker)")
+    if !vm.features.isEmpty { lines += row("features", printable(vm.features.joined(separator: " "))) }
+    if !vm.protocol_features.isEmpty { lines += row("protocol", printable(vm.protocol_features.joined(separator: " "))) }
+    if vm.memory_regions > 0 {
+      let node = vm.numa_node.map { ", node \($0)" } ?? ""
+      lines += row("memory", "\(plural(vm.memory_regions, "region")), \(binaryBytes(vm.memory_bytes))\(node)\(vm.logging ? "; writes are logged" : "")")
+    }
+    lines += rings(vm.rings)
+    lines += path("received", vm.receive.lent, vm.receive.bounced, vm.receive.bounced_by, vm.receive.dropped_by)
+    lines += path("sent", vm.transmit.lent, vm.transmit.bounced, vm.transmit.bounced_by, vm.transmit.dropped_by)
+    if let violation = vm.last_violation { lines += row("violation", printable(violation), paint: style.bad) }
+    return lines
+  }
+
+  private func rings(_ rings: [StatusReport.Ring]) -> [String] {
+    rings.enumerated().flatMap { position, ring in
+      let shape = [ring.format, ring.size.map { grouped($0) }].compactMap { $0 }.joined(separator: " ")
+      var text = rightPadded(String(ring.index), to: 3) + rightPadded(ring.direction, to: 10)
+      text += paint(ring.state)(rightPadded(ring.state, to: 10)) + rightPadded(shape, to: 14)
+      if ring.format != nil { text += "\(grouped(ring.outstanding)) posted" }
+      var lines = ["  " + rightPadded(position == 0 ? "rings" : "", to: 12) + text]
+      while lines[0].last == " " { lines[0].removeLast() }
+      if ring.format != nil {
+        lines[0] += ", \(plural(ring.signals, "signal"))"
+        if lines[0].count > Self.width { lines[0] = String(lines[0].dropLast(", \(plural(ring.signals, "signal"))".count)) }
+      }
+      if let reason = ring.reason {
+        lines += wrapped(printable(reason), width: Self.width - 17).map { String(repeating: " ", count: 17) + style.bad($0) }
+      }
+      return lines
+    }
+  }
+
+  private func paint(_ state: String) -> (String) -> String {
+    switch state {
+    case "running": style.good
+    case "failed": style.bad
+    default: style.faint
+    }
+  }
+
+  private func path(
+    _ label: String, _ lent: StatusReport.Traffic, _ bounced: StatusReport.Traffic, _ why: [String: UInt64], _ drops: [String: UInt64]
+  ) -> [String] {
+    let frames = lent.frames &+ bounced.frames
+    guard frames > 0 || !drops.isEmpty else { return [] }
+    var lines = row(label, traffic(.init(frames: frames, bytes: lent.bytes &+ bounced.bytes)) + (frames > 0 ? "; \(Share.text(lent.frames, of: frames)) lent" : ""))
+    if let text = reasons(why) { lines += row("  bounced", text, paint: style.odd) }
+    if let text = reasons(drops) { lines += row("  dropped", text, paint: style.odd) }
+    return lines
+  }
+
+  // MARK: Words
+
+  private func traffic(_ traffic: StatusReport.Traffic) -> String {
+    traffic.frames == 0 ? "nothing" : "\(plural(traffic.frames, "frame")), \(bytes(traffic.bytes))"
+  }
+
+  /// The most frequent first; nil for none.
+  private func reasons(_ counts: [String: UInt64]) -> String? {
+    let parts = counts.filter { $0.value > 0 }.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+    return parts.isEmpty ? nil : parts.map { "\(printable($0.key)) \(grouped($0.value))" }.joined(separator: ", ")
+  }
+
+  private var sums: [String] {
+    guard !report.laws.isEmpty else { return [] }
+    return [style.bold("Sums")]
+      + report.laws.flatMap { law in
+        let way = law.in_flight > 0 ? " + \(grouped(law.in_flight)) under way" : ""
+        let text = "\(printable(law.name)): \(grouped(law.left)) \(law.holds ? "=" : "≠") \(grouped(law.right))\(way)"
+        return wrapped(text, width: Self.width - 4).enumerated().map { ($0.offset == 0 ? "  \(style.mark(law.holds)) " : "    ") + $0.element }
+      }
+  }
+}
+
+/// Memory as people buy it: units of 1024.
+private func binaryBytes(_ count: UInt64) -> String {
+  var (value, unit) = (Double(count), 0)
+  let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+  while value >= 1024 && unit < units.count - 1 {
+    value /= 1024
+    unit += 1
+  }
+  return (value == value.rounded() ? fixed(value, 0) : significant(value)) + " " + units[unit]
+}
+
+/// `1st`, `2nd`, `3rd`, `4th`, `11th`.
+private func ordinal(_ number: UInt64) -> String {
+  let end =
+    switch (number % 100, number % 10) {
+    case (11...13, _): "th"
+    case (_, 1): "st"
+    case (_, 2): "nd"
+    case (_, 3): "rd"
+    default: "th"
+    }
+  return grouped(number) + end
+}
+
+enum Share {
+  /// Never "100 %" for less than all, nor "0 %" for more than none.
+  static func text(_ part: UInt64, of whole: UInt64) -> String {
+    guard whole > 0 else { return "-" }
+    if part >= whole { return "100 %" }
+    if part == 0 { return "0 %" }
+    let percent = Double(part) / Double(whole) * 100
+    return percent < 0.01 ? "< 0.01 %" : percent > 99.99 ? "> 99.99 %" : fixed(percent, 2) + " %"
+  }
+}
