@@ -124,8 +124,8 @@ public struct ReceiveCore: ~Copyable {
     return .wait
   }
 
-  /// Bytes behind the header in the one run that a frame would land in; whether it does not begin right behind the
-  /// header. Set by `judge`.
+  /// Bytes behind the header in the one run that a frame would land in; whether it begins in a piece
+  /// of its own. Set by `judge`.
   private var runByteCount: UInt32 = 0
   private var runIsApart = false
 
@@ -158,7 +158,8 @@ public struct ReceiveCore: ~Copyable {
     }
     guard length >= UInt64(need - header) else { return (.scattered, nil) }
     runByteCount = UInt32(min(length, UInt64(UInt32.max - header)))
-    runIsApart = start != chain.start(0).rawValue + UInt64(header)
+    // Even where one follows the other on the bus: they may lie in two regions, which do not here.
+    runIsApart = first.count == header
     return (.behindSmaller, IOVA(windowBase &+ start))
   }
 
@@ -209,13 +210,14 @@ public struct ReceiveCore: ~Copyable {
     let entry = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)]
     let verdict = judge(completion)
     // Whatever it is worth, the card has written it.
-    if isLogging { logLent(ledger.front, frameBytes: min(completion.byteCount, need - NetHeader.byteCount)) }
+    if isLogging { logFrame(ledger.front, byteCount: min(completion.byteCount, need - NetHeader.byteCount)) }
     guard verdict == .deliver else {
       count(verdict)
       returnEmpty()
       return
     }
     unsafe storeHeader(entry.base, isChecked: completion.flags.contains(.isChecksumValid), bufferCount: 1)
+    if isLogging { unsafe logHost(entry.base, byteCount: Int(NetHeader.byteCount)) }
     virtqueue.put(unsafe entry.id, byteCount: completion.byteCount &+ NetHeader.byteCount)
     ledger.removeFront()
     tally.add(.lentFrames, 1)
@@ -412,15 +414,14 @@ extension ReceiveCore {
     mark(start, byteCount: UInt64(byteCount))
   }
 
-  /// A lent buffer's header, and so many bytes of its frame.
-  private func logLent(_ place: UInt32, frameBytes: UInt32) {
+  /// So many bytes of the frame that a lent buffer was posted for.
+  private func logFrame(_ place: UInt32, byteCount: UInt32) {
     let index = Int(place & ledger.entryMask)
     let entry = unsafe ledger.entries[index]
     if unsafe entry.kind == .lentApart {
-      unsafe logHost(entry.base, byteCount: Int(NetHeader.byteCount))
-      mark(unsafe ledger.frames[index], byteCount: UInt64(frameBytes))
+      mark(unsafe ledger.frames[index], byteCount: UInt64(byteCount))
     } else {
-      unsafe logHost(entry.base, byteCount: Int(NetHeader.byteCount + frameBytes))
+      unsafe logHost(entry.base + Int(NetHeader.byteCount), byteCount: Int(byteCount))
     }
   }
 
@@ -429,7 +430,7 @@ extension ReceiveCore {
   func logPosted() {
     var place = ledger.front
     while place != ledger.tail {
-      if !ledger.isWaiting(place) { logLent(place, frameBytes: need - NetHeader.byteCount) }
+      if !ledger.isWaiting(place) { logFrame(place, byteCount: need - NetHeader.byteCount) }
       place = place &+ 1
     }
   }

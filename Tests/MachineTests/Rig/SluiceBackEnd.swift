@@ -23,7 +23,7 @@ final class SluiceBackEnd: BackEnd {
 
   private static func value(_ port: Port) -> String {
     [
-      port.name, "socket=\(port.socket)", "mode=" + (port.link == .connects ? "server" : "client"), "mac=\(port.mac)",
+      port.name, "socket=\(port.socket)", port.link == .connects ? "server" : "client", "mac=\(port.mac)",
       "queues=\(port.pairs)", "packed=" + (port.isPacked ? "on" : "off"),
     ].joined(separator: ",")
   }
