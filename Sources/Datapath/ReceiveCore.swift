@@ -77,6 +77,12 @@ public struct ReceiveCore: ~Copyable {
     case stop
   }
 
+  /// Turns that have gone the long way; in how many of them since the last new buffer there was only a hope to post, and
+  /// the last of those.
+  @usableFromInline var turn: UInt32 = 0
+  private var hopeTurns = 0
+  private var hopeTurn: UInt32 = 0
+
   @inlinable var isPlain: Bool { ledger.isPlain && mode != .copy }
 
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
@@ -119,6 +125,8 @@ public struct ReceiveCore: ~Copyable {
       stop(.cannotLend(reason))
       return .stop
     }
+    hopeTurns = 0
+    hopeTurn = turn &- 1
     unsafe ledger.enterWaiting(
       whole.base, byteCount: byteCount, id: head, kind: chain.count == 1 ? .piece : .chain, reason: reason)
     return .wait
@@ -179,11 +187,30 @@ public struct ReceiveCore: ~Copyable {
     guard ledger.waiting > 0 else { return nil }
     let run = ledger.runCapacity()
     let covered = run.frames > ledger.runSlots
-    // Too few bytes for the largest frame, nothing else out and nothing more to take: a smaller frame may still come.
-    let lastHope = run.hasRest && run.frames == 0 && ledger.slotCount == 0 && virtqueue.pending() == 0
-    guard covered || lastHope, let address = pool.take() else { return nil }
+    guard covered || isLastHope(run), let address = pool.take() else { return nil }
     ledger.enterBouncedSlot()
     return address
+  }
+
+  /// Too few bytes for the largest frame, nothing else out and nothing more to take: a smaller frame may still come. Not
+  /// at once: a guest that is busy with what it has just got gives more in a moment, and then nothing is lost.
+  private mutating func isLastHope(_ run: (frames: UInt32, hasRest: Bool)) -> Bool {
+    guard run.hasRest, run.frames == 0, ledger.slotCount == 0, virtqueue.pending() == 0 else { return false }
+    if hopeTurn != turn { (hopeTurn, hopeTurns) = (turn, hopeTurns + 1) }
+    guard hopeTurns > Self.hopePatience else { return false }
+    hopeTurns = 0
+    return true
+  }
+  /// Turns in a row without a new buffer before the card is given a slot with too few bytes behind it.
+  static var hopePatience: Int { 8 }
+
+  /// Whether the card has nothing because more buffers are being waited for. If so, the next turn waits no longer.
+  mutating func endPatience() -> Bool {
+    guard ledger.waiting > 0, ledger.slotCount == 0 else { return false }
+    let run = ledger.runCapacity()
+    guard run.hasRest, run.frames == 0 else { return false }
+    hopeTurns = Self.hopePatience
+    return true
   }
 
   // MARK: Back to the guest, the long way
