@@ -431,8 +431,10 @@ extension ReceiveCore {
     self.log = log
     marks = PageMarks(log, ringLogAddress: ringLogAddress, layout: virtqueue.layout)
     isLogging = log != nil
-    // How notifications are asked for was written before anybody looked.
-    logNotifications()
+    // A predecessor may have died before it marked what it wrote, and its successor has finished its batch.
+    if isLogging {
+      tally.add(.dirtyPages, UInt64(marks.markRing(layout: virtqueue.layout, isPacked: virtqueue.isPacked)))
+    }
   }
 
   private func mark(_ start: GuestAddress, byteCount: UInt64) {
