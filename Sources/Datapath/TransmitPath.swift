@@ -59,6 +59,8 @@ public struct TransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
   /// Walks one batch out and one batch back. Answers how many guest buffers went back.
   @inlinable @inline(__always) public mutating func turn() -> Int {
     guard case .none = core.stopReason else { return 0 }
+    // What the card is done with makes room for what comes.
+    core.doneCount &+= queue.reap()
     let rang = send()
     let returned = settle()
     core.countTurn(rang: rang)
@@ -142,9 +144,9 @@ public struct TransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
   public mutating func stop(_ reason: StopReason) throws(RegisterError) {
     core.stop(reason)
     try queue.quiesce()
+    core.doneCount += queue.reap()
     if core.virtqueue.isFaulted {
       // A broken ring gets nothing back. What was sent was sent.
-      core.doneCount += queue.reap()
       while core.removeDone() != nil {}
     } else {
       while settle() > 0 {}

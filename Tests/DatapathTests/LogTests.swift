@@ -76,7 +76,9 @@ import Virtio
           for page in pages(start, count) { try check(marked.contains(page), "page \(page) was written and is not marked") }
         }
         rig.reference.touched = []
-        if random.once(in: 4), rig.path.prepareToSleep() { rig.path.wake() }
+        guard random.once(in: 4) else { continue }
+        rig.reference.endPatience()
+        if rig.path.prepareToSleep() { rig.path.wake() }
       }
       // Some frames have come and are not settled; some buffers have nothing yet, and may have half a frame.
       for _ in 0..<random.int(0...3) where rig.card.free > 0 { rig.receive(rig.frame(100)) }

@@ -147,6 +147,11 @@ final class ReferencePath {
   }
   private var isHoping: Bool { tailFrames.count < tailSlots }
 
+  /// Somebody would like the path to sleep: the next turn is the last that there is patience for.
+  func endPatience() {
+    if isWaiting, slots.isEmpty, tailFrames.count == 0, tailFrames.hasRest { hopes = Self.patience }
+  }
+
   private func bounce() {
     while slots.count < capacity, isWaiting, slots.count(where: { $0.target == nil }) < hostBuffers {
       let (count, hasRest) = tailFrames
