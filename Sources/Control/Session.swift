@@ -146,6 +146,17 @@ final class Session {
     connections += 1
     hasComplained = false
     try watch()
+    lookAfter(connections)
+  }
+
+  /// Once a second while a connection lasts: what a front-end does to the files of its memory is not told by its socket.
+  private func lookAfter(_ connection: UInt64) {
+    loop.after(milliseconds: 1000) { [weak self] in
+      guard let self, backend.isConnected, connections == connection else { return }
+      backend.expire(now: MonotonicClock.now())
+      follow()
+      lookAfter(connection)
+    }
   }
 
   // MARK: The connection
