@@ -121,7 +121,7 @@ let package = Package(
       name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),
     .testTarget(name: "ControlTests", dependencies: ["Control", "Linux"], swiftSettings: looseSettings),
     .testTarget(
-      name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport", "Linux"] + nio, swiftSettings: looseSettings),
+      name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport", "Linux", "Support"] + nio, swiftSettings: looseSettings),
     tests(
       of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", "Control", "ControlSocket", "ControlSupport",
       "Linux", "Support", argumentParser, logging),

@@ -118,6 +118,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
         else {
           // Everything before this one is lent: what follows is a new run.
           core.ledger.closeRun()
+          core.turn &+= 1
           if enter(buffer) { lendSlowly(pending &- done &- 1) }
           break
         }
@@ -127,6 +128,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
         done &+= 1
       }
     } else {
+      core.turn &+= 1
       lendSlowly(pending)
     }
     if core.ledger.slotTail != rung {
@@ -232,6 +234,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// are for who asked it to find: by another turn, which may be made at any time.
   public mutating func prepareToSleep() -> Bool {
     if stopReason != nil { return true }
+    if core.endPatience() { return false }
     // With no room for a buffer a kick would be for nothing: room comes with frames.
     guard queue.room > 0 || core.isHoping() else { return true }
     let isPending = core.virtqueue.enableNotifications()

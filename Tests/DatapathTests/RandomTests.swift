@@ -65,6 +65,8 @@ import Virtio
         let (lengths, gaps) = onlyOneShape && !random.once(in: 20) ? common : shape(&random)
         if !rig.post(lengths, gaps: gaps, indirect: random.once(in: 3)) { break }
       }
+      // The guest has nothing more for a while.
+      if random.once(in: 15) { for _ in 0..<10 { try rig.turn() } }
       // Frames come while the path is at work, or before its turn.
       let atRing = random.pick([0, 0, 1, 5, 300])
       var source = SeededGenerator(seed: random.next())
@@ -104,7 +106,7 @@ import Virtio
     for seed in 1...40 as ClosedRange<UInt64> {
       var random = SeededGenerator(seed: seed)
       let rig = try run(
-        &random, size: 64, mode: seed % 4 == 0 ? .copy : .auto, merges: seed % 2 == 0, turns: 60, onlyOneShape: false,
+        &random, size: seed % 5 == 0 ? 2 : 64, mode: seed % 4 == 0 ? .copy : .auto, merges: seed % 2 == 0, turns: 60, onlyOneShape: false,
         isPacked: seed % 3 == 0)
       let counters = rig.path.counters
       if counters.lentFrames > 0 { reached.insert("lent") }

@@ -46,6 +46,12 @@ final class ReferencePath {
   /// Every byte of guest memory that was written for what came back, since somebody looked.
   var touched: [(start: UInt64, count: Int)] = []
   private var isInPieces = false
+  /// Turns, and in how many of them since the last new buffer there was only a hope to post; the last of those.
+  private var turns = 0
+  private var hopes = 0
+  private var lastHoping = 0
+  /// A guest that has just got something may give more in a moment.
+  static let patience = 8
 
   init(
     memory: PlainMemory, largestFrame: Int, capacity: Int, mode: PathMode, features: Features, hostBuffers: Int
@@ -65,6 +71,7 @@ final class ReferencePath {
 
   func lend() {
     if stopReason != nil { return }
+    turns += 1
     var budget = min(64, available.count)
     bounce()
     while !available.isEmpty {
@@ -83,6 +90,7 @@ final class ReferencePath {
         return
       }
       places.append(buffer)
+      (hopes, lastHoping) = (0, 0)
       bounce()
     }
   }
@@ -139,8 +147,13 @@ final class ReferencePath {
   private func bounce() {
     while slots.count < capacity, isWaiting, slots.count(where: { $0.target == nil }) < hostBuffers {
       let (count, hasRest) = tailFrames
-      let lastHope = count == 0 && hasRest && slots.isEmpty && available.isEmpty
-      guard count > tailSlots || lastHope else { return }
+      if count <= tailSlots {
+        guard count == 0, hasRest, slots.isEmpty, available.isEmpty else { return }
+        if lastHoping != turns { hopes += 1 }
+        lastHoping = turns
+        if hopes <= Self.patience { return }
+        hopes = 0
+      }
       slots.append(Slot())
       moves += 1
     }

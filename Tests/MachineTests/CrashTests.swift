@@ -21,12 +21,14 @@ import Testing
         let complaints = try machine.guest.complaints()
         try #require(complaints.isEmpty, "\(complaints)")
       }
-      print("a back-end killed and started, QEMU \(link): a frame delivered and counted within \(slowest) of the start")
+      print("a back-end killed and started, QEMU \(link): a frame delivered within \(slowest) of the start")
+      // Where it is QEMU that tries again, it does so once a second. A time, and so asked of a quiet machine only.
+      if Rig.isFull { try #require(slowest < .seconds(link == .listens ? 1 : 2)) }
       try everyPostedBufferIsUsed(by: backEnd, machine, stage)
     }
   }
 
-  /// Returns how long after the start a first frame had been delivered, and the guest had told so.
+  /// Returns how long after the start what had become of a first frame was known.
   private func killAndStart(_ backEnd: any BackEnd, _ machine: Machine, round: Int, _ stage: Stage) throws -> Duration {
     let frames = 1000
     // Each round has indices of its own: a frame that comes a second time, whenever, is seen.
@@ -40,12 +42,14 @@ import Testing
     // Delivered is what came before some moment, and lost what came after: nothing between.
     try #require(before.isUnbroken, "round \(round), before the start: \(before)")
 
+    let first = try Trace(first: (2 * round + 1) * frames, frames: 1, folder: stage.folder)
+    let one = try Sink(in: machine.guest, first)
     let start = ContinuousClock.now
     try backEnd.start()
-    let first = try Trace(first: (2 * round + 1) * frames, frames: 1, folder: stage.folder)
-    let one = try delivered(first, by: backEnd, to: machine.guest)
+    try backEnd.inject(first, laps: 1).end(within: 60)
     let took = .now - start
-    try #require(one.isWhole(1), "round \(round), the first: \(one)")
+    let tally = try one.end()
+    try #require(tally.isWhole(1), "round \(round), the first: \(tally)")
     // More than the ring holds: a descriptor that was lost or doubled is met on the way.
     let rest = try Trace(first: first.first + 1, frames: frames - 1, folder: stage.folder)
     let after = try delivered(rest, by: backEnd, to: machine.guest)

@@ -21,9 +21,14 @@ mkdir -p "$rig/missing" "$rig/programs"
 exec 9> "$rig/lock"
 flock 9
 
-missing() { # NAME REASON: what stands in the way
+missing() { # NAME REASON: what stands in the way; without the network, what stood there when there was one
+  if [ "$offline" = --offline ] && [ -s "$rig/missing/$1" ]; then return 0; fi
   echo "rig: $1: $2" >&2
   echo "$2" > "$rig/missing/$1"
+}
+unfetched() { # NAME: nothing of it could be tried
+  if [ "$offline" = --offline ]; then missing "$1" "not fetched yet: run Tests/Rig/prepare.sh"
+  else missing "$1" "apt cannot fetch Debian's package lists"; fi
 }
 
 # --- packages, by apt with its configuration and state in the rig ---
@@ -56,7 +61,7 @@ unpack() { # NAME SUITE PACKAGE...: the packages and what of their dependencies 
   name=$1 suite=$2
   shift 2
   [ ! -e "$rig/$name/complete" ] || return 0
-  apt_begin || { missing "$name" "its packages cannot be fetched (apt, or the network, refused)"; return 0; }
+  apt_begin || { unfetched "$name"; return 0; }
   rm -rf "$rig/$name" "$rig"/apt/archives/*.deb
   apt_do get -q -y -d -t "$suite" --no-install-recommends --reinstall install "$@" >> "$rig/apt/log" 2>&1 ||
     { missing "$name" "apt cannot fetch $* from $suite: $(grep '^E:' "$rig/apt/log" | tail -1)"; return 0; }
@@ -68,7 +73,7 @@ unpack() { # NAME SUITE PACKAGE...: the packages and what of their dependencies 
 
 kernel() { # NAME SUITE: the kernel alone; what its package depends on is for machines that boot from it
   [ ! -e "$rig/$1/complete" ] || return 0
-  apt_begin || { missing "$1" "its package cannot be fetched (apt, or the network, refused)"; return 0; }
+  apt_begin || { unfetched "$1"; return 0; }
   image=$(apt_do cache -o APT::Default-Release="$2" show --no-all-versions linux-image-cloud-amd64 2> /dev/null |
     sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p' | head -1)
   rm -rf "${rig:?}/$1"
@@ -79,7 +84,7 @@ kernel() { # NAME SUITE: the kernel alone; what its package depends on is for ma
   touch "$rig/$1/complete"
 }
 
-rm -f "$rig"/missing/*
+[ "$offline" = --offline ] || rm -f "$rig"/missing/*
 kernel kernel-6.1 bookworm
 kernel kernel-6.12 bookworm-backports
 unpack qemu bookworm-backports qemu-system-x86

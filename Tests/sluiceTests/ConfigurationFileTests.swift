@@ -187,6 +187,31 @@ struct ConfigurationFileTests {
     }
   }
 
+  /// Whatever is done to a good file: it is read, or refused with places that it has.
+  @Test func `a file that was torn is refused, and nothing worse`() throws {
+    let good = Array(Packaging.example.unicodeScalars)
+    let odd = Array("{}[]:,-#&*!|>'\"%@`?~\n\t \0aé0".unicodeScalars)
+    try withSeeds(1500) { generator in
+      var scalars = good
+      for _ in 0..<generator.int(1...6) {
+        let at = generator.int(0...(scalars.count - 1))
+        switch generator.int(0...3) {
+        case 0: scalars[at] = generator.pick(odd)
+        case 1: scalars.insert(generator.pick(odd), at: at)
+        case 2: scalars.removeSubrange(at..<min(scalars.count - 1, at + generator.int(1...40)))
+        default: scalars.insert(contentsOf: scalars[at..<min(scalars.count, at + generator.int(1...60))], at: generator.int(0...(scalars.count - 1)))
+        }
+      }
+      let text = String(String.UnicodeScalarView(scalars))
+      let lines = text.split(omittingEmptySubsequences: false) { $0.isNewline }.count
+      do throws(ConfigurationFileError) { _ = try parse(text) } catch {
+        for problem in error.problems {
+          try check((1...lines + 1).contains(problem.line) && problem.column >= 1 && !problem.reason.isEmpty, "\(problem) of \(lines) lines")
+        }
+      }
+    }
+  }
+
   @Test func `a file of lists in lists is refused, not walked into`() {
     for text in [String(repeating: "[", count: 100_000), String(repeating: "{a: ", count: 100_000), String(repeating: "- ", count: 50_000)] {
       #expect(throws: ConfigurationFileError.self) { try parse(text) }

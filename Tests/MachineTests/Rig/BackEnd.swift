@@ -20,6 +20,8 @@ protocol BackEnd: AnyObject {
   func inject(_ trace: Trace, laps: Int) throws -> any Injection
   /// kill -9.
   func crash()
+  /// Waits until nothing is under way; throws where the back-end's sums do not add up then.
+  func settle() throws
   /// Tells it to end, and waits.
   func stop() throws
 }

@@ -22,8 +22,9 @@ extension Machine {
 
   func splitRingPlace(_ queue: Int) throws -> SplitRingPlace {
     let device = "/machine/peripheral/net0/virtio-backend"
-    guard let status = try qmp.run("x-query-virtio-queue-status", ["path": device, "queue": queue]) as? [String: Any],
-      let available = status["vring-avail"] as? Int, let used = status["vring-used"] as? Int, available > 0, used > 0
+    // Not x-query-virtio-queue-status: that asks the back-end for the ring's base, and so stops the ring.
+    guard let status = try qmp.run("x-query-virtio-vhost-queue-status", ["path": device, "queue": queue]) as? [String: Any],
+      let available = status["avail-phys"] as? Int, let used = status["used-phys"] as? Int, available > 0, used > 0
     else { throw RigError("QEMU does not say where queue \(queue) is") }
     // Behind the flags. Virtio 1.2, sections 2.7.6 and 2.7.8.
     return SplitRingPlace(available: available + 2, used: used + 2)

@@ -23,8 +23,8 @@ final class SluiceBackEnd: BackEnd {
 
   private static func value(_ port: Port) -> String {
     [
-      port.name, "socket=\(port.socket)", "mode=" + (port.link == .connects ? "server" : "client"), "mac=\(port.mac)",
-      "queues=\(port.pairs)", "packed=" + (port.isPacked ? "on" : "off"),
+      port.name, "socket=\(port.socket)", port.link == .connects ? "server" : "client", "mac=\(port.mac)", "queues=\(port.pairs)",
+      "packed=" + (port.isPacked ? "on" : "off"),
     ].joined(separator: ",")
   }
 
@@ -62,6 +62,21 @@ final class SluiceBackEnd: BackEnd {
     guard status == 0 else { throw RigError("sluice run ended with status \(status) after SIGTERM") }
   }
 
+  /// Every law of conservation holds, with nothing under way; and the card never touched memory that it may not.
+  func settle() throws {
+    var status: [String: Any] = [:]
+    do {
+      try eventually("nothing is under way") {
+        status = try ask("status")
+        let laws = status["laws"] as? [[String: Any]] ?? []
+        return !laws.isEmpty && laws.allSatisfy { $0["holds"] as? Bool == true && $0["in_flight"] as? Int == 0 }
+      }
+    } catch { throw RigError("\(error): \(status["laws"] ?? status)") }
+    guard let nic = status["nic"] as? [String: Any], nic["iommu_faults"] as? Int == 0 else {
+      throw RigError("the IOMMU refused the card an access: \(status["nic"] ?? status)")
+    }
+  }
+
   /// The object that `sluice status --json` or `sluice stats --json` prints.
   func ask(_ command: String) throws -> [String: Any] {
     let output = try Shell.check([Rig.sluice, command, "--control", control, "--json"])
@@ -81,7 +96,11 @@ struct SluiceInjection: Injection {
   }
 
   func end(within seconds: Int) throws { _ = try report(within: seconds) }
-  func cancel() { process.kill() }
+  func cancel() {
+    process.signal(SIGTERM)
+    _ = try? process.end(within: 20)
+    process.kill()
+  }
 
   func report(within seconds: Int = 120) throws -> Report {
     let status = try process.end(within: seconds)
