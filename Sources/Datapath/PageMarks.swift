@@ -50,4 +50,12 @@ struct PageMarks {
     let event = GuestAddress(ringAddress.rawValue &+ 4 &+ 8 * UInt64(layout.size))
     return mark(ringAddress, byteCount: 2) + mark(event, byteCount: 2)
   }
+
+  /// All of the ring that a device writes: what may have been written before there was a log.
+  func markRing(layout: RingLayout, isPacked: Bool) -> Int {
+    let size = layout.size
+    if !isPacked { return mark(ringAddress, byteCount: UInt64(SplitRingLayout.usedRingBytes(size))) }
+    return mark(layout.descriptorArea, byteCount: UInt64(PackedRingMemory.descriptorAreaBytes(size)))
+      + markNotifications(layout: layout, isPacked: true)
+  }
 }

@@ -82,6 +82,9 @@ public struct ReceiveCore: ~Copyable {
   @usableFromInline var turn: UInt32 = 0
   private var hopeTurns = 0
   private var hopeTurn: UInt32 = 0
+  /// So many turns without a new buffer before the card is given a slot with too few bytes behind it. They have next to
+  /// nothing to do: together they are some milliseconds, in which a guest that runs posts more.
+  var hopePatience = 16384
 
   @inlinable var isPlain: Bool { ledger.isPlain && mode != .copy }
 
@@ -193,23 +196,22 @@ public struct ReceiveCore: ~Copyable {
   }
 
   /// Too few bytes for the largest frame, nothing else out and nothing more to take: a smaller frame may still come. Not
-  /// at once: a guest that is busy with what it has just got gives more in a moment, and then nothing is lost.
+  /// at once, unless the ring can hold no more: a guest that is busy with what it has just got gives more in a moment, and
+  /// then nothing is lost.
   private mutating func isLastHope(_ run: (frames: UInt32, hasRest: Bool)) -> Bool {
     guard run.hasRest, run.frames == 0, ledger.slotCount == 0, virtqueue.pending() == 0 else { return false }
     if hopeTurn != turn { (hopeTurn, hopeTurns) = (turn, hopeTurns + 1) }
-    guard hopeTurns > Self.hopePatience else { return false }
+    guard hopeTurns > hopePatience || ledger.count >= Int(virtqueue.size) else { return false }
     hopeTurns = 0
     return true
   }
-  /// Turns in a row without a new buffer before the card is given a slot with too few bytes behind it.
-  static var hopePatience: Int { 8 }
 
   /// Whether the card has nothing because more buffers are being waited for. If so, the next turn waits no longer.
   mutating func endPatience() -> Bool {
     guard ledger.waiting > 0, ledger.slotCount == 0 else { return false }
     let run = ledger.runCapacity()
     guard run.hasRest, run.frames == 0 else { return false }
-    hopeTurns = Self.hopePatience
+    hopeTurns = hopePatience
     return true
   }
 
@@ -429,8 +431,10 @@ extension ReceiveCore {
     self.log = log
     marks = PageMarks(log, ringLogAddress: ringLogAddress, layout: virtqueue.layout)
     isLogging = log != nil
-    // How notifications are asked for was written before anybody looked.
-    logNotifications()
+    // A predecessor may have died before it marked what it wrote, and its successor has finished its batch.
+    if isLogging {
+      tally.add(.dirtyPages, UInt64(marks.markRing(layout: virtqueue.layout, isPacked: virtqueue.isPacked)))
+    }
   }
 
   private func mark(_ start: GuestAddress, byteCount: UInt64) {

@@ -258,7 +258,10 @@ public struct TransmitCore: ~Copyable {
     self.log = log
     marks = PageMarks(log, ringLogAddress: ringLogAddress, layout: virtqueue.layout)
     isLogging = log != nil
-    logNotifications()
+    // A predecessor may have died before it marked what it wrote, and its successor has finished its batch.
+    if isLogging {
+      tally.add(.dirtyPages, UInt64(marks.markRing(layout: virtqueue.layout, isPacked: virtqueue.isPacked)))
+    }
   }
   func logNotifications() {
     guard isLogging else { return }

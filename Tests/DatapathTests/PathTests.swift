@@ -149,6 +149,18 @@ import Virtio
     try rig.checkMemory()
   }
 
+  @Test func `a ring that holds too few bytes when it is full is not waited for`() throws {
+    let rig = try rig(size: 2, merging)
+    rig.post([100])
+    rig.post([100])
+    try rig.turn()
+    #expect(rig.card.free == 1)
+    rig.receive(rig.frame(188))
+    try rig.turn()
+    #expect(rig.path.counters.deliveredFrames == 1)
+    try rig.checkMemory()
+  }
+
   @Test func `a path does not sleep while the card has nothing for want of patience`() throws {
     let rig = try rig(merging)
     rig.post([100])

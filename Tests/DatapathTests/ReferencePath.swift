@@ -29,6 +29,7 @@ final class ReferencePath {
   let merges: Bool
   let vouches: Bool
   let hostBuffers: Int
+  let queueSize: Int
 
   var available: [Buffer] = []
   var places: [Buffer] = []
@@ -50,11 +51,12 @@ final class ReferencePath {
   private var turns = 0
   private var hopes = 0
   private var lastHoping = 0
-  /// A guest that has just got something may give more in a moment.
+  /// A guest that has just got something may give more in a moment. Shorter here than it is by itself.
   static let patience = 8
 
   init(
-    memory: PlainMemory, largestFrame: Int, capacity: Int, mode: PathMode, features: Features, hostBuffers: Int
+    memory: PlainMemory, largestFrame: Int, capacity: Int, mode: PathMode, features: Features, hostBuffers: Int,
+    queueSize: Int
   ) {
     self.memory = memory
     self.largestFrame = largestFrame
@@ -63,6 +65,7 @@ final class ReferencePath {
     merges = features.contains(.mergeableBuffers)
     vouches = features.contains(.guestChecksum)
     self.hostBuffers = hostBuffers
+    self.queueSize = queueSize
   }
 
   var isWaiting: Bool { places.contains { !$0.isLent } }
@@ -151,7 +154,7 @@ final class ReferencePath {
         guard count == 0, hasRest, slots.isEmpty, available.isEmpty else { return }
         if lastHoping != turns { hopes += 1 }
         lastHoping = turns
-        if hopes <= Self.patience { return }
+        if hopes <= Self.patience && places.count < queueSize { return }
         hopes = 0
       }
       slots.append(Slot())

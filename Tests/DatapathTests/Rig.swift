@@ -1,5 +1,5 @@
 import Bus
-import Datapath
+@testable import Datapath
 import GuestMemory
 import NIC
 import Support
@@ -79,9 +79,10 @@ final class Rig {
     path = try ReceivePath(
       layout: layout, features: features, base: ringBase, window: window, queue: FakeQueue(card), space: space,
       allocator: IOVAAllocator(), mode: mode, bounceBuffers: hostBuffers)
+    path.core.hopePatience = ReferencePath.patience
     reference = ReferencePath(
       memory: memory, largestFrame: largestFrame, capacity: capacity, mode: mode, features: features,
-      hostBuffers: hostBuffers)
+      hostBuffers: hostBuffers, queueSize: size)
     // Kicks are off from the start. virtio 1.3, 2.7.10, 2.8.10.
     if isPacked {
       memory.foresee(layout.deviceArea.rawValue, [0, 0, 1, 0])
