@@ -82,7 +82,7 @@ final class GuestRAM {
   }
 
   private func find(_ address: UInt64, _ count: Int) -> (Region, Int) {
-    let region = regions.first { address >= $0.guest && address - $0.guest <= UInt64($0.byteCount - count) }
+    let region = regions.first { address >= $0.guest && count <= $0.byteCount && address - $0.guest <= UInt64($0.byteCount - count) }
     precondition(region != nil, "the test looks outside its guest's memory")
     return (region!, Int(address - region!.guest))
   }
@@ -138,6 +138,7 @@ final class GuestRAM {
     memcpy(region.shadow + offset, region.memory + offset, count)
   }
   func shutAll() { open = [:] }
+  func forget(where isGone: (UInt64) -> Bool) { open = open.filter { !isGone($0.key) } }
   /// The device has given it back with `written` bytes. Puts back what was there; answers whether the rest was left alone.
   func shut(_ address: UInt64, _ count: Int, written: Int) -> Bool {
     open[address] = nil

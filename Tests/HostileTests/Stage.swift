@@ -12,8 +12,9 @@ import Testing
 /// victim, who behaves and must not notice; the others are attackers.
 final class Stage: @unchecked Sendable {
   let service: Service
-  private let folder: String
+  private let folder, stateFolder: String
   private let vmCount: Int
+  private let isOurs: Bool
   private let journal: Mutex<[LogEvent]>
   private let ended = DispatchSemaphore(value: 0)
   private var frameNumber = 0
@@ -31,10 +32,12 @@ final class Stage: @unchecked Sendable {
     adjust: (inout Configuration) -> Void = { _ in }
   ) throws {
     folder = socketFolder ?? NSTemporaryDirectory() + "hostile-\(UInt32.random(in: 0 ... .max))"
-    try FileManager.default.createDirectory(atPath: folder + "/state", withIntermediateDirectories: true)
+    stateFolder = NSTemporaryDirectory() + "hostile-state-\(UInt32.random(in: 0 ... .max))"
+    for path in [folder, stateFolder] { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) }
     vmCount = 1 + attackers
+    isOurs = socketFolder == nil
     var configuration = Configuration()
-    configuration.stateDirectory = folder + "/state"
+    configuration.stateDirectory = stateFolder
     for n in 0..<vmCount {
       var vm = Configuration.VM(
         name: n == 0 ? "victim" : "attacker\(n)", endpoint: .server(Configuration.Socket(path: folder + "/\(n)")))
@@ -62,7 +65,8 @@ final class Stage: @unchecked Sendable {
   func end() {
     service.stop()
     ended.wait()
-    try? FileManager.default.removeItem(atPath: folder)
+    try? FileManager.default.removeItem(atPath: stateFolder)
+    if isOurs { try? FileManager.default.removeItem(atPath: folder) }
   }
 
   func socketPath(_ vm: Int) -> String { folder + "/\(vm)" }

@@ -2,7 +2,7 @@ import CLinux
 import Foundation
 
 /// A descriptor of the test's own, closed with it.
-final class Handle {
+final class Handle: Sendable {
   let number: Int32
   init(_ number: Int32) {
     precondition(number >= 0, "no descriptor: errno \(errno)")
@@ -16,6 +16,8 @@ final class Handle {
     precondition(ftruncate(handle.number, off_t(byteCount)) == 0)
     return handle
   }
+  /// O_PATH, as <fcntl.h> has it.
+  static let pathOnly: Int32 = 0x20_0000
   static func open(_ path: String, _ flags: Int32) -> Handle { Handle(Glibc.open(path, flags | O_CLOEXEC)) }
   static func pipe() -> (read: Handle, write: Handle) {
     var ends: [Int32] = [-1, -1]
@@ -64,7 +66,11 @@ enum Holders {
       let name = withUnsafePointer(to: &entry.pointee.d_name) { $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) } }
       if let number = Int32(name), let identity = identity(of: number) { counts[identity, default: 0] += 1 }
     }
-    return Set(handles.map { identity(of: $0.number)! }).filter { counts[$0]! > 1 }.sorted()
+    return Set(handles.map { identity(of: $0.number)! }).filter { isOurs($0) && counts[$0]! > 1 }.sorted()
+  }
+  /// Whether nobody can have the like of it but from us. /dev/null others may have too.
+  private static func isOurs(_ identity: String) -> Bool {
+    ["eventfd-id:", "pipe:", "socket:", "/memfd:hostile", NSTemporaryDirectory() + "hostile"].contains { identity.hasPrefix($0) }
   }
 
   /// Mappings of this process of a file that has `name` in its own.
@@ -84,7 +90,7 @@ enum Holders {
 }
 
 /// Waits until something is so. The time only bounds how long a failure takes.
-func eventually(within seconds: Double = 10, _ condition: () -> Bool) -> Bool {
+func eventually(within seconds: Double = 5, _ condition: () -> Bool) -> Bool {
   let end = Date(timeIntervalSinceNow: seconds)
   while true {
     if condition() { return true }
@@ -92,7 +98,7 @@ func eventually(within seconds: Double = 10, _ condition: () -> Bool) -> Bool {
     usleep(500)
   }
 }
-func eventually(within seconds: Double = 10, _ condition: () async -> Bool) async -> Bool {
+func eventually(within seconds: Double = 5, _ condition: () async -> Bool) async -> Bool {
   let end = Date(timeIntervalSinceNow: seconds)
   while true {
     if await condition() { return true }
