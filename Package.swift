@@ -2,7 +2,7 @@
 import PackageDescription
 
 // Read it from the top: each target imports only from the lines above its own.
-// Layer 0 is C, layer 8 is the program.
+// Layer 0 is C, layer 9 is the program.
 
 let settings: [SwiftSetting] = [
   .strictMemorySafety(),
@@ -70,13 +70,13 @@ let package = Package(
     library(
       "Replay", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
       "GuestMemory", "Linux", "CLinux", "CCrypto", histogram),
-    // 6: front-ends' sessions, workers, and what a running back-end says of itself
+    // 7: front-ends' sessions, workers, and what a running back-end says of itself
     library(
       "Control", "Replay", "VhostUser", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
       "GuestMemory", "Linux", "CLinux"),
-    // 7: both ends of the control socket
+    // 8: both ends of the control socket
     .target(name: "ControlSocket", dependencies: ["Control", "Linux"] + nio, swiftSettings: settings),
-    // 8: the program
+    // 9: the program
     .executableTarget(
       name: "sluice",
       dependencies: [
@@ -98,6 +98,7 @@ let package = Package(
       swiftSettings: looseSettings),
     .testTarget(
       name: "HostileTests", dependencies: ["Control", "Datapath", "FlowSteering", "CLinux"], swiftSettings: looseSettings),
+    .testTarget(name: "MachineTests", dependencies: ["sluice"], swiftSettings: looseSettings),
     .testTarget(name: "TidyTests", swiftSettings: looseSettings),
     // Benchmarks, one folder a question
     .executableTarget(
@@ -120,8 +121,11 @@ let package = Package(
     tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
     .target(
       name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),
+    .testTarget(name: "ControlTests", dependencies: ["Control", "Linux"], swiftSettings: looseSettings),
     .testTarget(
-      name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport", "Linux"], swiftSettings: looseSettings),
-    tests(of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", argumentParser),
+      name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport", "Linux", "Support"] + nio, swiftSettings: looseSettings),
+    tests(
+      of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", "Control", "ControlSocket", "ControlSupport",
+      "Linux", "Support", argumentParser, logging),
   ]
 )

@@ -86,6 +86,7 @@ final class CardHost {
       var receive = try driver.makeReceiveQueue(number, ringSize: ringSize, bufferByteCount: driver.largestFrame)
       try driver.assign(vector: worker, receiveQueue: number)
       try driver.start(&receive)
+      card.resumeWaiting(forQueue: number)
       return receive
     } catch { throw RingRefusal("the card: \(error)") }
   }
@@ -98,6 +99,11 @@ final class CardHost {
       try driver.start(&transmit)
       return transmit
     } catch { throw RingRefusal("the card: \(error)") }
+  }
+
+  /// Nobody is behind a pool's queues any more: a wire that waits does not wait for them.
+  func abandon(pool: Int, queues: Int) {
+    for queue in 0..<queues { card.stopWaiting(forQueue: queueNumber(pool: pool, queue: queue)) }
   }
 
   func queueNumber(pool: Int, queue: Int) -> Int { driver.queueIndex(pool: pool, queue: queue) }

@@ -186,6 +186,7 @@ final class GuestDevice: BackendDevice {
     guard let map else {
       window?.close()
       window = nil
+      host.abandon(pool: number, queues: vm.queuePairs)
       return
     }
     do throws(IOAddressSpaceError) {

@@ -95,12 +95,12 @@ public final class Service: BackendService, @unchecked Sendable {
     return Session(number: number, vm: vm, offer: offer(vm, packed: records != nil), device: device, loop: loop, log: log)
   }
 
-  /// What RELIABILITY's V8 says of a device that lends: nothing that would let a frame be larger than a buffer, and
-  /// nothing that needs a control queue.
+  /// Nothing that would let a frame be larger than a buffer (segmentation, coalescing), and nothing whose commands would
+  /// have to reach us: the control queue, and what needs it, is the front-end's.
   private func offer(_ vm: Configuration.VM, packed: Bool) -> Offer {
     var features: Features = [
-      .version1, .mergeableBuffers, .eventIndex, .indirectDescriptors, .inOrder, .mtu, .guestChecksum, .guestAnnounce, .status,
-      .ctrlVQ,
+      .version1, .mergeableBuffers, .eventIndex, .indirectDescriptors, .inOrder, .ringReset, .mtu, .guestChecksum,
+      .guestAnnounce, .status, .ctrlVQ,
     ]
     if vm.queuePairs > 1 { features.insert(.multiqueue) }
     if packed { features.insert(.ringPacked) }

@@ -23,7 +23,11 @@ struct Peer: Hashable, Sendable {
   ///   - service: the user that the back-end runs as.
   ///   - group: the socket's.
   func access(service: UInt32, group: UInt32) -> Access {
-    if uid == 0 || uid == service { return .changes }
-    return gid == group || groups.contains(group) ? .reads : .none
+    if uid == 0 || (uid == service && service != Self.nobody) { return .changes }
+    return group != Self.nobody && (gid == group || groups.contains(group)) ? .reads : .none
   }
+
+  /// What every user and group looks like that a user namespace does not know, user_namespaces(7): to be nobody is to be
+  /// anybody.
+  private static let nobody: UInt32 = 65534
 }

@@ -28,9 +28,9 @@ internal import GuestMemory
     }
   }
   @usableFromInline enum Kind: UInt8 {
-    /// The frame lands right behind the header.
+    /// The frame lands right behind the header, in the same piece.
     case lent
-    /// It lands elsewhere: `frames` says where.
+    /// It lands in another piece: `frames` says where.
     case lentApart
     /// To be filled by copying; one piece of memory.
     case piece
@@ -39,7 +39,7 @@ internal import GuestMemory
   }
 
   @usableFromInline let entries: UnsafeMutablePointer<Entry>
-  /// Beside the entries: where a frame lands that does not land behind its header.
+  /// Beside the entries: where a frame lands that does not land in its header's piece.
   let frames: UnsafeMutablePointer<GuestAddress>
   @usableFromInline let entryMask: UInt32
   @usableFromInline var front: UInt32 = 0

@@ -77,6 +77,12 @@ public struct ReceiveCore: ~Copyable {
     case stop
   }
 
+  /// Turns that have gone the long way; in how many of them since the last new buffer there was only a hope to post, and
+  /// the last of those.
+  @usableFromInline var turn: UInt32 = 0
+  private var hopeTurns = 0
+  private var hopeTurn: UInt32 = 0
+
   @inlinable var isPlain: Bool { ledger.isPlain && mode != .copy }
 
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
@@ -119,13 +125,15 @@ public struct ReceiveCore: ~Copyable {
       stop(.cannotLend(reason))
       return .stop
     }
+    hopeTurns = 0
+    hopeTurn = turn &- 1
     unsafe ledger.enterWaiting(
       whole.base, byteCount: byteCount, id: head, kind: chain.count == 1 ? .piece : .chain, reason: reason)
     return .wait
   }
 
-  /// Bytes behind the header in the one run that a frame would land in; whether it does not begin right behind the
-  /// header. Set by `judge`.
+  /// Bytes behind the header in the one run that a frame would land in; whether it begins in a piece
+  /// of its own. Set by `judge`.
   private var runByteCount: UInt32 = 0
   private var runIsApart = false
 
@@ -158,7 +166,8 @@ public struct ReceiveCore: ~Copyable {
     }
     guard length >= UInt64(need - header) else { return (.scattered, nil) }
     runByteCount = UInt32(min(length, UInt64(UInt32.max - header)))
-    runIsApart = start != chain.start(0).rawValue + UInt64(header)
+    // Even where one follows the other on the bus: they may lie in two regions, which do not here.
+    runIsApart = first.count == header
     return (.behindSmaller, IOVA(windowBase &+ start))
   }
 
@@ -178,11 +187,30 @@ public struct ReceiveCore: ~Copyable {
     guard ledger.waiting > 0 else { return nil }
     let run = ledger.runCapacity()
     let covered = run.frames > ledger.runSlots
-    // Too few bytes for the largest frame, nothing else out and nothing more to take: a smaller frame may still come.
-    let lastHope = run.hasRest && run.frames == 0 && ledger.slotCount == 0 && virtqueue.pending() == 0
-    guard covered || lastHope, let address = pool.take() else { return nil }
+    guard covered || isLastHope(run), let address = pool.take() else { return nil }
     ledger.enterBouncedSlot()
     return address
+  }
+
+  /// Too few bytes for the largest frame, nothing else out and nothing more to take: a smaller frame may still come. Not
+  /// at once: a guest that is busy with what it has just got gives more in a moment, and then nothing is lost.
+  private mutating func isLastHope(_ run: (frames: UInt32, hasRest: Bool)) -> Bool {
+    guard run.hasRest, run.frames == 0, ledger.slotCount == 0, virtqueue.pending() == 0 else { return false }
+    if hopeTurn != turn { (hopeTurn, hopeTurns) = (turn, hopeTurns + 1) }
+    guard hopeTurns > Self.hopePatience else { return false }
+    hopeTurns = 0
+    return true
+  }
+  /// Turns in a row without a new buffer before the card is given a slot with too few bytes behind it.
+  static var hopePatience: Int { 8 }
+
+  /// Whether the card has nothing because more buffers are being waited for. If so, the next turn waits no longer.
+  mutating func endPatience() -> Bool {
+    guard ledger.waiting > 0, ledger.slotCount == 0 else { return false }
+    let run = ledger.runCapacity()
+    guard run.hasRest, run.frames == 0 else { return false }
+    hopeTurns = Self.hopePatience
+    return true
   }
 
   // MARK: Back to the guest, the long way
@@ -209,13 +237,14 @@ public struct ReceiveCore: ~Copyable {
     let entry = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)]
     let verdict = judge(completion)
     // Whatever it is worth, the card has written it.
-    if isLogging { logLent(ledger.front, frameBytes: min(completion.byteCount, need - NetHeader.byteCount)) }
+    if isLogging { logFrame(ledger.front, byteCount: min(completion.byteCount, need - NetHeader.byteCount)) }
     guard verdict == .deliver else {
       count(verdict)
       returnEmpty()
       return
     }
     unsafe storeHeader(entry.base, isChecked: completion.flags.contains(.isChecksumValid), bufferCount: 1)
+    if isLogging { unsafe logHost(entry.base, byteCount: Int(NetHeader.byteCount)) }
     virtqueue.put(unsafe entry.id, byteCount: completion.byteCount &+ NetHeader.byteCount)
     ledger.removeFront()
     tally.add(.lentFrames, 1)
@@ -412,15 +441,14 @@ extension ReceiveCore {
     mark(start, byteCount: UInt64(byteCount))
   }
 
-  /// A lent buffer's header, and so many bytes of its frame.
-  private func logLent(_ place: UInt32, frameBytes: UInt32) {
+  /// So many bytes of the frame that a lent buffer was posted for.
+  private func logFrame(_ place: UInt32, byteCount: UInt32) {
     let index = Int(place & ledger.entryMask)
     let entry = unsafe ledger.entries[index]
     if unsafe entry.kind == .lentApart {
-      unsafe logHost(entry.base, byteCount: Int(NetHeader.byteCount))
-      mark(unsafe ledger.frames[index], byteCount: UInt64(frameBytes))
+      mark(unsafe ledger.frames[index], byteCount: UInt64(byteCount))
     } else {
-      unsafe logHost(entry.base, byteCount: Int(NetHeader.byteCount + frameBytes))
+      unsafe logHost(entry.base + Int(NetHeader.byteCount), byteCount: Int(byteCount))
     }
   }
 
@@ -429,7 +457,7 @@ extension ReceiveCore {
   func logPosted() {
     var place = ledger.front
     while place != ledger.tail {
-      if !ledger.isWaiting(place) { logLent(place, frameBytes: need - NetHeader.byteCount) }
+      if !ledger.isWaiting(place) { logFrame(place, byteCount: need - NetHeader.byteCount) }
       place = place &+ 1
     }
   }

@@ -118,6 +118,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
         else {
           // Everything before this one is lent: what follows is a new run.
           core.ledger.closeRun()
+          core.turn &+= 1
           if enter(buffer) { lendSlowly(pending &- done &- 1) }
           break
         }
@@ -127,6 +128,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
         done &+= 1
       }
     } else {
+      core.turn &+= 1
       lendSlowly(pending)
     }
     if core.ledger.slotTail != rung {
@@ -232,6 +234,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// are for who asked it to find: by another turn, which may be made at any time.
   public mutating func prepareToSleep() -> Bool {
     if stopReason != nil { return true }
+    if core.endPatience() { return false }
     // With no room for a buffer a kick would be for nothing: room comes with frames.
     guard queue.room > 0 || core.isHoping() else { return true }
     let isPending = core.virtqueue.enableNotifications()
@@ -272,7 +275,11 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// - Throws: if the card does not say that it has stopped. Then only the IOMMU can keep it out: close the window.
   public mutating func stop(_ reason: StopReason) throws(RegisterError) {
     core.stop(reason)
-    try queue.quiesce()
+    do { try queue.quiesce() } catch {
+      // Whatever becomes of the card: it had these.
+      if core.isLogging { core.logPosted() }
+      throw error
+    }
     if case .virtqueue = core.stopReason {} else {
       // A batch may be used up without giving anything back: go on until the card has no more.
       var before: UInt32

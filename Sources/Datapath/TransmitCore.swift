@@ -80,6 +80,9 @@ public struct TransmitCore: ~Copyable {
   }
 
   /// Whether every frame that could come next could be posted, by its pieces or copied; or need not be.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
   @usableFromInline func isReady(room: Int) -> Bool {
     discards || (room >= pieceLimit && Int(pool.outstanding) < pool.capacity)
   }
@@ -234,6 +237,9 @@ public struct TransmitCore: ~Copyable {
     return wantsSignal
   }
 
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
   @usableFromInline func countTurn(rang: Bool) {
     if rang { tally.add(.doorbells, 1) }
     tally.set(.postedFrames, UInt64(ledger.postedCount))

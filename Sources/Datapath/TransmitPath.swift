@@ -57,7 +57,7 @@ public struct TransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
   }
 
   /// Walks one batch out and one batch back. Answers how many guest buffers went back.
-  @inlinable public mutating func turn() -> Int {
+  @inlinable @inline(__always) public mutating func turn() -> Int {
     guard case .none = core.stopReason else { return 0 }
     let rang = send()
     let returned = settle()
@@ -66,7 +66,7 @@ public struct TransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
   }
 
   /// Takes what the driver made available and posts it; answers whether the doorbell rang.
-  @inlinable mutating func send() -> Bool {
+  @inlinable @inline(__always) mutating func send() -> Bool {
     var left = min(core.virtqueue.pending(), Self.batch)
     var posted = false
     while left > 0, core.isReady(room: queue.room), let buffer = core.virtqueue.next() {
@@ -91,7 +91,7 @@ public struct TransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
   }
 
   /// Gives back what the card is done with, in one store.
-  @inlinable mutating func settle() -> Int {
+  @inlinable @inline(__always) mutating func settle() -> Int {
     core.doneCount &+= queue.reap()
     let count = core.settle(limit: UInt16(Self.batch))
     if count == 0 { return 0 }

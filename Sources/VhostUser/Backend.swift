@@ -10,7 +10,7 @@ public import Virtio
 ///
 /// Every message may come at any time and again; what cannot be done then is refused, and leaves everything as it was.
 /// `MessageError.consequence` says what follows for the connection. `Readings.md` says where the specification leaves
-/// room, and where we depart from it.
+/// room, and where we depart from it. Whoever lets a back-end go disconnects it first.
 public final class Backend {
   public let offer: Offer
   let limits: Limits

@@ -103,7 +103,7 @@ extension MessageError: CustomStringConvertible {
     case .unsupported(let request): "\(request): not supported, and not offered"
     case .notNegotiated(let request, let feature): "\(request): needs \(feature), which was not negotiated"
     case .enableNotNegotiated: "SET_VRING_ENABLE: needs VHOST_USER_F_PROTOCOL_FEATURES, which was not acknowledged"
-    case .featuresNotOffered(let bits): "SET_FEATURES: 0x\(hexadecimal(bits)) was not offered"
+    case .featuresNotOffered(let bits): "SET_FEATURES: \(FeatureNames.text(bits)) was not offered"
     case .protocolFeaturesNotOffered(let features): "SET_PROTOCOL_FEATURES: \(features) was not offered"
     case .changedWhileRunning(let request): "\(request): may not change while a ring runs"
     case .reservedBits(let request, let value): "\(request): reserved bits are set (0x\(hexadecimal(value)))"

@@ -29,7 +29,7 @@ public import Linux
 
   private static let magic: UInt64 = 0x3130_4452_474E_4952  // "RINGRD01"
   private enum Field {
-    static let magic = 0, size = 8, descriptorArea = 16, state = 24, words = 64
+    static let magic = 0, size = 8, descriptorArea = 16, state = 24, guest = 32, words = 64
   }
 
   /// Bytes for a ring of so many entries.
@@ -64,6 +64,17 @@ public import Linux
 
   /// Whether a virtqueue was started with this record, and neither stopped nor given up.
   public var isLive: Bool { State(rawValue: unsafe sl_load64(state)).isLive }
+
+  /// Says whose ring this is, before a virtqueue is started with the record: what was kept of another guest's is forgotten.
+  ///
+  /// - Parameter guest: a number that no other guest has had: made, say, of the device and the inode of the file that its
+  ///   memory lies in, which last as long as the guest does. A guest that came by migration has another one.
+  public func belong(to guest: UInt64) {
+    if unsafe sl_load64(base + Field.guest) == guest { return }
+    clear()
+    sl_fence_release()
+    unsafe sl_store64(base + Field.guest, guest)
+  }
 
   /// Forgets where the ring stands: the front-end knows it, or it is gone.
   public func clear() { unsafe sl_store64(state, 0) }

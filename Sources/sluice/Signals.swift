@@ -17,7 +17,7 @@ final class Signals: Sendable {
   /// The signal that came first, if one came.
   var received: StopSignal? { StopSignal(rawValue: first.value) }
 
-  /// To be called before other threads are started: they must not be given the signals.
+  /// To be called before other threads are started, or after `block` was: they must not be given the signals.
   ///
   /// - Parameters:
   ///   - hangUp: called for each SIGHUP, on the thread that waits; nil: SIGHUP ends the process as ever.

@@ -89,6 +89,10 @@ struct AccessTests {
     #expect(access(uid: 1000, gid: 1000, groups: [4, 50]) == .reads)
     #expect(access(uid: 1000, gid: 1000, groups: [4, 51]) == .none)
     #expect(access(uid: 1000, gid: 0) == .none, "root's group is not root")
+    // From inside a user namespace, strangers.
+    let nobody = Peer(pid: 1, uid: 65534, gid: 65534, groups: [65534])
+    #expect(nobody.access(service: 65534, group: 65534) == .none)
+    #expect(Peer(pid: 1, uid: 0, gid: 0, groups: []).access(service: 65534, group: 65534) == .changes)
   }
 
   @Test func `readers cannot take the places of those who may change`() {

@@ -1,6 +1,7 @@
 import Control
 import ControlSupport
 import Foundation
+import NIOHTTP1
 import Testing
 
 @testable import ControlSocket
@@ -128,6 +129,16 @@ struct MetricsTests {
     for (name, type) in page.types { #expect(name.hasSuffix("_total") == (type == "counter"), "\(name)") }
     #expect(Set(page.types.keys) == Set(page.help.keys))
     #expect(page.types.keys.allSatisfy { $0.hasPrefix("sluice_") })
+  }
+
+  @Test func `the README explains every one of them, and no other`() throws {
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+    let readme = try String(contentsOf: root.appendingPathComponent("README.md"), encoding: .utf8)
+    let explained = readme.matches(of: /`(sluice_[a-z_]+)`/).map { String($0.1) }
+    var status = statusFixture()
+    status.vms["web"]?.transmit.dropped_by = ["no_descriptor": 1]
+    #expect(Set(explained) == Set(try page(status).types.keys))
+    for verb in Verb.allCases { #expect(readme.contains("| `\(verb.methods[0].rawValue) \(verb.path)` |")) }
   }
 
   @Test func `a label holds whatever text a report does`() throws {

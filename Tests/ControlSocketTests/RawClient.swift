@@ -26,8 +26,9 @@ final class RawClient {
   deinit { close(descriptor) }
 
   /// What could not be sent because the other end has closed is none of the client's business.
-  func send(_ text: String) {
-    var bytes = ArraySlice(text.utf8)
+  func send(_ text: String) { send(Array(text.utf8)) }
+  func send(_ all: [UInt8]) {
+    var bytes = all[...]
     while !bytes.isEmpty {
       let count = bytes.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress!, $0.count, Int32(MSG_NOSIGNAL)) }
       if count <= 0 { return }

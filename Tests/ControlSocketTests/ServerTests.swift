@@ -2,6 +2,7 @@ import Control
 import ControlSocket
 import ControlSupport
 import Foundation
+import Support
 import Testing
 
 struct ServerTests {
@@ -68,6 +69,26 @@ struct ServerTests {
     #expect(try reply.code() == code)
     #expect(stage.service.requests.isEmpty)
     #expect(try await stage.get("/v1/health").status == 200, "and the next one is served")
+  }
+
+  /// Torn requests and noise, each from a seed that a failure prints.
+  @Test func `noise is answered with a refusal or not at all, and the next request is served`() async throws {
+    let stage = try Stage()
+    let good = Array("POST /v1/inject HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n{\"file\":\"a\"".utf8)
+    for seed in UInt64(1)...200 {
+      var generator = SeededGenerator(seed: seed)
+      var bytes = generator.once(in: 2) ? generator.bytes(generator.int(1...300)) : good
+      for _ in 0..<generator.int(0...5) { bytes[generator.int(0...(bytes.count - 1))] = UInt8(generator.int(0...255)) }
+      let client = try stage.raw()
+      client.send(bytes)
+      client.shutdownWrite()
+      let text = await client.readAll()
+      if !text.isEmpty {
+        let status = try Reply(text).status
+        #expect([200, 400, 404, 405, 408, 413, 431].contains(status), "SEED=\(seed): \(text)")
+      }
+    }
+    #expect(try await stage.get("/v1/health").status == 200)
   }
 
   @Test func `405 says what there is`() async throws {

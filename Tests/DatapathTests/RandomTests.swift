@@ -46,15 +46,17 @@ import Virtio
   }
 
   private func run(
-    _ random: inout SeededGenerator, size: Int, mode: PathMode, merges: Bool, turns: Int, onlyOneShape: Bool
+    _ random: inout SeededGenerator, size: Int, mode: PathMode, merges: Bool, turns: Int, onlyOneShape: Bool,
+    isPacked: Bool
   ) throws -> Rig {
     var features: Features = [.version1, .indirectDescriptors]
+    if isPacked { features.insert(.ringPacked) }
     if merges { features.insert(.mergeableBuffers) }
     if random.once(in: 2) { features.insert(.guestChecksum) }
     if random.once(in: 2) { features.insert(.eventIndex) }
     let rig = try Rig(
       size: size, capacity: random.pick([1, 2, 8, 32, 256]), mode: mode, features: features,
-      base: random.pick([0, 65530, 32760]), hostBuffers: random.pick([1, 4, 64, 256]),
+      base: random.pick([0, 65530, 32760]), first: random.pick([0, size - 1, 2 * size - 1]), hostBuffers: random.pick([1, 4, 64, 256]),
       random: SeededGenerator(seed: random.next()))
     let isWild = random.once(in: 2)
     let common = shape(&random)
@@ -63,6 +65,8 @@ import Virtio
         let (lengths, gaps) = onlyOneShape && !random.once(in: 20) ? common : shape(&random)
         if !rig.post(lengths, gaps: gaps, indirect: random.once(in: 3)) { break }
       }
+      // The guest has nothing more for a while.
+      if random.once(in: 15) { for _ in 0..<10 { try rig.turn() } }
       // Frames come while the path is at work, or before its turn.
       let atRing = random.pick([0, 0, 1, 5, 300])
       var source = SeededGenerator(seed: random.next())
@@ -83,7 +87,17 @@ import Virtio
   func `a path does what the reference says, frame for frame and byte for byte`(size: Int, mode: PathMode) throws {
     try withSeeds(size > 64 ? 12 : 40) { random in
       let merges = random.once(in: 2)
-      _ = try run(&random, size: size, mode: mode, merges: merges, turns: 60, onlyOneShape: random.once(in: 2))
+      _ = try run(
+        &random, size: size, mode: mode, merges: merges, turns: 60, onlyOneShape: random.once(in: 2), isPacked: false)
+    }
+  }
+
+  @Test(arguments: [1, 2, 3, 8, 61, 256], PathMode.allCases)
+  func `so it does over a packed virtqueue`(size: Int, mode: PathMode) throws {
+    try withSeeds(size > 64 ? 12 : 40) { random in
+      let merges = random.once(in: 2)
+      _ = try run(
+        &random, size: size, mode: mode, merges: merges, turns: 60, onlyOneShape: random.once(in: 2), isPacked: true)
     }
   }
 
@@ -92,7 +106,8 @@ import Virtio
     for seed in 1...40 as ClosedRange<UInt64> {
       var random = SeededGenerator(seed: seed)
       let rig = try run(
-        &random, size: 64, mode: seed % 4 == 0 ? .copy : .auto, merges: seed % 2 == 0, turns: 60, onlyOneShape: false)
+        &random, size: seed % 5 == 0 ? 2 : 64, mode: seed % 4 == 0 ? .copy : .auto, merges: seed % 2 == 0, turns: 60, onlyOneShape: false,
+        isPacked: seed % 3 == 0)
       let counters = rig.path.counters
       if counters.lentFrames > 0 { reached.insert("lent") }
       if counters.returnedEmpty > 0 { reached.insert("empty") }

@@ -41,7 +41,17 @@ final class ReferencePath {
   var frames: UInt64 = 0
   var empties = 0
   var stopReason: StopReason?
+  /// Changes with everything that goes out or comes back.
+  var moves = 0
+  /// Every byte of guest memory that was written for what came back, since somebody looked.
+  var touched: [(start: UInt64, count: Int)] = []
   private var isInPieces = false
+  /// Turns, and in how many of them since the last new buffer there was only a hope to post; the last of those.
+  private var turns = 0
+  private var hopes = 0
+  private var lastHoping = 0
+  /// A guest that has just got something may give more in a moment.
+  static let patience = 8
 
   init(
     memory: PlainMemory, largestFrame: Int, capacity: Int, mode: PathMode, features: Features, hostBuffers: Int
@@ -61,11 +71,13 @@ final class ReferencePath {
 
   func lend() {
     if stopReason != nil { return }
+    turns += 1
     var budget = min(64, available.count)
     bounce()
     while !available.isEmpty {
       if budget > 0 && slots.count < capacity { budget -= 1 } else if !isHoping { break }
       var buffer = available.removeFirst()
+      moves += 1
       let target = landing(&buffer)
       if let target, tailFrames.count == tailSlots, !tailFrames.hasRest {
         buffer.isLent = true
@@ -78,6 +90,7 @@ final class ReferencePath {
         return
       }
       places.append(buffer)
+      (hopes, lastHoping) = (0, 0)
       bounce()
     }
   }
@@ -134,9 +147,15 @@ final class ReferencePath {
   private func bounce() {
     while slots.count < capacity, isWaiting, slots.count(where: { $0.target == nil }) < hostBuffers {
       let (count, hasRest) = tailFrames
-      let lastHope = count == 0 && hasRest && slots.isEmpty && available.isEmpty
-      guard count > tailSlots || lastHope else { return }
+      if count <= tailSlots {
+        guard count == 0, hasRest, slots.isEmpty, available.isEmpty else { return }
+        if lastHoping != turns { hopes += 1 }
+        lastHoping = turns
+        if hopes <= Self.patience { return }
+        hopes = 0
+      }
       slots.append(Slot())
+      moves += 1
     }
   }
 
@@ -160,7 +179,9 @@ final class ReferencePath {
 
   private func settleOne() {
     let slot = slots.removeFirst()
+    moves += 1
     let completion = slot.completion!
+    if let target = slot.target { touched.append((target, slot.frame.count)) }
     let drop = verdict(completion)
     if slot.target != nil {
       while !places[0].isLent { returnEmpty() }
@@ -228,6 +249,7 @@ final class ReferencePath {
     for piece in buffers.flatMap(\.pieces) where done < bytes.count {
       let count = min(piece.count, bytes.count - done)
       memory.foresee(piece.start, Array(bytes[done..<done + count]))
+      touched.append((piece.start, count))
       done += count
     }
   }

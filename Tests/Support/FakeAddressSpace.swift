@@ -46,6 +46,19 @@ internal import Glibc
     entries.remove(at: n)
   }
 
+  /// Reads as the device does. Nil, and a fault, if any of it is not the device's to read.
+  public func read(_ address: IOVA, _ count: Int) -> [UInt8]? {
+    for entry in entries
+    where entry.access & DMAAccess.read.rawValue != 0 && entry.start <= address.rawValue
+      && address.rawValue - entry.start <= UInt64(entry.byteCount)
+      && UInt64(count) <= UInt64(entry.byteCount) - (address.rawValue - entry.start) {
+      let from = unsafe UnsafeRawPointer(bitPattern: entry.base + UInt(address.rawValue - entry.start))!
+      return unsafe Array(UnsafeRawBufferPointer(start: from, count: count))
+    }
+    faults.append(address)
+    return nil
+  }
+
   /// Writes as the device does. False, and a fault, if any of it is not the device's to write.
   public func write(_ bytes: [UInt8], at address: IOVA) -> Bool {
     if bytes.isEmpty { return true }

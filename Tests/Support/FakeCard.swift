@@ -42,6 +42,11 @@ public final class FakeCard {
     return true
   }
 
+  /// Runs again after it was stopped, with nothing posted.
+  public func restart() {
+    (posted, known, completions, isQuiet) = ([], 0, [], false)
+  }
+
   fileprivate func post(_ address: IOVA) {
     if posted.count == capacity { complaints.append("posted without room") }
     if isQuiet { complaints.append("posted after it was stopped") }

@@ -84,6 +84,13 @@ import Virtio
       #expect(other.acknowledged(ID.addRegion, first.single, [file]) == 0)
       #expect(other.acknowledged(ID.addRegion, second.single, [file]) == (fits ? 0 : 1))
       #expect(other.device.map?.regions.count == (fits ? 2 : 1))
+      for refusal in frontend.refusals + other.refusals {
+        switch refusal {
+        case .regionsOverlap: #expect(inGuest)
+        case .frontendRegionsOverlap: #expect(!inGuest)
+        default: Issue.record("\(refusal)")
+        }
+      }
     }
   }
 
@@ -112,7 +119,11 @@ import Virtio
     let readOnly = try things.open("/proc/self/fd/\(memory)", O_RDONLY)
     let pathOnly = try things.open("/proc/self/fd/\(memory)", 0o10000000)
     let sealed = try things.memory(1 << 20, seals: 8)  // F_SEAL_WRITE
+    // A file of this package: it could be on a file system whose server never answers.
+    let onDisk = open(#filePath, O_RDWR | O_CLOEXEC)
+    defer { close(onDisk) }
     let wrong: [CInt] = [
+      onDisk >= 0 ? onDisk : pipe.write,
       try things.open("/dev/zero", O_RDWR), try things.open("/", O_RDONLY), try things.open(#filePath, O_RDONLY),
       pipe.read, try things.sockets().0, try things.event(), readOnly, pathOnly, sealed,
     ]
@@ -326,7 +337,9 @@ import Virtio
     limits.mostGuestBytes = .max
     let open = try negotiated(limits)
     #expect(open.acknowledged(ID.addRegion, Region(guest: 0, size: UInt64(Int64.max), user: 0).single, [file]) == 1)
-    #expect(open.acknowledged(ID.addRegion, Region(guest: 0, size: UInt64(Int64.max) - 8192, user: 0).single, [file]) == 1)
+    for less in [1, 4095, 4096, 8191, 8192] as [UInt64] {
+      #expect(open.acknowledged(ID.addRegion, Region(guest: 0, size: UInt64(Int64.max) - less, user: 0).single, [file]) == 1)
+    }
   }
 
   @Test func `the device has a log while both it and the feature are there`() throws {

@@ -38,6 +38,48 @@ import Virtio
     }
   }
 
+  @Test func `reserved bits beside a ring's number are refused`() throws {
+    for bit in 9..<64 as Range<UInt64> {
+      let (frontend, guest) = try ready()
+      for id in [ID.setKick, ID.setCall, ID.setErr] {
+        // Such a message is not understood: what comes along is closed.
+        #expect(frontend.acknowledged(id, u64(1 << bit), [guest.kicks[0]]) == 1)
+        #expect(frontend.refusals.last.map { if case .reservedBits(_, 1 << bit) = $0 { true } else { false } } == true)
+      }
+      #expect(frontend.isConnected && holders(of: guest.kicks[0]) == 1)
+    }
+  }
+
+  @Test(arguments: [2, 3, 0x100, UInt32.max])
+  func `a ring is enabled by 1 and disabled by 0, and by nothing else`(value: UInt32) throws {
+    let (frontend, _) = try ready()
+    #expect(frontend.acknowledged(ID.enable, state(0, value)) == 1)
+    #expect(frontend.refusals == [.badEnable(value, ring: 0)])
+  }
+
+  @Test func `a value that was refused does not leave the one before`() throws {
+    for (id, bad) in [(ID.setNum, state(0, 0)), (ID.setAddr, Bytes().u32(0).u32(0).u64(0).u64(0).u64(0).u64(0).all), (ID.setBase, state(0, 0x1_0000))] {
+      let (frontend, guest) = try ready()
+      frontend.send(ID.setNum, state(0, 256))
+      frontend.send(ID.setAddr, guest.address(0))
+      frontend.send(ID.setBase, state(0, 3))
+      frontend.send(id, bad)
+      frontend.send(ID.setKick, u64(0), [guest.kicks[0]])
+      #expect(frontend.isConnected && frontend.device.running.isEmpty, "\(id)")
+    }
+  }
+
+  @Test func `a ring whose base was asked for before it could start does not start by itself`() throws {
+    let (frontend, guest) = (try Frontend(), try TestGuest())
+    frontend.negotiate()
+    frontend.setUp(0, guest, base: 6)
+    #expect(frontend.ask(ID.getBase, state(0, 0)) == state(0, 6))
+    frontend.giveMemory(guest)
+    #expect(frontend.device.running.isEmpty)
+    frontend.send(ID.setKick, u64(0), [guest.kicks[0]])
+    #expect(frontend.device.running[0]?.base == RingBase(split: 6))
+  }
+
   // MARK: Sizes
 
   @Test(arguments: [0, 1, 2, 3, 255, 256, 257, 32767, 32768, 32769, 65536, 0x1_0000_0 &+ 256, UInt32.max])

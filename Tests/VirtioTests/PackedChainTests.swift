@@ -111,6 +111,19 @@ import Virtio
     #expect(device.fault == .malformedChain(head: 0))
   }
 
+  @Test func `a list that is longer by one than what is left of its ring is a fault, as long as that it is not`() throws {
+    for (first, isLonger) in [(0, false), (0, true), (3, false), (7, true)] {
+      let bench = try PackedBench(size: 5, first: first)
+      var device = try bench.queue()
+      bench.driver.offer([Piece(Bench.first, 64)], id: 1)
+      #expect(device.next()?.count == 1)
+      // The last of them may be the one that is out, which ends there.
+      for n in 1..<5 { bench.driver.describe(first + n, Piece(Bench.first, 64), id: 0, flags: n < 4 || isLonger ? 3 : 2) }
+      #expect(device.next()?.count == (isLonger ? nil : 4))
+      #expect(device.fault == (isLonger ? .malformedChain(head: UInt16((first + 1) % 5)) : nil))
+    }
+  }
+
   @Test func `a buffer that is offered again while it is out is a fault, or not looked at`() throws {
     let bench = try PackedBench(size: 3)
     var device = try bench.queue()

@@ -176,6 +176,26 @@ import Virtio
     #expect(try start(kept, other) == base)
   }
 
+  @Test func `a record of another guest's ring is not believed, the same guest's is`() throws {
+    let bench = try PackedBench(size: 5, first: 7)
+    let file = try RecordFile(ringSize: 5)
+    let record = try file.open()
+    record.belong(to: 77)
+    do { _ = try bench.queue(record: record) }
+    let next = try file.open()
+    next.belong(to: 77)
+    #expect(next.isLive)
+    let same = try PackedDevice(bench, PackedBench.usual, base: .packedStart, record: next)
+    #expect(same.queue.base == RingBase(packed: bench.driver.position(7)))
+    let third = try file.open()
+    third.belong(to: 78)
+    #expect(!third.isLive)
+    // As the stream that it came by says.
+    let base = RingBase(packed: RingPosition(place: 3, wrap: true))
+    let other = try PackedDevice(bench, PackedBench.usual, base: base, record: third)
+    #expect(other.queue.base == base)
+  }
+
   @Test func `a ring that somebody else has gone on with is not believed to stand where we left it`() throws {
     let bench = try PackedBench(size: 5, first: 6)
     let file = try RecordFile(ringSize: 5)

@@ -40,11 +40,26 @@ struct ExitStatusTests {
     #expect(failures.map(\.message) == ["a", "b", "c", "d"])
   }
 
-  @Test(arguments: sluice.ExitStatus.allCases)
+  @Test(arguments: sluice.ExitStatus.replay)
   func `the help and the README say what a status means`(status: sluice.ExitStatus) throws {
     let readme = try String(contentsOf: packageRoot.appendingPathComponent("README.md"), encoding: .utf8)
     let inReadme = readme.contains("| \(status.rawValue) | \(status.meaning) |")
     let inHelp = ReplayCommand.configuration.discussion.contains("\(status.rawValue)  \(status.meaning)")
     #expect(inReadme && inHelp)
+  }
+
+  @Test func `each command's help has its statuses, and each status is some command's`() throws {
+    let tables = [
+      (RunCommand.configuration, RunCommand.statuses), (InjectCommand.configuration, InjectCommand.statuses),
+      (StatusCommand.configuration, ControlOptions.statuses), (StatsCommand.configuration, ControlOptions.statuses),
+    ]
+    var seen = Set(sluice.ExitStatus.replay)
+    for (configuration, statuses) in tables {
+      for (status, meaning) in statuses {
+        #expect(configuration.discussion.contains(sluice.ExitStatus.table([(status, meaning)])))
+        seen.insert(status)
+      }
+    }
+    #expect(seen == Set(sluice.ExitStatus.allCases))
   }
 }

@@ -15,7 +15,7 @@ struct ProgramTests {
   }
 
   /// Beside the tests' own executable.
-  private static let program: URL = {
+  static let program: URL = {
     let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
     let beside = URL(fileURLWithPath: own).deletingLastPathComponent().appendingPathComponent("sluice")
     if FileManager.default.isExecutableFile(atPath: beside.path) { return beside }
@@ -23,7 +23,7 @@ struct ProgramTests {
   }()
 
   /// Through a shell, so that a test can redirect; the program is `"$0"`.
-  private func shell(_ script: String, _ arguments: [String] = []) throws -> Outcome {
+  func shell(_ script: String, _ arguments: [String] = []) throws -> Outcome {
     try withFolder { folder in
       let process = Process()
       process.executableURL = URL(fileURLWithPath: "/bin/sh")

@@ -102,8 +102,8 @@ public enum Arrival: Hashable, Sendable {
 extension SimulatedCard {
   /// One frame from the wire.
   ///
-  /// - Parameter flowControl: the other side stops when it is told to: with no descriptor free nothing is lost, and
-  ///   the frame is held, whatever DROP_EN says. Reading "flow control".
+  /// - Parameter flowControl: the other side stops when it is told to: with no descriptor free, or a queue that is not
+  ///   enabled, nothing is lost, and the frame is held, whatever DROP_EN says. Reading "flow control".
   public func receive(_ frame: WireFrame, flowControl: Bool = false) -> Arrival {
     if line.blocked != 0 { return refuse() }
     if line.filtersAreStale { rebuildFilters() }
@@ -194,7 +194,8 @@ extension SimulatedCard {
       var pools = choice.pools
       while pools != 0 {
         let steering = unsafe steer(bytes, headers, pools.trailingZeroBitCount)
-        if roomInQueue(steering.queue, count, headers) == .none { return .held(queue: steering.queue) }
+        let room = roomInQueue(steering.queue, count, headers)
+        if room == .none || room == .disabled && !steering.isDropAction { return .held(queue: steering.queue) }
         pools &= pools &- 1
       }
     }
@@ -268,7 +269,7 @@ extension SimulatedCard {
   @inline(never) private func noRoom(
     _ n: Int, _ room: Room, _ steering: Steering, _ headers: FrameHeaders, _ count: Int, _ flowControl: Bool
   ) -> Arrival {
-    if room == .none && flowControl { return .held(queue: n) }
+    if flowControl && (room == .none || room == .disabled && !steering.isDropAction) { return .held(queue: n) }
     counters.good(count, headers.flags)
     countLoss(n, room)
     return .dropped(reason(n, room, isDropAction: steering.isDropAction), queue: n)

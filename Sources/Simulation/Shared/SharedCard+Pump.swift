@@ -7,8 +7,8 @@ extension SharedCard {
   /// Puts a source at the end of the wire. Its frames come in the pump's steps, a burst of each source in turn.
   ///
   /// - Parameters:
-  ///   - waits: the wire waits while the queue that the next frame is for has no descriptor, as with flow control; so do
-  ///     the frames behind it. Else the card drops, as it does without.
+  ///   - waits: the wire waits while the queue that the next frame is for has no descriptor or does not run, as with
+  ///     flow control; so do the frames behind it. Else the card drops, as it does without.
   ///   - patience: nanoseconds after which it waits no longer for a queue, until that has taken a frame again; nil: for
   ///     ever, but see `stopWaiting`.
   ///   - counters: count what came of this source's frames, beside the card's own.
@@ -25,6 +25,8 @@ extension SharedCard {
 
   /// The wire does not wait for a queue any more, until that takes a frame.
   public func stopWaiting(forQueue n: Int) { lock.withLock { _ in overrun.set(n, true) } }
+  /// The wire waits for a queue again: it is about to run.
+  public func resumeWaiting(forQueue n: Int) { lock.withLock { _ in overrun.set(n, false) } }
   /// Queues that the wire waits for now.
   public var heldQueues: [Int] { lock.withLock { _ in ports.compactMap { $0.heldQueue < 0 ? nil : $0.heldQueue } } }
 

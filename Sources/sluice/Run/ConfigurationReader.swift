@@ -38,7 +38,7 @@ final class ConfigurationReader {
   func located(_ errors: [ConfigurationError]) -> [FileProblem] {
     let known = problems.map(\.key)
     return errors.compactMap { error in
-      let isKnown = known.contains { $0 == error.key || error.key.hasPrefix($0 + ".") || error.key.hasPrefix($0 + "[") }
+      let isKnown = known.contains { $0.isEmpty || $0 == error.key || error.key.hasPrefix($0 + ".") || error.key.hasPrefix($0 + "[") }
       if isKnown { return nil }
       let place = place(of: error.key)
       return FileProblem(place.line, place.column, error.key, error.reason)
@@ -156,7 +156,7 @@ final class ConfigurationReader {
         }),
         // One that cannot be read is nobody's, so that nothing else is said of it.
         ("mac", { node, key in vm.address = self.address(node, key) ?? .local(0xFF_0000 + self.problems.count) }),
-        ("vlan", { node, key in vm.vlan = self.number(node, key).map { UInt16(clamping: $0) } }),
+        ("vlan", { node, key in vm.vlan = self.vlan(node, key) }),
         ("queues", { node, key in vm.queuePairs = self.number(node, key) ?? vm.queuePairs }),
         ("packed", { node, key in vm.offersPacked = self.flag(node, key) ?? vm.offersPacked }),
         ("config", { node, key in vm.offersConfig = self.flag(node, key) ?? vm.offersConfig }),
@@ -171,7 +171,7 @@ final class ConfigurationReader {
     return vm
   }
 
-  // MARK: The kinds of values
+  // MARK: Keys and places
 
   /// Takes each key of a mapping once; what is not in the table, and what is required and missing, is noted.
   private func keys(of node: Node, at path: String, _ table: [Key], required: [String] = []) {
@@ -207,77 +207,9 @@ final class ConfigurationReader {
     }
   }
 
-  private func text(_ node: Node, _ key: String) -> String? {
-    guard case .scalar(let scalar) = node else {
-      report(node, key, "must be a text")
-      return nil
-    }
-    if scalar.string.isEmpty || (scalar.style == .plain && ["~", "null", "Null", "NULL"].contains(scalar.string)) {
-      report(node, key, "has no value")
-      return nil
-    }
-    return scalar.string
-  }
-
-  /// A value without quotes: in YAML "12" is a text.
-  private func plain(_ node: Node, _ key: String, _ reason: String) -> String? {
-    guard case .scalar(let scalar) = node, scalar.style == .plain, !scalar.string.isEmpty else {
-      report(node, key, reason)
-      return nil
-    }
-    return scalar.string
-  }
-
-  private func number(_ node: Node, _ key: String) -> Int? {
-    let reason = "must be a whole number, without quotes"
-    guard let text = plain(node, key, reason) else { return nil }
-    guard let count = Quantity.count(text), let number = Int(exactly: count) else {
-      report(node, key, "\(text): " + reason)
-      return nil
-    }
-    return number
-  }
-
-  private func flag(_ node: Node, _ key: String) -> Bool? {
-    let reason = "must be on or off"
-    guard let text = plain(node, key, reason) else { return nil }
-    guard let flag = Words.flag(text) else {
-      report(node, key, "\(text): " + reason)
-      return nil
-    }
-    return flag
-  }
-
-  private func word<Word: RawRepresentable & CaseIterable>(_ node: Node, _ key: String) -> Word? where Word.RawValue == String {
-    guard let text = text(node, key) else { return nil }
-    guard let word = Word(rawValue: text) else {
-      report(node, key, "\(text): must be one of \(Word.allCases.map(\.rawValue).joined(separator: ", "))")
-      return nil
-    }
-    return word
-  }
-
-  private func address(_ node: Node, _ key: String) -> MACAddress? {
-    guard let text = text(node, key) else { return nil }
-    do { return try MACAddress(parsing: text) } catch {
-      report(node, key, "\(text): not an address; write it like 02:00:00:00:00:01")
-      return nil
-    }
-  }
-
-  /// Permission bits, in octal as chmod(1) takes them.
-  private func mode(_ node: Node, _ key: String) -> UInt16? {
-    guard let text = text(node, key) else { return nil }
-    guard (3...4).contains(text.utf8.count), let mode = UInt16(text, radix: 8), mode <= 0o777, !text.hasPrefix("+") else {
-      report(node, key, "\(text): permission bits, in octal: 0660")
-      return nil
-    }
-    return mode
-  }
-
   private func note(_ node: Node, at key: String) { places[key] = Place(node.mark) }
 
-  private func report(_ node: Node, _ key: String, _ reason: String) {
+  func report(_ node: Node, _ key: String, _ reason: String) {
     let place = Place(node.mark)
     problems.append(FileProblem(place.line, place.column, key, reason))
   }

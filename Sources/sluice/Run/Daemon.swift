@@ -30,10 +30,11 @@ struct Daemon {
     defer { server?.stop() }
     let watchdog = watch(service, manager)
     defer { watchdog?.cancel() }
-    log.log(LogEvent(.notice, "started", ["version": Sluice.version, "pid": String(getpid())]))
+    log.log(LogEvent(.notice, "ready", ["version": Sluice.version, "pid": String(getpid()), "vms": String(configuration.vms.count)]))
     manager?.send(.ready)
     start.set(service)
     service.run()
+    log.log(LogEvent(.notice, "stopped"))
     if signals.received == nil { throw Failure(status: .machine, message: "the back-end has ended by itself; its log says why") }
   }
 

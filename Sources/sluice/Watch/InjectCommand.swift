@@ -63,6 +63,8 @@ struct InjectCommand: ParsableCommand, CommandWithStatus {
     do { body = String(decoding: try JSONEncoder().encode(request), as: UTF8.self) } catch {
       throw .usage("inject", file, "\(error)")
     }
+    // The client has a thread of its own.
+    Signals.block(hangUp: false)
     let question = Question(control.path)
     let answer = try wait(for: body, question)
     let report = try Question.read(answer, as: InjectReport.self)

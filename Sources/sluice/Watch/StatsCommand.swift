@@ -33,6 +33,8 @@ struct StatsCommand: ParsableCommand, CommandWithStatus {
     guard let seconds = Quantity.seconds(interval), (0.01...86_400).contains(seconds) else {
       throw .usage("stats", interval, "not a time from 10ms to 24h; write it like 500ms, 5s or 5")
     }
+    // The client has a thread of its own.
+    if watch { Signals.block(hangUp: false) }
     let question = Question(control.path)
     // Where nobody is from the beginning there is nothing to wait for.
     var last = try question.get("/v1/stats", as: StatsReport.self)

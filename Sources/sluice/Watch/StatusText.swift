@@ -91,7 +91,9 @@ struct StatusText: CustomStringConvertible {
         lines[0] += ", \(plural(ring.signals, "signal"))"
         if lines[0].count > Self.width { lines[0] = String(lines[0].dropLast(", \(plural(ring.signals, "signal"))".count)) }
       }
-      if let reason = ring.reason { lines += row("", "   " + printable(reason), paint: style.bad) }
+      if let reason = ring.reason {
+        lines += wrapped(printable(reason), width: Self.width - 17).map { String(repeating: " ", count: 17) + style.bad($0) }
+      }
       return lines
     }
   }
@@ -131,8 +133,8 @@ struct StatusText: CustomStringConvertible {
     guard !report.laws.isEmpty else { return [] }
     return [style.bold("Sums")]
       + report.laws.flatMap { law in
-        let way = law.in_flight > 0 ? ", \(grouped(law.in_flight)) under way" : ""
-        let text = "\(printable(law.name)): \(grouped(law.left)), \(grouped(law.right))\(way)"
+        let way = law.in_flight > 0 ? " + \(grouped(law.in_flight)) under way" : ""
+        let text = "\(printable(law.name)): \(grouped(law.left)) \(law.holds ? "=" : "≠") \(grouped(law.right))\(way)"
         return wrapped(text, width: Self.width - 4).enumerated().map { ($0.offset == 0 ? "  \(style.mark(law.holds)) " : "    ") + $0.element }
       }
   }

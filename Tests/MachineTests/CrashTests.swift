@@ -1,0 +1,121 @@
+import Foundation
+import Testing
+
+/// Either side is killed under traffic, and comes again.
+@RigActor @Suite(.needs([.backEnd] + Need.bookwormGuest)) struct CrashTests {
+  /// For how long the traffic lasts if nobody ends it: much longer than any step of a test.
+  private static let manyLaps = 10_000
+
+  @Test(arguments: [MachineOptions.Link.connects, .listens])
+  func `a back-end that is killed and started again takes up where it was`(link: MachineOptions.Link) throws {
+    try withStage { stage in
+      var port = stage.port()
+      port.link = link
+      let backEnd = try stage.backEnd([port])
+      let machine = try stage.machine(for: port)
+      try machine.isUp()
+      try machine.guest.bringUp()
+      var slowest = Duration.zero
+      for round in 0..<Rig.rounds(2, full: 50) {
+        slowest = max(slowest, try killAndStart(backEnd, machine, round: round, stage))
+        let complaints = try machine.guest.complaints()
+        try #require(complaints.isEmpty, "\(complaints)")
+      }
+      print("a back-end killed and started, QEMU \(link): a frame delivered within \(slowest) of the start")
+      // Where it is QEMU that tries again, it does so once a second. A time, and so asked of a quiet machine only.
+      if Rig.isFull { try #require(slowest < .seconds(link == .listens ? 1 : 2)) }
+      try everyPostedBufferIsUsed(by: backEnd, machine, stage)
+    }
+  }
+
+  /// Returns how long after the start what had become of a first frame was known.
+  private func killAndStart(_ backEnd: any BackEnd, _ machine: Machine, round: Int, _ stage: Stage) throws -> Duration {
+    let frames = 1000
+    // Each round has indices of its own: a frame that comes a second time, whenever, is seen.
+    let traffic = try Trace(first: 2 * round * frames, frames: frames, folder: stage.folder)
+    let sink = try Sink(in: machine.guest, traffic, laps: Self.manyLaps)
+    let injection = try backEnd.inject(traffic, laps: Self.manyLaps)
+    try eventually("traffic") { try sink.soFar().good > 300 }
+    backEnd.crash()
+    injection.cancel()
+    let before = try sink.settled()
+    // Delivered is what came before some moment, and lost what came after: nothing between.
+    try #require(before.isUnbroken, "round \(round), before the start: \(before)")
+
+    let first = try Trace(first: (2 * round + 1) * frames, frames: 1, folder: stage.folder)
+    let one = try Sink(in: machine.guest, first)
+    let start = ContinuousClock.now
+    try backEnd.start()
+    try backEnd.inject(first, laps: 1).end(within: 60)
+    let took = .now - start
+    let tally = try one.end()
+    try #require(tally.isWhole(1), "round \(round), the first: \(tally)")
+    // More than the ring holds: a descriptor that was lost or doubled is met on the way.
+    let rest = try Trace(first: first.first + 1, frames: frames - 1, folder: stage.folder)
+    let after = try delivered(rest, by: backEnd, to: machine.guest)
+    try #require(after.isWhole(frames - 1), "round \(round), the rest: \(after)")
+    let end = try sink.end(within: 0)
+    try #require(end.good == before.good && end.duplicate == 0, "what was lost, or delivered, came after the start: \(end); before: \(before)")
+    return took
+  }
+
+  /// A frozen QEMU posts nothing, and says nothing: frames come for every buffer that it had posted, if none was lost.
+  private func everyPostedBufferIsUsed(by backEnd: any BackEnd, _ machine: Machine, _ stage: Stage) throws {
+    let place = try machine.splitRingPlace(0)
+    let trace = try Trace(first: 1 << 24, frames: 2000, folder: stage.folder)
+    let sink = try Sink(in: machine.guest, trace)
+    machine.process.signal(SIGSTOP)
+    let posted = try machine.splitRing(at: place).posted
+    let injection = try backEnd.inject(trace, laps: 1)
+    try eventually("all of \(posted) posted buffers are used, but \((try? machine.splitRing(at: place))?.posted ?? -1)") {
+      try machine.splitRing(at: place).posted == 0
+    }
+    machine.process.signal(SIGCONT)
+    try #require(posted > 100)
+    try injection.end(within: 60)
+    let tally = try sink.end()
+    try #require(tally.isWhole(2000), "\(tally)")
+  }
+
+  @Test(.needs([.sluice])) func `a front-end that is killed leaves nothing behind, and the other VM does not notice`() throws {
+    try withStage { stage in
+      let ports = [stage.port("a"), stage.port("b", mac: "52:54:00:12:34:57")]
+      let backEnd = try stage.backEnd(ports)
+      let other = try stage.machine(for: ports[0])
+      try other.isUp()
+      try other.guest.bringUp()
+      // Once for what is allocated at the first time.
+      try startAndKill(ports, other, backEnd, round: 0, stage)
+      let process = backEnd.process
+      let (descriptors, mappings, bytes) = (process.descriptorCount, process.mappedFiles, process.residentBytes)
+      let rounds = Rig.rounds(2, full: 50)
+      for round in 1...rounds {
+        try startAndKill(ports, other, backEnd, round: round, stage)
+        try eventually("descriptors as before: \(descriptors), not \(process.descriptorCount)") { process.descriptorCount == descriptors }
+        try eventually("mappings as before: \(mappings), not \(process.mappedFiles)") { process.mappedFiles == mappings }
+      }
+      let growth = process.residentBytes - bytes
+      print("a front-end killed \(rounds) times: the back-end's resident memory grew by \(growth / 1024) KiB from \(bytes / 1024)")
+      try #require(growth < 4 << 20, "resident memory grew by \(growth) bytes in \(rounds) rounds")
+      try #require(process.isRunning)
+    }
+  }
+
+  private func startAndKill(_ ports: [Port], _ other: Machine, _ backEnd: any BackEnd, round: Int, _ stage: Stage) throws {
+    let killed = try stage.machine(for: ports[1])
+    try killed.isUp()
+    try killed.guest.bringUp()
+    let trace = try Trace(first: round * 1000, frames: 1000, macs: ports.map(\.mac), folder: stage.folder)
+    let sinks = try [other, killed].map { try Sink(in: $0.guest, trace, laps: Self.manyLaps) }
+    let injection = try backEnd.inject(trace, laps: Self.manyLaps)
+    try eventually("traffic") { try sinks[1].soFar().good > 300 }
+    killed.kill()
+    // Whole laps more, with nobody behind the other socket.
+    let then = try sinks[0].soFar().good
+    try eventually("the other VM's traffic goes on") { try sinks[0].soFar().good > then + 2000 }
+    injection.cancel()
+    let tally = try sinks[0].settled()
+    try #require(tally.isUnbroken, "round \(round): \(tally)")
+    _ = try sinks[0].end(within: 0)
+  }
+}

@@ -1,0 +1,54 @@
+import Foundation
+import Testing
+
+/// A guest and a host in a network namespace, joined by the back-end's wire: both directions, and protocols that answer.
+@RigActor @Suite(.needs([.backEnd, .root])) struct TalkTests {
+  private static let megabytes = 10
+
+  @Test(.needs(Need.bookwormGuest)) func `a guest of Linux 6.1 pings a host, and a file comes back as it went`() throws {
+    try talk(.bookworm, .machine)
+  }
+
+  @Test(.needs(Need.backportsGuest)) func `a guest of Linux 6.12 pings a host, and a file comes back as it went`() throws {
+    try talk(.backports, .backports) {
+      $0.isPacked = true
+      $0.pairs = 2
+    }
+  }
+
+  private func talk(_ kernel: Kernel, _ emulator: Emulator, _ change: (inout Port) -> Void = { _ in }) throws {
+    try withStage { stage in
+      let network = try Network(folder: stage.place("network"))
+      var port = stage.port()
+      change(&port)
+      let backEnd = try stage.backEnd([port], network: network)
+      try network.check("ip addr add 10.98.0.1/24 dev tap0 && ip link set tap0 up")
+      let machine = try stage.machine(for: port) {
+        $0.kernel = kernel
+        $0.emulator = emulator
+      }
+      try machine.isUp()
+      try machine.guest.bringUp(address: "10.98.0.2/24")
+      try machine.guest.check("ping -c 5 -i 0.2 -W 10 10.98.0.1")
+      try machine.guest.check("ping -c 3 -i 0.2 -W 10 -s 1400 10.98.0.1")
+      try network.check("busybox ping -c 5 -i 0.2 -W 10 10.98.0.2")
+      let sum = try machine.guest.check("dd if=/dev/urandom of=/run/file bs=1M count=\(Self.megabytes) 2> /dev/null; sha256sum < /run/file")
+      // There, by a busybox at each end: the listener ends when the sender has closed, and not for its own input's end,
+      let file = stage.folder + "/file"
+      let host = try Subprocess(
+        "host", network.words(["sh", "-c", "busybox nc -l -p 9000 > \(file)"]), folder: stage.place("host"))
+      try machine.guest.check("for i in $(seq 100); do nc 10.98.0.1 9000 < /run/file && exit; usleep 100000; done; exit 1", within: 240)
+      try host.end(within: 60)
+      let there = try Shell.check(["sh", "-c", "sha256sum < \(file); stat -c %s \(file)"])
+      try #require(there.hasPrefix(sum.prefix(64)), "sent \(sum), received \(there)")
+      // and back.
+      try machine.guest.check("tail -f /dev/null | nc -l -p 9001 > /run/back & echo $! > /run/nc.pid")
+      try network.check("for i in $(seq 100); do busybox nc 10.98.0.2 9001 < \(file) && exit; sleep 0.1; done; exit 1", within: 240)
+      let back = try machine.guest.check("while kill -0 $(cat /run/nc.pid) 2> /dev/null; do usleep 20000; done; sha256sum < /run/back", within: 120)
+      try #require(back == sum)
+      let complaints = try machine.guest.complaints()
+      try #require(complaints.isEmpty, "\(complaints)")
+      try backEnd.stop()
+    }
+  }
+}

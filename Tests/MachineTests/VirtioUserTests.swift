@@ -1,0 +1,37 @@
+import Foundation
+import Testing
+
+/// DPDK's virtio-user as front-end: no VM, no QEMU, another hand's reading of the specification.
+@RigActor @Suite(.needs([.backEnd, .testpmd])) struct VirtioUserTests {
+  /// Ten million frames at full count: so many of a trace, so many times.
+  private static let frames = 10_000
+  private static let laps = Rig.rounds(10, full: 1000)
+
+  @Test(arguments: [false, true], [MachineOptions.Link.connects, .listens])
+  func `every frame arrives, whole and in order`(isPacked: Bool, link: MachineOptions.Link) throws {
+    try receive { port in
+      port.isPacked = isPacked
+      port.link = link
+    }
+  }
+
+  @Test(arguments: ["mrg_rxbuf=0", "in_order=1", "packed_vq=1,mrg_rxbuf=0", "packed_vq=1,in_order=1"])
+  func `and so with other features`(properties: String) throws {
+    try receive(more: "," + properties) { $0.isPacked = properties.contains("packed") }
+  }
+
+  private func receive(more: String = "", _ change: (inout Port) -> Void) throws {
+    try withStage { stage in
+      var port = stage.port()
+      change(&port)
+      let trace = try Trace(frames: Self.frames, folder: stage.folder)
+      let backEnd = try stage.backEnd([port])
+      let frontEnd = try VirtioUser(port, trace, laps: Self.laps, more: more, folder: stage.place("virtio-user"))
+      let injection = try backEnd.inject(trace, laps: Self.laps)
+      let tally = try frontEnd.end(frames: Self.frames * Self.laps)
+      try injection.end(within: 60)
+      print("virtio-user, \(port.isPacked ? "packed" : "split")\(more): \(tally)")
+      try #require(tally.isWhole(Self.frames * Self.laps), "\(tally)")
+    }
+  }
+}

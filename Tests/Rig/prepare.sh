@@ -1,0 +1,137 @@
+#!/bin/sh
+# Makes what the tests with real guests run on, in .build/rig (or $SLUICE_RIG):
+#   kernel-6.1, kernel-6.12   Linux as Debian 12 and its backports have it, and an initial RAM disk for each
+#   qemu                      the backports' QEMU, beside the machine's own: that one crashes under software emulation
+#                             when a vhost-user device has MSI-X
+#   dpdk                      testpmd: a vhost-user front-end and back-end that no one here wrote
+#   programs                  ours, for guests and for the host
+# Packages are unpacked there and not installed: nothing on the machine changes, and root is not needed.
+# What is there already is kept; with all there it takes a moment and asks no one. What cannot be had is said, and
+# written to missing/NAME: the tests that need it are skipped with these words.
+#   prepare.sh            fetches what is not there, and builds
+#   prepare.sh --offline  builds only
+set -eu
+cd "$(dirname "$0")/../.."
+sources=$PWD/Tests/Rig
+rig=${SLUICE_RIG:-$PWD/.build/rig}
+offline=${1:-}
+mkdir -p "$rig/missing" "$rig/programs"
+
+# One at a time: two test runs may begin together.
+exec 9> "$rig/lock"
+flock 9
+
+missing() { # NAME REASON: what stands in the way; without the network, what stood there when there was one
+  if [ "$offline" = --offline ] && [ -s "$rig/missing/$1" ]; then return 0; fi
+  echo "rig: $1: $2" >&2
+  echo "$2" > "$rig/missing/$1"
+}
+unfetched() { # NAME: nothing of it could be tried
+  if [ "$offline" = --offline ]; then missing "$1" "not fetched yet: run Tests/Rig/prepare.sh"
+  else missing "$1" "apt cannot fetch Debian's package lists"; fi
+}
+
+# --- packages, by apt with its configuration and state in the rig ---
+
+apt_ready=
+apt_begin() { # writes the sources that the machine's own mirror has, and gets their lists
+  [ -z "$apt_ready" ] || return "$apt_ready"
+  apt_ready=1
+  [ "$offline" != --offline ] || return 1
+  command -v apt-get > /dev/null || return 1
+  keys=/usr/share/keyrings/debian-archive-keyring.gpg
+  mirror=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN)/$(LABEL)' 'Created-By: Packages' 2> /dev/null |
+    sed -n 's, Debian/Debian$,,p' | head -1)
+  [ -n "$mirror" ] || return 1
+  mkdir -p "$rig/apt/lists/partial" "$rig/apt/archives/partial"
+  for suite in bookworm bookworm-backports; do echo "deb [signed-by=$keys] $mirror $suite main"; done > "$rig/apt/sources.list"
+  apt_do get -q update > "$rig/apt/log" 2>&1 || return 1
+  apt_ready=0
+}
+
+apt_do() { # get|cache ARGUMENTS
+  tool=$1
+  shift
+  "apt-$tool" -o Dir::Etc::sourcelist="$rig/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+    -o Dir::State="$rig/apt" -o Dir::State::status=/var/lib/dpkg/status -o Dir::Cache="$rig/apt" \
+    -o Dir::Etc::preferencesparts=/dev/null -o APT::Sandbox::User="$(id -un)" -o Debug::NoLocking=1 -o APT::Get::List-Cleanup=0 "$@"
+}
+
+unpack() { # NAME SUITE PACKAGE...: the packages and what of their dependencies is not installed, into $rig/NAME
+  name=$1 suite=$2
+  shift 2
+  [ ! -e "$rig/$name/complete" ] || return 0
+  apt_begin || { unfetched "$name"; return 0; }
+  rm -rf "$rig/$name" "$rig"/apt/archives/*.deb
+  apt_do get -q -y -d -t "$suite" --no-install-recommends --reinstall install "$@" >> "$rig/apt/log" 2>&1 ||
+    { missing "$name" "apt cannot fetch $* from $suite: $(grep '^E:' "$rig/apt/log" | tail -1)"; return 0; }
+  mkdir -p "$rig/$name"
+  for archive in "$rig"/apt/archives/*.deb; do dpkg -x "$archive" "$rig/$name"; done
+  rm -f "$rig"/apt/archives/*.deb
+  touch "$rig/$name/complete"
+}
+
+kernel() { # NAME SUITE: the kernel alone; what its package depends on is for machines that boot from it
+  [ ! -e "$rig/$1/complete" ] || return 0
+  apt_begin || { unfetched "$1"; return 0; }
+  image=$(apt_do cache -o APT::Default-Release="$2" show --no-all-versions linux-image-cloud-amd64 2> /dev/null |
+    sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p' | head -1)
+  rm -rf "${rig:?}/$1"
+  mkdir -p "$rig/$1"
+  (cd "$rig/$1" && apt_do get -q download "${image:-linux-image-cloud-amd64}" >> "$rig/apt/log" 2>&1 && dpkg -x ./*.deb . && rm ./*.deb) ||
+    { missing "$1" "apt cannot fetch ${image:-linux-image-cloud-amd64} from $2"; return 0; }
+  ln -sf "boot/$(basename "$rig/$1"/boot/vmlinuz-*)" "$rig/$1/vmlinuz"
+  touch "$rig/$1/complete"
+}
+
+[ "$offline" = --offline ] || rm -f "$rig"/missing/*
+kernel kernel-6.1 bookworm
+kernel kernel-6.12 bookworm-backports
+unpack qemu bookworm-backports qemu-system-x86
+unpack dpdk bookworm dpdk-dev librte-net-vhost23 librte-net-virtio23 librte-net-pcap23 librte-net-tap23
+
+# --- programs ---
+
+older() { # FILE SOURCE...: FILE is not there, or older than one of its sources
+  file=$1
+  shift
+  [ -e "$file" ] || return 0
+  [ -n "$(find "$@" -newer "$file" | head -1)" ]
+}
+
+if command -v gcc > /dev/null; then
+  for program in sink trace check feed; do
+    older "$rig/programs/$program" "$sources/programs" || continue
+    gcc -O2 -static -Wall -Wextra -Werror -o "$rig/programs/$program" "$sources/programs/$program.c"
+  done
+else
+  missing programs "there is no gcc"
+fi
+
+# How to run what was unpacked and not installed.
+libraries=usr/lib/x86_64-linux-gnu
+cat > "$rig/programs/qemu" << SCRIPT
+#!/bin/sh
+rig='$rig'
+export LD_LIBRARY_PATH="\$rig/qemu/$libraries" QEMU_MODULE_DIR="\$rig/qemu/$libraries/qemu"
+exec "\$rig/qemu/usr/bin/qemu-system-x86_64" -L "\$rig/qemu/usr/share/qemu" -L "\$rig/qemu/usr/share/seabios" "\$@"
+SCRIPT
+cat > "$rig/programs/testpmd" << SCRIPT
+#!/bin/sh
+# Drivers by name, not by path: DPDK refuses a driver whose folder is below one that everyone may write to.
+rig='$rig'
+export LD_LIBRARY_PATH="\$rig/dpdk/$libraries"
+for driver in bus_vdev mempool_ring net_vhost net_virtio net_pcap net_tap; do set -- -d "librte_\$driver.so.23" "\$@"; done
+# By lines: its answers go to a file, and are wanted at once.
+exec stdbuf -oL "\$rig/dpdk/usr/bin/dpdk-testpmd" "\$@"
+SCRIPT
+chmod +x "$rig/programs/qemu" "$rig/programs/testpmd"
+
+# --- initial RAM disks ---
+
+for tool in busybox cpio gzip; do command -v $tool > /dev/null || missing initrd "there is no $tool"; done
+for kernel in kernel-6.1 kernel-6.12; do
+  [ -e "$rig/$kernel/complete" ] && [ -e "$rig/programs/sink" ] && [ ! -e "$rig/missing/initrd" ] || continue
+  older "$rig/$kernel/initrd" "$sources/guest" "$sources/initrd.sh" "$rig/programs/sink" || continue
+  "$sources/initrd.sh" "$rig/$kernel" "$rig/programs" "$rig/$kernel/initrd"
+done
