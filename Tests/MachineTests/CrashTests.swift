@@ -5,11 +5,27 @@ import Testing
 @RigActor @Suite(.needs([.backEnd] + Need.bookwormGuest)) struct CrashTests {
   @Test(arguments: [MachineOptions.Link.connects, .listens])
   func `a back-end that is killed and started again takes up where it was`(link: MachineOptions.Link) throws {
+    try killAndStart { $0.link = link }
+  }
+
+  /// QEMU remembers nothing of a packed ring for a back-end that died: it must have done so itself.
+  @Test(.needs([.sluice])) func `and so with packed rings`() throws {
+    try killAndStart { $0.isPacked = true }
+  }
+
+  @Test(.needs([.sluice] + Need.backportsGuest)) func `and so with several queues`() throws {
+    try killAndStart(.backports, .backports) { $0.pairs = 2 }
+  }
+
+  private func killAndStart(_ kernel: Kernel = .bookworm, _ emulator: Emulator = .machine, _ change: (inout Port) -> Void) throws {
     try withStage { stage in
       var port = stage.port()
-      port.link = link
+      change(&port)
       let backEnd = try stage.backEnd([port])
-      let machine = try stage.machine(for: port)
+      let machine = try stage.machine(for: port) {
+        $0.kernel = kernel
+        $0.emulator = emulator
+      }
       try machine.isUp()
       try machine.guest.bringUp()
       var slowest = Duration.zero
@@ -18,10 +34,11 @@ import Testing
         let complaints = try machine.guest.complaints()
         try #require(complaints.isEmpty, "\(complaints)")
       }
-      print("a back-end killed and started, QEMU \(link): a frame delivered within \(slowest) of the start")
+      print("a back-end killed and started, QEMU \(port.link): a frame delivered within \(slowest) of the start")
       // Where it is QEMU that tries again, it does so once a second. A time, and so asked of a quiet machine only.
-      if Rig.isFull { try #require(slowest < .seconds(link == .listens ? 1 : 2)) }
-      try everyPostedBufferIsUsed(by: backEnd, machine, stage)
+      if Rig.isFull { try #require(slowest < .seconds(port.link == .listens ? 1 : 2)) }
+      if !port.isPacked && port.pairs == 1 { try everyPostedBufferIsUsed(by: backEnd, machine, stage) }
+      try backEnd.settle()
     }
   }
 
@@ -70,9 +87,10 @@ import Testing
     }
     machine.process.signal(SIGCONT)
     try #require(posted > 100)
-    _ = try injection.end()
-    let tally = try sink.end()
-    try #require(tally.isWhole(2000), "\(tally)")
+    // Where the back-end waited long for buffers, it dropped.
+    let settled = try injection.end()
+    let tally = try sink.end(within: settled.dropped.isEmpty ? 60 : 5)
+    try #require(tally.isSound && tally.good == settled.delivered, "\(settled), \(tally)")
   }
 
   @Test(.needs([.sluice])) func `a front-end that is killed leaves nothing behind, and the other VM does not notice`() throws {
@@ -82,38 +100,40 @@ import Testing
       let other = try stage.machine(for: ports[0])
       try other.isUp()
       try other.guest.bringUp()
+      // One stream of frames for both, from the first start to the last kill.
+      let trace = try Trace.lasting(macs: ports.map(\.mac), folder: stage.folder)
+      let sink = try Sink(in: other.guest, trace, laps: Trace.endless)
+      let injection = try backEnd.inject(trace, laps: Trace.endless)
+      func startAndKill() throws {
+        let killed = try stage.machine(for: ports[1])
+        try killed.isUp()
+        try killed.guest.bringUp()
+        let doomed = try Sink(in: killed.guest, trace, laps: Trace.endless)
+        try eventually("traffic") { try doomed.soFar().good > 300 }
+        killed.kill()
+        // With nobody behind the other socket.
+        let then = try sink.soFar().good
+        try eventually("the other VM's traffic goes on") { try sink.soFar().good > then + 2000 }
+      }
       // Once for what is allocated at the first time.
-      try startAndKill(ports, other, backEnd, round: 0, stage)
+      try startAndKill()
       let process = backEnd.process
       let (descriptors, mappings) = (process.descriptorCount, process.mappedFiles)
-      var resident = [process.residentBytes >> 10]
-      let rounds = Rig.rounds(2, full: 50)
-      for round in 1...rounds {
-        try startAndKill(ports, other, backEnd, round: round, stage)
+      var own = [process.ownKibibytes]
+      for _ in 0..<Rig.rounds(2, full: 50) {
+        try startAndKill()
         try eventually("descriptors as before: \(descriptors), not \(process.descriptorCount)") { process.descriptorCount == descriptors }
         try eventually("mappings as before: \(mappings), not \(process.mappedFiles)") { process.mappedFiles == mappings }
-        resident.append(process.residentBytes >> 10)
+        own.append(process.ownKibibytes)
       }
-      print("resident KiB of the back-end after each kill of a front-end: \(resident)")
-      try #require(process.isRunning)
+      print("KiB of the back-end's own memory after each kill of a front-end: \(own)")
+      try #require(own.last! < own.first! + 8192, "\(own)")
+      injection.cancel()
+      let tally = try sink.settled()
+      try #require(tally.isUnbroken, "\(tally)")
+      try #require(try backEnd.delivered(to: ports[0].name) == tally.good)
+      try backEnd.settle()
+      try backEnd.stop()
     }
-  }
-
-  private func startAndKill(_ ports: [Port], _ other: Machine, _ backEnd: any BackEnd, round: Int, _ stage: Stage) throws {
-    let killed = try stage.machine(for: ports[1])
-    try killed.isUp()
-    try killed.guest.bringUp()
-    let trace = try Trace.lasting(round: round, macs: ports.map(\.mac), folder: stage.folder)
-    let sinks = try [other, killed].map { try Sink(in: $0.guest, trace, laps: Trace.endless) }
-    let injection = try backEnd.inject(trace, laps: Trace.endless)
-    try eventually("traffic") { try sinks[1].soFar().good > 300 }
-    killed.kill()
-    // With nobody behind the other socket.
-    let then = try sinks[0].soFar().good
-    try eventually("the other VM's traffic goes on") { try sinks[0].soFar().good > then + 2000 }
-    injection.cancel()
-    let tally = try sinks[0].settled()
-    try #require(tally.isUnbroken, "round \(round): \(tally)")
-    _ = try sinks[0].end(within: 0)
   }
 }
