@@ -40,8 +40,19 @@ extension Hostile {
             Missive(request: Ask.setBackendReqFd, fds: [thing])
           }
         }
-        // A right one is kept, another takes its place, and the last goes with the connection.
+        // A right one is not kept either: nothing would be said on it.
         let guest = try stage.guest(.running)
+        let (one, _) = Handle.pair()
+        try guest.front.must(Ask.setBackendReqFd, fds: [one.number])
+        #expect(Holders.shared([one]).isEmpty)
+        try await stage.isGone(guest, "a socket", things: [one])
+      }
+    }
+
+    @Test func `with a configuration to tell of, one socket for requests is kept`() async throws {
+      try await withStage(Stage(adjust: { $0.vms[1].offersConfig = true })) { stage in
+        let guest = try Guest(stage, vm: 1, Shape(protocolFeatures: Shape.protocolBits | ProtocolBit.config))
+        try guest.start()
         let pairs = (0..<3).map { _ in Handle.pair() }
         for (one, _) in pairs { try guest.front.must(Ask.setBackendReqFd, fds: [one.number]) }
         #expect(Holders.shared(pairs.map(\.0)).count == 1)
@@ -56,7 +67,8 @@ extension Hostile {
         let file = Handle.open(path, O_RDWR | O_CREAT)
         #expect(ftruncate(file.number, 65536) == 0)
         func reopened(_ flags: Int32) -> Handle {
-          .open("/proc/self/fd/\(Handle.file("hostile-memory", byteCount: 65536).number)", flags)
+          let file = Handle.file("hostile-memory", byteCount: 65536)
+          return withExtendedLifetime(file) { .open("/proc/self/fd/\(file.number)", flags) }
         }
         let sealed = Handle.file("hostile-sealed", byteCount: 65536, seals: true)
         // F_ADD_SEALS; F_SEAL_FUTURE_WRITE, F_SEAL_WRITE.
@@ -145,7 +157,8 @@ extension Hostile {
     }
     private func isFull(_ event: Handle) -> Bool {
       var request = pollfd(fd: event.number, events: Int16(POLLOUT), revents: 0)
-      return poll(&request, 1, 0) == 0
+      _ = poll(&request, 1, 0)
+      return Int32(request.revents) & POLLOUT == 0
     }
     private static func drain(_ event: Handle) {
       _ = fcntl(event.number, F_SETFL, fcntl(event.number, F_GETFL) | O_NONBLOCK)
@@ -156,7 +169,17 @@ extension Hostile {
     @Test func `a front-end that hands over its own socket can still go`() async throws {
       try await withStage(Stage()) { stage in
         let guest = try stage.guest(.running)
-        _ = try guest.front.order(Ask.setBackendReqFd, fds: [guest.front.socket])
+        try guest.front.must(Ask.setBackendReqFd, fds: [guest.front.socket])
+        try await stage.isGone(guest, "its own socket")
+      }
+    }
+
+    @Test(.disabled("the other end of a socket cannot be told from any other; the VM's own socket stays taken until the back-end ends"))
+    func `also where a configuration is offered`() async throws {
+      try await withStage(Stage(adjust: { $0.vms[1].offersConfig = true })) { stage in
+        let guest = try Guest(stage, vm: 1, Shape(protocolFeatures: Shape.protocolBits | ProtocolBit.config))
+        try guest.start()
+        try guest.front.must(Ask.setBackendReqFd, fds: [guest.front.socket])
         try await stage.isGone(guest, "its own socket")
       }
     }

@@ -10,8 +10,11 @@ struct Shape {
   var features = FeatureBit.version1 | FeatureBit.mergeable | FeatureBit.indirect
   var memory = [1 << 20, 256 << 10]
   var isEnabled = true
+  var protocolFeatures = Shape.protocolBits
 
-  static let small = 512
+  static let protocolBits =
+    ProtocolBit.mq | ProtocolBit.logShmfd | ProtocolBit.rarp | ProtocolBit.replyAck | ProtocolBit.netMtu
+    | ProtocolBit.backendReq | ProtocolBit.resetDevice | ProtocolBit.configureMemSlots
 }
 
 /// A guest and its front-end: drivers of a receive queue and of a transmit queue, honest if they are left alone.
@@ -46,10 +49,6 @@ final class Guest {
   var features: UInt64 {
     shape.features | FeatureBit.protocolFeatures | (shape.isPacked ? FeatureBit.packed : 0)
   }
-  static let protocolBits =
-    ProtocolBit.mq | ProtocolBit.logShmfd | ProtocolBit.rarp | ProtocolBit.replyAck | ProtocolBit.netMtu
-    | ProtocolBit.backendReq | ProtocolBit.resetDevice | ProtocolBit.configureMemSlots
-
   // MARK: The front-end
 
   /// Everything up to rings that run.
@@ -61,7 +60,7 @@ final class Guest {
 
   func negotiate() throws {
     _ = try front.ask(Ask.getProtocolFeatures)
-    front.message(Ask.setProtocolFeatures, littleEndian(Self.protocolBits))
+    front.message(Ask.setProtocolFeatures, littleEndian(shape.protocolFeatures))
     try front.must(Ask.setOwner)
     try front.must(Ask.setFeatures, littleEndian(features))
   }

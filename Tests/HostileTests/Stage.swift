@@ -129,7 +129,8 @@ final class Stage: @unchecked Sendable {
       if n < others.count { mixed.append(others[n]) }
       if n < wanted.count { mixed.append(wanted[n]) }
     }
-    try await inject(mixed)
+    // In time: a wire at top speed would wait for those who take nothing.
+    try await inject(mixed, speed: "pps=100000")
     let found = victim.harvest()
     #expect(found == wanted, "\(label): the victim got \(found.count) frames of \(wanted.count), or other ones")
     victim.replenish()

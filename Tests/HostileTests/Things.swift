@@ -1,5 +1,6 @@
 import CLinux
 import Foundation
+import Synchronization
 
 /// A descriptor of the test's own, closed with it.
 final class Handle: Sendable {
@@ -11,8 +12,11 @@ final class Handle: Sendable {
   deinit { Glibc.close(number) }
 
   static func event() -> Handle { Handle(sl_eventfd()) }
+  private static let counter = Mutex(0)
+  /// Shared memory, of a name that nothing else has and that begins with `name`.
   static func file(_ name: String, byteCount: Int, seals: Bool = false) -> Handle {
-    let handle = Handle(sl_memfd_create(name, sl_mfd_cloexec() | (seals ? sl_mfd_allow_sealing() : 0)))
+    let number = counter.withLock { $0 += 1; return $0 }
+    let handle = Handle(sl_memfd_create("\(name).\(number)", sl_mfd_cloexec() | (seals ? sl_mfd_allow_sealing() : 0)))
     precondition(ftruncate(handle.number, off_t(byteCount)) == 0)
     return handle
   }
@@ -74,9 +78,21 @@ enum Holders {
   }
 
   /// Mappings of this process of a file that has `name` in its own.
-  static func mappings(_ name: String) -> Int {
-    let text = (try? String(contentsOfFile: "/proc/self/maps", encoding: .utf8)) ?? ""
-    return text.split(separator: "\n").count { $0.contains(name) }
+  static func mappings(_ name: String) -> Int { places(name).count }
+  /// Where they begin.
+  static func places(_ name: String) -> [UInt64] {
+    // By large reads: between two of them the list may change.
+    var text = [UInt8](repeating: 0, count: 1 << 20)
+    let file = Glibc.open("/proc/self/maps", O_RDONLY | O_CLOEXEC)
+    defer { close(file) }
+    var length = 0
+    while length < text.count {
+      let count = text.withUnsafeMutableBytes { Glibc.read(file, $0.baseAddress! + length, $0.count - length) }
+      if count <= 0 { break }
+      length += count
+    }
+    let lines = String(decoding: text[..<length], as: UTF8.self).split(separator: "\n")
+    return lines.filter { $0.contains(name) }.compactMap { UInt64($0.prefix { $0 != "-" }, radix: 16) }
   }
 
   /// All descriptors of this process.
