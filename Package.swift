@@ -96,6 +96,8 @@ let package = Package(
       name: "ScenarioTests",
       dependencies: ["Replay", "Capture", "FlowSteering", "GuestMemory", "Simulation", "Bus", "Linux", "Datapath"],
       swiftSettings: looseSettings),
+    .testTarget(
+      name: "HostileTests", dependencies: ["Control", "Datapath", "FlowSteering", "CLinux"], swiftSettings: looseSettings),
     .testTarget(name: "MachineTests", dependencies: ["sluice"], swiftSettings: looseSettings),
     .testTarget(name: "TidyTests", swiftSettings: looseSettings),
     // Benchmarks, one folder a question

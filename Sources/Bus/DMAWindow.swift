@@ -37,15 +37,24 @@ public final class DMAWindow {
   /// are mapped, and those that stay (the same objects) are left alone. Who calls has made sure that no buffer in a
   /// region that goes is lent.
   ///
-  /// - Throws: if a region cannot be mapped. Then the window has what was in both maps.
+  /// - Throws: if a region cannot be mapped. Then the window has what was in both maps, and none of what is only in the
+  ///   new one: `map` is what it was.
   public func replace(with map: MemoryMap) throws(IOAddressSpaceError) {
-    let stays = mapped.filter { region in map.regions.contains { $0 === region } }
-    for region in mapped where !stays.contains(where: { $0 === region }) {
+    let wanted = Set(map.regions.map(ObjectIdentifier.init))
+    let stays = mapped.filter { wanted.contains(ObjectIdentifier($0)) }
+    let staying = Set(stays.map(ObjectIdentifier.init))
+    for region in mapped where !staying.contains(ObjectIdentifier(region)) {
       try? space.unmap(address(of: region), byteCount: region.byteCount)
     }
     mapped = stays
+    do throws(IOAddressSpaceError) {
+      for region in map.regions where !staying.contains(ObjectIdentifier(region)) { try add(region) }
+    } catch {
+      for region in mapped.dropFirst(stays.count) { try? space.unmap(address(of: region), byteCount: region.byteCount) }
+      mapped = stays
+      throw error
+    }
     self.map = map
-    for region in map.regions where !stays.contains(where: { $0 === region }) { try add(region) }
   }
 
   deinit { close() }

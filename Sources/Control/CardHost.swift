@@ -101,10 +101,8 @@ final class CardHost {
     } catch { throw RingRefusal("the card: \(error)") }
   }
 
-  /// Nobody is behind a pool's queues any more: a wire that waits does not wait for them.
-  func abandon(pool: Int, queues: Int) {
-    for queue in 0..<queues { card.stopWaiting(forQueue: queueNumber(pool: pool, queue: queue)) }
-  }
+  /// Nobody is behind one of a pool's queues any more: a wire that waits does not wait for it.
+  func abandon(pool: Int, queue: Int) { card.stopWaiting(forQueue: queueNumber(pool: pool, queue: queue)) }
 
   func queueNumber(pool: Int, queue: Int) -> Int { driver.queueIndex(pool: pool, queue: queue) }
 

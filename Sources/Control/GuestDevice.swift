@@ -25,6 +25,10 @@ final class GuestDevice: BackendDevice {
   private var setups: [Int: RingSetup] = [:]
   private var receiveLanes: [Int: ReceiveLane] = [:]
   private var transmitLanes: [Int: TransmitLane] = [:]
+  /// Lanes that there have been.
+  private var laneCount: UInt64 = 0
+  /// Told of a ring that runs and cannot go on. Not called within a call of the back-end's.
+  var ringFailed: (_ ring: Int, _ reason: String) -> Void = { _, _ in }
   /// Of lanes that are no more.
   private(set) var pastReceive = ReceiveTotals()
   private(set) var pastTransmit = TransmitTotals()
@@ -59,6 +63,8 @@ final class GuestDevice: BackendDevice {
 
   private func startReceive(_ ring: RingSetup, _ window: DMAWindow) throws(RingRefusal) {
     let (host, worker, number, mode) = (host, worker, number, vm.mode)
+    laneCount += 1
+    let serial = laneCount
     let record = ring.features.contains(.ringPacked) ? records?[ring.index] : nil
     let log = dirtyLog
     let made = worker.perform { worker -> Result<ReceiveLane, RingRefusal> in
@@ -71,7 +77,7 @@ final class GuestDevice: BackendDevice {
             space: host.space, allocator: host.allocator, mode: mode)
         } catch { throw RingRefusal("\(error)") }
         let lane = ReceiveLane(
-          path: path, session: number, ring: ring.index, kick: ring.kick, call: Notifier(target: ring.call))
+          path: path, session: number, ring: ring.index, serial: serial, kick: ring.kick, call: Notifier(target: ring.call))
         if let log { lane.path.setLog(log, ringLogAddress: ring.logAddress) }
         worker.add(lane)
         return lane
@@ -82,6 +88,8 @@ final class GuestDevice: BackendDevice {
 
   private func startTransmit(_ ring: RingSetup, _ window: DMAWindow) throws(RingRefusal) {
     let (host, worker, number, mode) = (host, worker, number, vm.mode)
+    laneCount += 1
+    let serial = laneCount
     let record = ring.features.contains(.ringPacked) ? records?[ring.index] : nil
     let log = dirtyLog
     let made = worker.perform { worker -> Result<TransmitLane, RingRefusal> in
@@ -96,7 +104,7 @@ final class GuestDevice: BackendDevice {
             copies: mode == .copy)
         } catch { throw RingRefusal("\(error)") }
         let lane = TransmitLane(
-          path: path, session: number, ring: ring.index, kick: ring.kick, call: Notifier(target: ring.call))
+          path: path, session: number, ring: ring.index, serial: serial, kick: ring.kick, call: Notifier(target: ring.call))
         lane.path.discards = !ring.isEnabled
         if let log { lane.path.setLog(log, ringLogAddress: ring.logAddress) }
         worker.add(lane)
@@ -140,6 +148,16 @@ final class GuestDevice: BackendDevice {
     return nil
   }
 
+  /// Whether a lane is the one that a ring has now.
+  func isCurrent(lane: UInt64, ring: Int) -> Bool {
+    receiveLanes[ring]?.serial == lane || transmitLanes[ring]?.serial == lane
+  }
+
+  /// A ring does not run, and may not for long: nobody waits for it.
+  func abandon(ring: Int) {
+    if ring % 2 == 0 { host.abandon(pool: number, queue: ring / 2) }
+  }
+
   /// A queue of the card does not say that it has stopped: then only the IOMMU keeps it out of the guest's memory.
   private func keepOut(_ error: RegisterError, ring: Int) {
     window?.close()
@@ -154,9 +172,7 @@ final class GuestDevice: BackendDevice {
     } else if isEnabled {
       setups[ring]?.isEnabled = true
       guard let window, let setup = setups[ring] else { return }
-      do throws(RingRefusal) { try startReceive(setup, window) } catch {
-        log(LogEvent(.error, "ring failed: \(error)", ["vm": vm.name, "ring": "\(ring)"]))
-      }
+      do throws(RingRefusal) { try startReceive(setup, window) } catch { ringFailed(ring, "\(error)") }
     } else {
       // Nothing may be supplied to it: its queue of the card is stopped, and what was out is taken up again later.
       setups[ring]?.isEnabled = false
@@ -186,7 +202,7 @@ final class GuestDevice: BackendDevice {
     guard let map else {
       window?.close()
       window = nil
-      host.abandon(pool: number, queues: vm.queuePairs)
+      for ring in 0..<2 * vm.queuePairs { abandon(ring: ring) }
       return
     }
     do throws(IOAddressSpaceError) {

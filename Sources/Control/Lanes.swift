@@ -9,6 +9,8 @@ final class ReceiveLane {
   var path: ReceivePath<IxgbeReceiveQueue>
   let session: Int
   let ring: Int
+  /// No two lanes of a VM have the same: a report about one that is gone must not be taken for one about its successor.
+  let serial: UInt64
   let kick: SharedDescriptor?
   var call: Notifier
   /// Its stop was reported: the control thread takes it from there.
@@ -16,11 +18,12 @@ final class ReceiveLane {
   /// The path's, for the control thread to look at.
   let counters: ReceiveCounters
 
-  init(path: consuming ReceivePath<IxgbeReceiveQueue>, session: Int, ring: Int, kick: SharedDescriptor?, call: Notifier) {
+  init(path: consuming ReceivePath<IxgbeReceiveQueue>, session: Int, ring: Int, serial: UInt64, kick: SharedDescriptor?, call: Notifier) {
     counters = path.counters
     self.path = path
     self.session = session
     self.ring = ring
+    self.serial = serial
     self.kick = kick
     self.call = call
   }
@@ -31,16 +34,19 @@ final class TransmitLane {
   var path: TransmitPath<IxgbeTransmitQueue>
   let session: Int
   let ring: Int
+  /// No two lanes of a VM have the same: a report about one that is gone must not be taken for one about its successor.
+  let serial: UInt64
   let kick: SharedDescriptor?
   var call: Notifier
   var isReported = false
   let counters: TransmitCounters
 
-  init(path: consuming TransmitPath<IxgbeTransmitQueue>, session: Int, ring: Int, kick: SharedDescriptor?, call: Notifier) {
+  init(path: consuming TransmitPath<IxgbeTransmitQueue>, session: Int, ring: Int, serial: UInt64, kick: SharedDescriptor?, call: Notifier) {
     counters = path.counters
     self.path = path
     self.session = session
     self.ring = ring
+    self.serial = serial
     self.kick = kick
     self.call = call
   }

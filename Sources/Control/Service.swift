@@ -75,8 +75,8 @@ public final class Service: BackendService, @unchecked Sendable {
 
   /// A path that stops by itself is the control thread's business from then on.
   private func listenToWorkers() {
-    let report: @Sendable (Int, Int, String) -> Void = { [weak self] number, ring, reason in
-      self?.loop.post { [weak self] in self?.sessions[number].pathStopped(ring: ring, reason: reason) }
+    let report: @Sendable (Int, Int, UInt64, String) -> Void = { [weak self] number, ring, lane, reason in
+      self?.loop.post { [weak self] in self?.sessions[number].pathStopped(ring: ring, lane: lane, reason: reason) }
     }
     for worker in workers { worker.perform { $0.report = report } }
   }
@@ -116,7 +116,7 @@ public final class Service: BackendService, @unchecked Sendable {
   // MARK: Running
 
   public func run() {
-    watchCard()
+    watch()
     loop.run()
     injection?.cancel("the back-end is ending")
     finishInjection()
@@ -134,8 +134,8 @@ public final class Service: BackendService, @unchecked Sendable {
       ? [] : ["the configuration has changed; VMs, card and workers are as they were until a restart"]
   }
 
-  /// Looks for accesses of the card that the IOMMU refused.
-  private func watchCard() {
+  /// Looks for what nobody tells us: accesses of the card that the IOMMU refused, and memory that a front-end took back.
+  private func watch() {
     let count = host.card.counters.busFaults
     if count > faultsSeen {
       for (number, text) in host.busFaults(after: faultsSeen) {
@@ -144,7 +144,8 @@ public final class Service: BackendService, @unchecked Sendable {
       }
       faultsSeen = count
     }
-    loop.after(milliseconds: 200) { [weak self] in self?.watchCard() }
+    for session in sessions { session.checkMemory() }
+    loop.after(milliseconds: 200) { [weak self] in self?.watch() }
   }
 
   // MARK: What others ask

@@ -52,6 +52,9 @@ final class Session {
     var tell: (Event) -> Void = { _ in }
     backend = Backend(offer, device: device) { tell($0) }
     tell = { [unowned self] in note($0) }
+    device.ringFailed = { [weak self] ring, reason in
+      loop.after(milliseconds: 0) { [weak self] in self?.pathStopped(ring: ring, reason: reason) }
+    }
   }
 
   var connectionState: String {
@@ -146,6 +149,17 @@ final class Session {
     connections += 1
     hasComplained = false
     try watch()
+    lookAfter(connections)
+  }
+
+  /// Once a second while a connection lasts: what a front-end does to the files of its memory is not told by its socket.
+  private func lookAfter(_ connection: UInt64) {
+    loop.after(milliseconds: 1000) { [weak self] in
+      guard let self, backend.isConnected, connections == connection else { return }
+      backend.expire(now: MonotonicClock.now())
+      follow()
+      lookAfter(connection)
+    }
   }
 
   // MARK: The connection
@@ -210,17 +224,31 @@ final class Session {
   }
 
   /// A path of this VM has stopped by itself.
-  func pathStopped(ring: Int, reason: String) {
+  ///
+  /// - Parameter lane: whose it was; nil: whichever runs now. What came of one that is gone was dealt with when it went.
+  func pathStopped(ring: Int, lane: UInt64? = nil, reason: String) {
+    if let lane, !device.isCurrent(lane: lane, ring: ring) { return }
     lastViolation = "ring \(ring): \(reason)"
     backend.fault(ring: ring, RingRefusal(reason))
   }
 
-  /// The card's link has changed, say.
+  /// Ends the connection if the front-end has made a file of its memory shorter.
+  func checkMemory() {
+    guard backend.isConnected else { return }
+    backend.expire(now: MonotonicClock.now())
+    follow()
+  }
+
   private func note(_ event: Event) {
     var level = LogEvent.Level.info
     switch event {
     case .connected: break
-    case .disconnected: disconnected()
+    case .disconnected(let reason):
+      if reason.isViolation {
+        lastViolation = "\(reason)"
+        level = .warning
+      }
+      disconnected()
     case .memory(let regions, let bytes, _): memory = (regions, bytes)
     case .ringStarted(let ring, let size, let isPacked, _, let isEnabled):
       rings[ring] = RingView(state: isEnabled ? "running" : "disabled", format: isPacked ? "packed" : "split", size: size)
@@ -231,6 +259,7 @@ final class Session {
     case .ringRefused(let ring, let problem):
       rings[ring].state = "failed"
       rings[ring].reason = "\(problem)"
+      device.abandon(ring: ring)
       level = .warning
     case .refused(let error):
       lastViolation = "\(error)"

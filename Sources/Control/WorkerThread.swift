@@ -20,7 +20,7 @@ final class WorkerThread: @unchecked Sendable {
   private let vector: IxgbeInterrupt
   private let host: CardHost
   /// Called on this thread when a path has stopped by itself.
-  var report: @Sendable (_ session: Int, _ ring: Int, _ reason: String) -> Void = { _, _, _ in }
+  var report: @Sendable (_ session: Int, _ ring: Int, _ lane: UInt64, _ reason: String) -> Void = { _, _, _, _ in }
   private let poller: Poller
   private let spinTicks: UInt64
   private let turnCount = SharedWord()
@@ -139,7 +139,7 @@ final class WorkerThread: @unchecked Sendable {
     }
     if let reason = lane.path.stopReason, !lane.isReported {
       lane.isReported = true
-      report(lane.session, lane.ring, "\(reason)")
+      report(lane.session, lane.ring, lane.serial, "\(reason)")
     }
     return lane.path.progress != before
   }
@@ -153,7 +153,7 @@ final class WorkerThread: @unchecked Sendable {
     }
     if let reason = lane.path.stopReason, !lane.isReported {
       lane.isReported = true
-      report(lane.session, lane.ring, "\(reason)")
+      report(lane.session, lane.ring, lane.serial, "\(reason)")
     }
     return lane.path.progress != before
   }

@@ -32,7 +32,7 @@ public import Linux
     self.byteCount = byteCount
     let page = try Self.pageByteCount(file, at: guestStart, byteCount: byteCount, offset: offset)
     self.offset = offset % page
-    mapping = try Self.map(file, from: offset - offset % page, byteCount: offset % page + byteCount, page: page)
+    mapping = try Self.map(file, from: offset, byteCount: byteCount, page: page, at: guestStart)
   }
 
   /// Of the file, in bytes: a huge page can only be mapped as a whole.
@@ -52,13 +52,17 @@ public import Linux
   }
 
   private static func map(
-    _ file: borrowing OwnedDescriptor, from offset: Int, byteCount: Int, page: Int
+    _ file: borrowing OwnedDescriptor, from start: Int, byteCount: Int, page: Int, at guestStart: GuestAddress
   ) throws(MemoryError) -> Mapping {
-    let whole = (byteCount + page - 1) / page * page
+    let before = start % page
+    let offset = start - before
+    let whole = (before + byteCount + page - 1) / page * page
     do {
-      // 2 MiB: large pages here, and large entries in an IOMMU.
+      // 2 MiB: large pages here, and large entries in an IOMMU, which wants both addresses on one.
       let alignment = max(page, byteCount >= 2 << 20 ? 2 << 20 : 4096)
-      return try Mapping(ofForeign: file, byteCount: whole, offset: offset, alignment: alignment, page: page)
+      let first = guestStart.rawValue &- UInt64(before)
+      let phase = Int(first % UInt64(alignment)) / page * page
+      return try Mapping(ofForeign: file, byteCount: whole, offset: offset, alignment: alignment, phase: phase, page: page)
     } catch { throw .system(error) }
   }
 

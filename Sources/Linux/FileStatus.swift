@@ -89,9 +89,6 @@ extension OwnedDescriptor {
     return unsafe write(number, &zero, 8) == 8
   }
 
-  /// Raises an eventfd by one. Full is as good as raised.
-  public borrowing func raise() {
-    var one: UInt64 = 1
-    _ = unsafe write(number, &one, 8)
-  }
+  /// Raises an eventfd by one, and never waits, whatever others who have it too do to it. Full is as good as raised.
+  public borrowing func raise() { _ = sl_raise(number) }
 }

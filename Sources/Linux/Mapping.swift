@@ -25,12 +25,16 @@ internal import Glibc
   /// mapping reads as zeros and writing goes nowhere, instead of a signal that ends the process; `isTruncated` says that
   /// it happened.
   ///
-  /// - Parameter page: of the file, in bytes: `byteCount`, `offset` and `alignment` are multiples of it.
+  /// - Parameters:
+  ///   - page: of the file, in bytes: `byteCount`, `offset`, `alignment` and `phase` are multiples of it.
+  ///   - phase: where the first byte lies between two multiples of `alignment`: as far behind the lower one as the same
+  ///     byte does where somebody else has it.
   public init(
-    ofForeign file: borrowing OwnedDescriptor, byteCount: Int, offset: Int, alignment: Int, page: Int
+    ofForeign file: borrowing OwnedDescriptor, byteCount: Int, offset: Int, alignment: Int, phase: Int = 0, page: Int
   ) throws(SystemError) {
-    precondition(page > 0 && byteCount % page == 0 && offset % page == 0 && alignment % page == 0)
-    try self.init(number: file.number, byteCount: byteCount, offset: offset, alignment: alignment, isGuarded: true)
+    precondition(page > 0 && byteCount % page == 0 && offset % page == 0 && alignment % page == 0 && phase % page == 0)
+    try self.init(
+      number: file.number, byteCount: byteCount, offset: offset, alignment: alignment, phase: phase, isGuarded: true)
   }
 
   /// Something was touched that the file no longer has.
@@ -41,8 +45,11 @@ internal import Glibc
     try self.init(number: -1, byteCount: byteCount, offset: 0, alignment: alignment)
   }
 
-  private init(number: CInt, byteCount: Int, offset: Int, alignment: Int, isGuarded: Bool = false) throws(SystemError) {
+  private init(
+    number: CInt, byteCount: Int, offset: Int, alignment: Int, phase: Int = 0, isGuarded: Bool = false
+  ) throws(SystemError) {
     precondition(byteCount > 0 && offset >= 0 && alignment > 0 && alignment & (alignment - 1) == 0)
+    precondition(phase >= 0 && phase < alignment)
     let page = PageSize.standard.byteCount
     // A length that cannot even be rounded up is one that the kernel would refuse.
     guard byteCount <= Int.max - page - max(alignment, page) else { throw SystemError(.mmap, code: ENOMEM) }
@@ -52,7 +59,7 @@ internal import Glibc
     let reserved = unsafe mmap(nil, length + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     guard let reserved = unsafe reserved, unsafe reserved != MAP_FAILED else { throw SystemError(.mmap) }
     let start = UInt(bitPattern: reserved)
-    let aligned = (start + UInt(slack) - 1) & ~(UInt(slack) - 1)
+    let aligned = ((start - UInt(phase) + UInt(slack) - 1) & ~(UInt(slack) - 1)) + UInt(phase)
     let first = unsafe reserved + Int(aligned - start)
     if aligned > start { unsafe munmap(reserved, Int(aligned - start)) }
     let tail = start + UInt(length + slack) - (aligned + UInt(length))
@@ -64,9 +71,15 @@ internal import Glibc
       unsafe munmap(first, length)
       throw error
     }
+    let guardNumber = isGuarded ? unsafe sl_guard(mapped, length) : -1
+    // What nobody guards must not be touched.
+    guard !isGuarded || guardNumber >= 0 else {
+      unsafe munmap(first, length)
+      throw SystemError(.mmap, code: ENOMEM)
+    }
     unsafe base = mapped
     self.byteCount = byteCount
-    guardNumber = isGuarded ? unsafe sl_guard(mapped, length) : -1
+    self.guardNumber = guardNumber
     unsafe _ = madvise(mapped, length, MADV_DONTDUMP)
   }
 

@@ -50,6 +50,9 @@ extension Backend {
       guard kind == .socket, socket.isUnixStream else {
         throw MessageError.wrongDescriptor(request, kind, needed: .socket)
       }
+      // Nothing but changes of the configuration is said there. What would not be used is not held: it may be the
+      // front-end's own end of this connection, which then nobody could ever close.
+      guard protocolFeatures.contains(.config) else { return }
       requests = try UnixStream(adopting: socket)
     } catch let error as SystemError {
       throw .system(error)

@@ -33,6 +33,16 @@ public enum DisconnectReason: Hashable, Sendable {
   case closedHere
 }
 
+extension DisconnectReason {
+  /// Whether the front-end did something that it must not do.
+  public var isViolation: Bool {
+    switch self {
+    case .closedByFrontend, .closedHere: false
+    case .cutShort, .error, .timedOut, .truncated: true
+    }
+  }
+}
+
 extension Event: CustomStringConvertible {
   public var description: String {
     switch self {

@@ -63,7 +63,8 @@ struct MemoryTable {
 
   /// Whether each of its regions, as an object, is in the other one too.
   func isContained(in other: MemoryTable) -> Bool {
-    entries.allSatisfy { mine in other.entries.contains { $0.region === mine.region } }
+    let theirs = Set(other.entries.map { ObjectIdentifier($0.region) })
+    return entries.allSatisfy { theirs.contains(ObjectIdentifier($0.region)) }
   }
 
   /// nil if there is no memory.

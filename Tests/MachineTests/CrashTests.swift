@@ -3,16 +3,29 @@ import Testing
 
 /// Either side is killed under traffic, and comes again.
 @RigActor @Suite(.needs([.backEnd] + Need.bookwormGuest)) struct CrashTests {
-  /// For how long the traffic lasts if nobody ends it: much longer than any step of a test.
-  private static let manyLaps = 10_000
-
   @Test(arguments: [MachineOptions.Link.connects, .listens])
   func `a back-end that is killed and started again takes up where it was`(link: MachineOptions.Link) throws {
+    try killAndStart { $0.link = link }
+  }
+
+  /// QEMU remembers nothing of a packed ring for a back-end that died: it must have done so itself.
+  @Test(.needs([.sluice])) func `and so with packed rings`() throws {
+    try killAndStart { $0.isPacked = true }
+  }
+
+  @Test(.needs([.sluice] + Need.backportsGuest)) func `and so with several queues`() throws {
+    try killAndStart(.backports, .backports) { $0.pairs = 2 }
+  }
+
+  private func killAndStart(_ kernel: Kernel = .bookworm, _ emulator: Emulator = .machine, _ change: (inout Port) -> Void) throws {
     try withStage { stage in
       var port = stage.port()
-      port.link = link
+      change(&port)
       let backEnd = try stage.backEnd([port])
-      let machine = try stage.machine(for: port)
+      let machine = try stage.machine(for: port) {
+        $0.kernel = kernel
+        $0.emulator = emulator
+      }
       try machine.isUp()
       try machine.guest.bringUp()
       var slowest = Duration.zero
@@ -21,20 +34,19 @@ import Testing
         let complaints = try machine.guest.complaints()
         try #require(complaints.isEmpty, "\(complaints)")
       }
-      print("a back-end killed and started, QEMU \(link): a frame delivered within \(slowest) of the start")
+      print("a back-end killed and started, QEMU \(port.link): a frame delivered within \(slowest) of the start")
       // Where it is QEMU that tries again, it does so once a second. A time, and so asked of a quiet machine only.
-      if Rig.isFull { try #require(slowest < .seconds(link == .listens ? 1 : 2)) }
-      try everyPostedBufferIsUsed(by: backEnd, machine, stage)
+      if Rig.isFull { try #require(slowest < .seconds(port.link == .listens ? 1 : 2)) }
+      if !port.isPacked && port.pairs == 1 { try everyPostedBufferIsUsed(by: backEnd, machine, stage) }
+      try backEnd.settle()
     }
   }
 
   /// Returns how long after the start what had become of a first frame was known.
   private func killAndStart(_ backEnd: any BackEnd, _ machine: Machine, round: Int, _ stage: Stage) throws -> Duration {
-    let frames = 1000
-    // Each round has indices of its own: a frame that comes a second time, whenever, is seen.
-    let traffic = try Trace(first: 2 * round * frames, frames: frames, folder: stage.folder)
-    let sink = try Sink(in: machine.guest, traffic, laps: Self.manyLaps)
-    let injection = try backEnd.inject(traffic, laps: Self.manyLaps)
+    let traffic = try Trace.lasting(round: round, folder: stage.folder)
+    let sink = try Sink(in: machine.guest, traffic, laps: Trace.endless)
+    let injection = try backEnd.inject(traffic, laps: Trace.endless)
     try eventually("traffic") { try sink.soFar().good > 300 }
     backEnd.crash()
     injection.cancel()
@@ -42,11 +54,14 @@ import Testing
     // Delivered is what came before some moment, and lost what came after: nothing between.
     try #require(before.isUnbroken, "round \(round), before the start: \(before)")
 
-    let first = try Trace(first: (2 * round + 1) * frames, frames: 1, folder: stage.folder)
+    // Each round has indices of its own: a frame that comes a second time, whenever, is seen.
+    let frames = 1000
+    let first = try Trace(first: round * frames, frames: 1, folder: stage.folder)
     let one = try Sink(in: machine.guest, first)
     let start = ContinuousClock.now
     try backEnd.start()
-    try backEnd.inject(first, laps: 1).end(within: 60)
+    // Until the front-end is there, frames for it are dropped.
+    try eventually("a frame is delivered") { try backEnd.inject(first, laps: 1).end().delivered == 1 }
     let took = .now - start
     let tally = try one.end()
     try #require(tally.isWhole(1), "round \(round), the first: \(tally)")
@@ -62,7 +77,7 @@ import Testing
   /// A frozen QEMU posts nothing, and says nothing: frames come for every buffer that it had posted, if none was lost.
   private func everyPostedBufferIsUsed(by backEnd: any BackEnd, _ machine: Machine, _ stage: Stage) throws {
     let place = try machine.splitRingPlace(0)
-    let trace = try Trace(first: 1 << 24, frames: 2000, folder: stage.folder)
+    let trace = try Trace(first: 1 << 20, frames: 2000, folder: stage.folder)
     let sink = try Sink(in: machine.guest, trace)
     machine.process.signal(SIGSTOP)
     let posted = try machine.splitRing(at: place).posted
@@ -72,9 +87,10 @@ import Testing
     }
     machine.process.signal(SIGCONT)
     try #require(posted > 100)
-    try injection.end(within: 60)
-    let tally = try sink.end()
-    try #require(tally.isWhole(2000), "\(tally)")
+    // Where the back-end waited long for buffers, it dropped.
+    let settled = try injection.end()
+    let tally = try sink.end(within: settled.dropped.isEmpty ? 60 : 5)
+    try #require(tally.isSound && tally.good == settled.delivered, "\(settled), \(tally)")
   }
 
   @Test(.needs([.sluice])) func `a front-end that is killed leaves nothing behind, and the other VM does not notice`() throws {
@@ -84,38 +100,40 @@ import Testing
       let other = try stage.machine(for: ports[0])
       try other.isUp()
       try other.guest.bringUp()
+      // One stream of frames for both, from the first start to the last kill.
+      let trace = try Trace.lasting(macs: ports.map(\.mac), folder: stage.folder)
+      let sink = try Sink(in: other.guest, trace, laps: Trace.endless)
+      let injection = try backEnd.inject(trace, laps: Trace.endless)
+      func startAndKill() throws {
+        let killed = try stage.machine(for: ports[1])
+        try killed.isUp()
+        try killed.guest.bringUp()
+        let doomed = try Sink(in: killed.guest, trace, laps: Trace.endless)
+        try eventually("traffic") { try doomed.soFar().good > 300 }
+        killed.kill()
+        // With nobody behind the other socket.
+        let then = try sink.soFar().good
+        try eventually("the other VM's traffic goes on") { try sink.soFar().good > then + 2000 }
+      }
       // Once for what is allocated at the first time.
-      try startAndKill(ports, other, backEnd, round: 0, stage)
+      try startAndKill()
       let process = backEnd.process
-      let (descriptors, mappings, bytes) = (process.descriptorCount, process.mappedFiles, process.residentBytes)
-      let rounds = Rig.rounds(2, full: 50)
-      for round in 1...rounds {
-        try startAndKill(ports, other, backEnd, round: round, stage)
+      let (descriptors, mappings) = (process.descriptorCount, process.mappedFiles)
+      var own = [process.ownKibibytes]
+      for _ in 0..<Rig.rounds(2, full: 50) {
+        try startAndKill()
         try eventually("descriptors as before: \(descriptors), not \(process.descriptorCount)") { process.descriptorCount == descriptors }
         try eventually("mappings as before: \(mappings), not \(process.mappedFiles)") { process.mappedFiles == mappings }
+        own.append(process.ownKibibytes)
       }
-      let growth = process.residentBytes - bytes
-      print("a front-end killed \(rounds) times: the back-end's resident memory grew by \(growth / 1024) KiB from \(bytes / 1024)")
-      try #require(growth < 4 << 20, "resident memory grew by \(growth) bytes in \(rounds) rounds")
-      try #require(process.isRunning)
+      print("KiB of the back-end's own memory after each kill of a front-end: \(own)")
+      try #require(own.last! < own.first! + 8192, "\(own)")
+      injection.cancel()
+      let tally = try sink.settled()
+      try #require(tally.isUnbroken, "\(tally)")
+      try #require(try backEnd.delivered(to: ports[0].name) == tally.good)
+      try backEnd.settle()
+      try backEnd.stop()
     }
-  }
-
-  private func startAndKill(_ ports: [Port], _ other: Machine, _ backEnd: any BackEnd, round: Int, _ stage: Stage) throws {
-    let killed = try stage.machine(for: ports[1])
-    try killed.isUp()
-    try killed.guest.bringUp()
-    let trace = try Trace(first: round * 1000, frames: 1000, macs: ports.map(\.mac), folder: stage.folder)
-    let sinks = try [other, killed].map { try Sink(in: $0.guest, trace, laps: Self.manyLaps) }
-    let injection = try backEnd.inject(trace, laps: Self.manyLaps)
-    try eventually("traffic") { try sinks[1].soFar().good > 300 }
-    killed.kill()
-    // Whole laps more, with nobody behind the other socket.
-    let then = try sinks[0].soFar().good
-    try eventually("the other VM's traffic goes on") { try sinks[0].soFar().good > then + 2000 }
-    injection.cancel()
-    let tally = try sinks[0].settled()
-    try #require(tally.isUnbroken, "round \(round): \(tally)")
-    _ = try sinks[0].end(within: 0)
   }
 }

@@ -53,11 +53,14 @@ import Testing
       let moved = Sink(sink, movedTo: destination.guest)
       let before = try moved.settled()
       try #require(before.isUnbroken, "after the move: \(before)")
+      if let delivered = try backEnds[0].delivered(to: here.name) { try #require(before.good == delivered) }
       // From where it was: the rest of a lap, and a lap more.
       let done = before.good % frames
       let rest = try Trace(first: done, frames: frames - done, folder: stage.folder)
-      try backEnds[1].inject(rest, laps: 1).end(within: 60)
-      try backEnds[1].inject(trace, laps: 1).end(within: 60)
+      for trace in [rest, trace] {
+        let settled = try backEnds[1].inject(trace, laps: 1).end()
+        try #require(settled == Settled(delivered: trace.frames))
+      }
       let expected = before.good + (frames - done) + frames
       try eventually("all frames") { try moved.soFar().good >= expected }
       let after = try moved.settled()

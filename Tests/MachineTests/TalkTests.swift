@@ -48,6 +48,30 @@ import Testing
       try #require(back == sum)
       let complaints = try machine.guest.complaints()
       try #require(complaints.isEmpty, "\(complaints)")
+      try backEnd.settle()
+      try backEnd.stop()
+    }
+  }
+
+  /// Through the card's own switch: there is no wire.
+  @Test(.needs([.sluice] + Need.bookwormGuest)) func `two guests talk with one another`() throws {
+    try withStage { stage in
+      let ports = [stage.port("a"), stage.port("b", mac: "52:54:00:12:34:57")]
+      let backEnd = try stage.backEnd(ports)
+      let machines = try ports.map { try stage.machine(for: $0) }
+      for (index, machine) in machines.enumerated() {
+        try machine.isUp()
+        try machine.guest.bringUp(address: "10.98.0.\(index + 1)/24")
+      }
+      let (one, other) = (machines[0].guest, machines[1].guest)
+      try one.check("ping -c 5 -i 0.2 -W 10 10.98.0.2")
+      try other.check("ping -c 3 -i 0.2 -W 10 -s 1400 10.98.0.1")
+      let sum = try one.check("dd if=/dev/urandom of=/run/file bs=1M count=\(Self.megabytes) 2> /dev/null; sha256sum < /run/file")
+      try other.check("tail -f /dev/null | nc -l -p 9000 > /run/file & echo $! > /run/nc.pid")
+      try one.check("for i in $(seq 100); do nc 10.98.0.2 9000 < /run/file && exit; usleep 100000; done; exit 1", within: 240)
+      let there = try other.check("while kill -0 $(cat /run/nc.pid) 2> /dev/null; do usleep 20000; done; sha256sum < /run/file", within: 120)
+      try #require(there == sum)
+      try backEnd.settle()
       try backEnd.stop()
     }
   }

@@ -29,9 +29,11 @@ import Testing
       let frontEnd = try VirtioUser(port, trace, laps: Self.laps, more: more, folder: stage.place("virtio-user"))
       let injection = try backEnd.inject(trace, laps: Self.laps)
       let tally = try frontEnd.end(frames: Self.frames * Self.laps)
-      try injection.end(within: 60)
+      let settled = try injection.end()
       print("virtio-user, \(port.isPacked ? "packed" : "split")\(more): \(tally)")
       try #require(tally.isWhole(Self.frames * Self.laps), "\(tally)")
+      try #require(settled == Settled(delivered: Self.frames * Self.laps))
+      try backEnd.settle()
     }
   }
 }

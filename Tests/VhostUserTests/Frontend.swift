@@ -46,7 +46,7 @@ struct Region {
 
 /// Bits that the tests offer.
 let offered: Features = [
-  .mergeableBuffers, .mtu, .multiqueue, .indirectDescriptors, .eventIndex, .version1, .inOrder, Features(rawValue: 1 << 34),
+  .mergeableBuffers, .mtu, .multiqueue, .indirectDescriptors, .eventIndex, .version1, .inOrder, .ringPacked,
 ]
 let protocolBit: UInt64 = 1 << 30
 let logBit: UInt64 = 1 << 26

@@ -299,7 +299,7 @@ import VhostUser
     return [
       (try things.memory(4096), .regular), (try things.open("/dev/zero", O_RDWR), .character),
       (try things.open("/", O_RDONLY), .directory), (pipe.read, .pipe), (pipe.write, .pipe),
-      (try things.sockets().0, .socket), (try things.epoll(), .anonymous), (try things.open("/proc/self/status", O_RDONLY), .regular),
+      (try things.sockets().0, .socket), (try things.epoll(), .anonymous),
     ]
   }
 

@@ -130,6 +130,7 @@ static inline int sl_may_run_on(int number) {
 }
 
 #include "Guard.h"
+#include "Raise.h"
 #include "Sockets.h"
 #include "Tap.h"
 

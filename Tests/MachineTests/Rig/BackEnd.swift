@@ -16,8 +16,10 @@ protocol BackEnd: AnyObject {
   var process: Subprocess { get }
   /// Starts it, the first time or again after `crash`; returns when its sockets listen.
   func start() throws
-  /// Begins to put a trace's frames on the wire; flow control holds them back until guests take them.
+  /// Begins to put a trace's frames on the wire, no faster than guests take them.
   func inject(_ trace: Trace, laps: Int) throws -> any Injection
+  /// How many frames it has given to the guest behind the socket of that name; nil where it does not say.
+  func delivered(to name: String) throws -> Int?
   /// kill -9.
   func crash()
   /// Waits until nothing is under way; throws where the back-end's sums do not add up then.
@@ -29,9 +31,20 @@ protocol BackEnd: AnyObject {
 /// Frames on their way.
 protocol Injection {
   /// Waits until what became of each frame is known.
-  func end(within seconds: Int) throws
+  func end(within seconds: Int) throws -> Settled
   /// Ends it early.
   func cancel()
+}
+
+/// What became of the frames of a trace.
+struct Settled: Equatable {
+  var delivered: Int
+  /// By reason.
+  var dropped: [String: Int] = [:]
+}
+
+extension Injection {
+  func end() throws -> Settled { try end(within: 120) }
 }
 
 /// A test's folder, and what failed where.
@@ -77,10 +90,10 @@ final class Stage {
     return try machine(options)
   }
 
-  /// The end of every log, for a failure.
+  /// The end of every log, for a failure; an injection's own failure has its words.
   fileprivate func logs() -> String {
     let names = FileManager.default.enumerator(atPath: folder)?.compactMap { $0 as? String } ?? []
-    return names.filter { $0.hasSuffix(".log") }.sorted().map { name in
+    return names.filter { $0.hasSuffix(".log") && !$0.hasSuffix("inject.log") }.sorted().map { name in
       let text = (try? String(decoding: Data(contentsOf: URL(fileURLWithPath: folder + "/" + name)), as: UTF8.self)) ?? ""
       return "--- \(name)\n" + text.split(separator: "\n").suffix(25).joined(separator: "\n")
     }.joined(separator: "\n")

@@ -10,7 +10,10 @@ func delivered(_ trace: Trace, by backEnd: any BackEnd, to machine: Machine) thr
 /// Injects a trace for a guest that is up, and gives what it counted.
 func delivered(_ trace: Trace, by backEnd: any BackEnd, to guest: Guest) throws -> Tally {
   let sink = try Sink(in: guest, trace)
-  let injection = try backEnd.inject(trace, laps: 1)
-  try injection.end(within: 120)
-  return try sink.end()
+  let settled = try backEnd.inject(trace, laps: 1).end()
+  let tally = try sink.end()
+  // Both sides say the same.
+  guard settled == Settled(delivered: trace.frames) else { throw RigError("\(settled) of \(trace.frames) frames; the guest: \(tally)") }
+  try backEnd.settle()
+  return tally
 }

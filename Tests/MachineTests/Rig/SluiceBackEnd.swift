@@ -54,6 +54,14 @@ final class SluiceBackEnd: BackEnd {
     return fresh
   }
 
+  func delivered(to name: String) throws -> Int? {
+    let vm = (try ask("status")["vms"] as? [String: Any])?[name] as? [String: Any]
+    guard let receive = vm?["receive"] as? [String: Any], let lent = receive["lent"] as? [String: Int],
+      let bounced = receive["bounced"] as? [String: Int], let frames = lent["frames"], let copied = bounced["frames"]
+    else { throw RigError("sluice status: what VM \(name) received is not in \(vm ?? [:])") }
+    return frames + copied
+  }
+
   func crash() { process.kill() }
 
   func stop() throws {
@@ -88,28 +96,23 @@ final class SluiceBackEnd: BackEnd {
 struct SluiceInjection: Injection {
   let process: Subprocess
 
-  struct Report {
-    var sent: Int
-    var delivered: Int
-    var dropped: Int
-    var droppedBy: [String: Int]
-  }
-
-  func end(within seconds: Int) throws { _ = try report(within: seconds) }
   func cancel() {
     process.signal(SIGTERM)
     _ = try? process.end(within: 20)
     process.kill()
   }
 
-  func report(within seconds: Int = 120) throws -> Report {
+  func end(within seconds: Int) throws -> Settled {
     let status = try process.end(within: seconds)
     guard status == 0 else { throw RigError("sluice inject: status \(status): \(process.log)") }
     let json = try object(in: process.log)
     guard let frames = json["frames"] as? [String: Int], let sent = frames["sent"], let delivered = frames["delivered"],
-      let dropped = frames["dropped"]
-    else { throw RigError("sluice inject: no frames in \(json)") }
-    return Report(sent: sent, delivered: delivered, dropped: dropped, droppedBy: json["dropped_by"] as? [String: Int] ?? [:])
+      let dropped = frames["dropped"], let reasons = json["dropped_by"] as? [String: Int]
+    else { throw RigError("sluice inject: not its report: \(json)") }
+    guard sent + (frames["replicated"] ?? 0) == delivered + dropped, dropped == reasons.values.reduce(0, +) else {
+      throw RigError("sluice inject: its report does not add up: \(json)")
+    }
+    return Settled(delivered: delivered, dropped: reasons)
   }
 }
 

@@ -83,10 +83,10 @@ extension Subprocess {
     return Dictionary(names.map { ($0, 1) }, uniquingKeysWith: +)
   }
 
-  /// Bytes of memory in use.
-  var residentBytes: Int {
-    let fields = ((try? String(contentsOfFile: "/proc/\(id)/statm", encoding: .utf8)) ?? "").split(separator: " ")
-    return fields.count > 1 ? (Int(fields[1]) ?? 0) * Int(sysconf(Int32(_SC_PAGESIZE))) : 0
+  /// KiB of memory that is its own: neither a file's nor a guest's.
+  var ownKibibytes: Int {
+    let lines = ((try? String(contentsOfFile: "/proc/\(id)/status", encoding: .utf8)) ?? "").split(separator: "\n")
+    return lines.first { $0.hasPrefix("RssAnon:") }?.split { !$0.isNumber }.first.flatMap { Int($0) } ?? 0
   }
 
   /// Nanoseconds that its threads have run.

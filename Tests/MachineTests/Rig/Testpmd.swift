@@ -105,9 +105,11 @@ final class TestpmdBackEnd: BackEnd {
         "\(Rig.program("feed")) \(trace.path) \(laps) \(queue) \(port.pairs) > \(wire(index, queue: queue)) &"
       }
     }
-    return TestpmdInjection(feeding: try Subprocess("inject", ["sh", "-c", feeds.joined(separator: " ") + " wait"], folder: folder))
+    let feeding = try Subprocess("inject", ["sh", "-c", feeds.joined(separator: " ") + " wait"], folder: folder)
+    return TestpmdInjection(feeding: feeding, frames: trace.frames * laps)
   }
 
+  func delivered(to name: String) -> Int? { nil }
   func crash() { process.kill() }
   /// It has no sums that would have to add up.
   func settle() {}
@@ -116,7 +118,12 @@ final class TestpmdBackEnd: BackEnd {
   /// Ends when the last record is in the pipe: guests' programs wait for the rest.
   private struct TestpmdInjection: Injection {
     let feeding: Subprocess
-    func end(within seconds: Int) throws { try feeding.end(within: seconds) }
+    let frames: Int
+    /// It drops none: it tries until there is room.
+    func end(within seconds: Int) throws -> Settled {
+      try feeding.end(within: seconds)
+      return Settled(delivered: frames)
+    }
     func cancel() { feeding.kill() }
   }
 }

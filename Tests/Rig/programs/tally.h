@@ -7,23 +7,25 @@
 struct tally {
   uint32_t first, frames, laps;  // indices first ..< first + frames, each expected `laps` times
   uint8_t mac[6];                // whose frames; another VM's are astray
-  uint16_t *seen;                // by index - first
-  uint8_t (*expected)[largest_frame];  // by index - first: the frames as sent, each made when it is first needed
-  uint64_t next[flows];          // by flow: the place of its last frame in the whole sequence, plus one
+  uint16_t *seen;                // by index - first: how many laps' copies came
+  uint8_t (*expected)[largest_frame];  // by index - first: frames as sent, each made when it is first needed; null for very many
+  uint64_t next[flows];          // by flow: behind the place of its last frame in the sequence of all laps
   uint64_t end;                  // behind the furthest place seen
   uint64_t good, bytes, bad, duplicate, reordered, astray, other;
 };
 
 static inline void tally_begin(struct tally *t) {
+  // A lap must be much longer than the way from one frame of a flow to its next, or `tally_place` mistakes it.
+  if (t->laps > 1 && t->frames < 8 * flows) fprintf(stderr, "too few frames a lap\n"), exit(64);
   t->seen = calloc(t->frames, sizeof *t->seen);
-  t->expected = calloc(t->frames, sizeof *t->expected);
-  if (!t->seen || !t->expected) perror("tally"), exit(2);
+  if (t->frames <= 4096) t->expected = calloc(t->frames, sizeof *t->expected);
+  if (!t->seen || (t->frames <= 4096 && !t->expected)) perror("tally"), exit(2);
 }
 
 // Whether these bytes are the frame that they claim to be, as it was sent. Says of the first that is not where it differs.
 static inline int tally_is_whole(struct tally *t, uint32_t i, const uint8_t *bytes, size_t length) {
   uint8_t other[largest_frame], *expected = other;
-  if (i - t->first < t->frames && !memcmp(bytes, t->mac, 6)) expected = t->expected[i - t->first];
+  if (t->expected && i - t->first < t->frames && !memcmp(bytes, t->mac, 6)) expected = t->expected[i - t->first];
   // Of one that is not for us, or not for now, only the moment needs it.
   if (expected == other || !expected[0]) make_frame(expected, i, bytes);
   size_t right = frame_length(i), at = 0;
@@ -33,14 +35,24 @@ static inline int tally_is_whole(struct tally *t, uint32_t i, const uint8_t *byt
   return 0;
 }
 
+// Where the frame with `offset` from the first stands in the sequence of all laps: it is of the lap that puts it at most a
+// quarter lap behind its flow's last frame. So up to three quarters of a lap may be lost in a row.
+static inline uint64_t tally_place(const struct tally *t, uint64_t offset, uint64_t next) {
+  uint64_t lap = t->frames, place = next / lap * lap + offset;
+  if (t->laps == 1) return offset;
+  if (place >= lap && place >= next + lap - lap / 4) place -= lap;
+  else if (place + lap / 4 < next) place += lap;
+  return place;
+}
+
 static inline void tally_frame(struct tally *t, const uint8_t *bytes, size_t length) {
   if (!is_patterned(bytes, length)) { t->other++; return; }
-  uint32_t i = get32(bytes + index_at);
+  uint32_t i = get32(bytes + index_at), offset = i - t->first;
   if (!tally_is_whole(t, i, bytes, length)) { t->bad++; return; }
-  if (memcmp(bytes, t->mac, 6) || i - t->first >= t->frames) { t->astray++; return; }
-  uint16_t *seen = &t->seen[i - t->first];
-  if (*seen == t->laps) { t->duplicate++; return; }
-  uint64_t place = (uint64_t)(*seen)++ * t->frames + (i - t->first), *next = &t->next[i % flows];
+  uint64_t *next = &t->next[i % flows], place = offset < t->frames ? tally_place(t, offset, *next) : 0;
+  if (memcmp(bytes, t->mac, 6) || offset >= t->frames || place / t->frames >= t->laps) { t->astray++; return; }
+  if (t->seen[offset] > place / t->frames) { t->duplicate++; return; }
+  t->seen[offset] = (uint16_t)(place / t->frames + 1);
   if (place < *next) t->reordered++;
   else *next = place + 1;
   if (place >= t->end) t->end = place + 1;
