@@ -16,6 +16,9 @@ public enum PathMode: String, CaseIterable, Sendable {
 
 /// Everything of a receive path that does not depend on the kind of card: the guest's ring and memory, the ledger,
 /// the host buffers and the counters. The long ways are here, out of line; the short way is in `ReceivePath`.
+///
+/// What is called for a frame is mutating, whether it changes anything or not: this compiler copies the whole of a value
+/// that cannot be copied to lend it to a call that is not inlined.
 public struct ReceiveCore: ~Copyable {
   @usableFromInline var virtqueue: Virtqueue
   @usableFromInline var memory: MemoryView
@@ -285,11 +288,11 @@ public struct ReceiveCore: ~Copyable {
     return .deliver
   }
 
-  private func count(_ verdict: Verdict) {
+  private mutating func count(_ verdict: Verdict) {
     if case .drop(let reason) = verdict { drop(reason) }
   }
 
-  func drop(_ reason: PathDrop) {
+  mutating func drop(_ reason: PathDrop) {
     tally.add(reason)
     dropWriter.append(settledFrames)
   }
@@ -301,7 +304,7 @@ public struct ReceiveCore: ~Copyable {
     tally.add(.returnedEmpty, 1)
   }
 
-  private func storeHeader(_ base: UnsafeMutableRawPointer, isChecked: Bool, bufferCount: UInt16) {
+  private mutating func storeHeader(_ base: UnsafeMutableRawPointer, isChecked: Bool, bufferCount: UInt16) {
     unsafe sl_store64(base, isChecked ? checkedWord : 0)
     unsafe sl_store32(base + 8, NetHeader(bufferCount: bufferCount).highWord)
   }
@@ -437,16 +440,16 @@ extension ReceiveCore {
     }
   }
 
-  private func mark(_ start: GuestAddress, byteCount: UInt64) {
+  private mutating func mark(_ start: GuestAddress, byteCount: UInt64) {
     tally.add(.dirtyPages, UInt64(marks.mark(start, byteCount: byteCount)))
   }
-  private func logHost(_ address: UnsafeMutableRawPointer, byteCount: Int) {
+  private mutating func logHost(_ address: UnsafeMutableRawPointer, byteCount: Int) {
     guard let start = unsafe memory.guestAddress(ofHost: address) else { return }
     mark(start, byteCount: UInt64(byteCount))
   }
 
   /// So many bytes of the frame that a lent buffer was posted for.
-  private func logFrame(_ place: UInt32, byteCount: UInt32) {
+  private mutating func logFrame(_ place: UInt32, byteCount: UInt32) {
     let index = Int(place & ledger.entryMask)
     let entry = unsafe ledger.entries[index]
     if unsafe entry.kind == .lentApart {
@@ -458,7 +461,7 @@ extension ReceiveCore {
 
   /// Everything that the card may have written to and not told of. When it returns, a card that has stopped has left no
   /// page unmarked.
-  func logPosted() {
+  mutating func logPosted() {
     var place = ledger.front
     while place != ledger.tail {
       if !ledger.isWaiting(place) { logFrame(place, byteCount: need - NetHeader.byteCount) }
@@ -478,7 +481,7 @@ extension ReceiveCore {
     return wantsSignal
   }
 
-  func logNotifications() {
+  mutating func logNotifications() {
     guard isLogging else { return }
     tally.add(
       .dirtyPages, UInt64(marks.markNotifications(layout: virtqueue.layout, isPacked: virtqueue.isPacked)))

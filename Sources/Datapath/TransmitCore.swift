@@ -67,6 +67,9 @@ public struct TransmitCore: ~Copyable {
   }
 
   // MARK: Out to the card
+  //
+  // What is called for a frame is mutating, whether it changes anything or not: this compiler copies the whole of a
+  // value that cannot be copied to lend it to a call that is not inlined.
 
   /// What to do with the buffer that was just taken.
   @usableFromInline enum Step {
@@ -83,7 +86,7 @@ public struct TransmitCore: ~Copyable {
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
   #endif
-  @usableFromInline func isReady(room: Int) -> Bool {
+  @usableFromInline mutating func isReady(room: Int) -> Bool {
     discards || (room >= pieceLimit && Int(pool.outstanding) < pool.capacity)
   }
 
@@ -155,7 +158,7 @@ public struct TransmitCore: ~Copyable {
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
   #endif
-  @usableFromInline func piece(_ n: Int) -> (address: IOVA, byteCount: UInt32) {
+  @usableFromInline mutating func piece(_ n: Int) -> (address: IOVA, byteCount: UInt32) {
     let offset = n == 0 ? firstOffset : 0
     let index = firstPiece + n
     return (
@@ -240,7 +243,7 @@ public struct TransmitCore: ~Copyable {
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
   #endif
-  @usableFromInline func countTurn(rang: Bool) {
+  @usableFromInline mutating func countTurn(rang: Bool) {
     if rang { tally.add(.doorbells, 1) }
     tally.set(.postedFrames, UInt64(ledger.postedCount))
   }
@@ -263,7 +266,7 @@ public struct TransmitCore: ~Copyable {
       tally.add(.dirtyPages, UInt64(marks.markRing(layout: virtqueue.layout, isPacked: virtqueue.isPacked)))
     }
   }
-  func logNotifications() {
+  mutating func logNotifications() {
     guard isLogging else { return }
     tally.add(
       .dirtyPages, UInt64(marks.markNotifications(layout: virtqueue.layout, isPacked: virtqueue.isPacked)))
