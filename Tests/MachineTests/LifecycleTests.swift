@@ -3,7 +3,7 @@ import Testing
 
 /// What happens to a VM in its life, under traffic.
 @RigActor @Suite(.needs([.backEnd])) struct LifecycleTests {
-  @Test(.needs(Need.bookwormGuest)) func `a VM that is stopped and continued loses nothing`() throws {
+  @Test(.needs(Need.bookwormGuest)) func `every frame for a VM that is stopped and continued is accounted for`() throws {
     try withMachine { stage, backEnd, machine in
       let rounds = Rig.rounds(20, full: 500)
       try countEach(of: rounds, stage, backEnd, machine) { round in

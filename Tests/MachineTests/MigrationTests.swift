@@ -2,29 +2,35 @@ import Foundation
 import Testing
 
 /// A VM moves from one QEMU and one back-end to another, and receives while it does.
-@RigActor @Suite(.needs([.backEnd])) struct MigrationTests {
-  @Test(.needs(Need.bookwormGuest)) func `a guest of Linux 6.1 moves, its memory and its frames with it`() throws { try migrate(.bookworm, .machine) }
-  @Test(.needs(Need.backportsGuest)) func `a guest of Linux 6.12 moves, its memory and its frames with it`() throws { try migrate(.backports, .backports) }
-
-  private func migrate(_ kernel: Kernel, _ emulator: Emulator) throws {
-    for _ in 0..<Rig.rounds(1, full: 10) { try migrateOnce(kernel, emulator) }
+///
+/// Not with QEMU 7.2: under software emulation it leaves behind pages that the guest's own processor wrote last, of the
+/// kernel's data too, whatever the back-end.
+@RigActor @Suite(.needs([.backEnd, .emulator(.backports)])) struct MigrationTests {
+  @Test(.needs([.kernel(.bookworm)])) func `a guest of Linux 6.1 moves, its memory and its frames with it`() throws { try migrate(.bookworm) }
+  @Test(.needs([.kernel(.backports)])) func `a guest of Linux 6.12 moves with a packed ring, its memory and its frames with it`() throws {
+    try migrate(.backports, isPacked: true)
   }
 
-  private func migrateOnce(_ kernel: Kernel, _ emulator: Emulator) throws {
+  private func migrate(_ kernel: Kernel, isPacked: Bool = false) throws {
+    for _ in 0..<Rig.rounds(1, full: 10) { try migrateOnce(kernel, isPacked) }
+  }
+
+  private func migrateOnce(_ kernel: Kernel, _ isPacked: Bool) throws {
     try withStage { stage in
-      let here = stage.port("here")
-      let there = stage.port("there")
+      var (here, there) = (stage.port("here"), stage.port("there"))
+      here.isPacked = isPacked
+      there.isPacked = isPacked
       let backEnds = try [here, there].map { try stage.backEnd([$0]) }
       let source = try stage.machine(for: here) {
         $0.kernel = kernel
-        $0.emulator = emulator
+        $0.emulator = .backports
       }
       try source.isUp()
       try source.guest.bringUp()
       let uri = "unix:\(stage.folder)/migration"
       let destination = try stage.machine(for: there) {
         $0.kernel = kernel
-        $0.emulator = emulator
+        $0.emulator = .backports
         $0.incoming = uri
         $0.startsPaused = true
       }
@@ -34,13 +40,7 @@ import Testing
       let injection = try backEnds[0].inject(trace, laps: 10_000)
       try eventually("traffic") { try sink.soFar().good > 300 }
 
-      try source.qmp.run("migrate-set-parameters", ["max-bandwidth": 1 << 30, "downtime-limit": 2000])
-      try source.qmp.run("migrate", ["uri": uri])
-      try eventually("the migration is over", within: 240) {
-        let state = (try source.qmp.run("query-migrate") as? [String: Any])?["status"] as? String
-        if state == "failed" { throw RigError("the migration failed: \(source.process.log)") }
-        return state == "completed"
-      }
+      try Self.move(source, to: uri)
       try eventually("the destination has all") { try destination.qmp.status() == "paused" }
       try #require(try source.qmp.status() == "postmigrate")
       // The source's back-end has frames in plenty still, and may put none there any more.
@@ -69,6 +69,23 @@ import Testing
       let complaints = try destination.guest.complaints()
       try #require(complaints.isEmpty, "\(complaints)")
     }
+  }
+
+  /// Stops the source only when all memory was sent at least twice over while frames came: then what a back-end has
+  /// written and not logged is not at the destination.
+  private static func move(_ source: Machine, to uri: String) throws {
+    func progress() throws -> (status: String, passes: Int) {
+      let answer = try source.qmp.run("query-migrate") as? [String: Any]
+      if answer?["status"] as? String == "failed" { throw RigError("the migration failed: \(source.process.log)") }
+      return (answer?["status"] as? String ?? "", (answer?["ram"] as? [String: Any])?["dirty-sync-count"] as? Int ?? 0)
+    }
+    try source.qmp.run("migrate-set-parameters", ["max-bandwidth": 128 << 20, "downtime-limit": 1])
+    try source.qmp.run("migrate", ["uri": uri])
+    try eventually("three passes over memory", within: 240) { try progress().passes > 3 || progress().status == "completed" }
+    try source.qmp.run("migrate-set-parameters", ["downtime-limit": 10_000])
+    try eventually("the migration is over", within: 240) { try progress().status == "completed" }
+    let passes = try progress().passes
+    try #require(passes > 2, "memory was sent in \(passes) passes")
   }
 
   /// Page by page, so that a difference has a place.

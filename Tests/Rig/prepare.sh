@@ -68,6 +68,8 @@ unpack() { # NAME SUITE PACKAGE...: the packages and what of their dependencies 
   mkdir -p "$rig/$name"
   for archive in "$rig"/apt/archives/*.deb; do dpkg -x "$archive" "$rig/$name"; done
   rm -f "$rig"/apt/archives/*.deb
+  # What only a build would need, and is most of it.
+  find "$rig/$name" -name '*.a' -delete
   touch "$rig/$name/complete"
 }
 
