@@ -45,8 +45,7 @@ extension Stage {
   /// more, while the victim goes on.
   func isGone(_ guest: Guest, _ label: String, things: [Handle] = [], asksVictim: Bool = true) async throws {
     guest.front.close()
-    let isListening = await eventually { await status(guest.vm).connection == "listening" }
-    #expect(isListening, "\(label): still connected")
+    #expect(eventually { disconnections(guest.vm) == guest.turn }, "\(label): still connected")
     guest.ram.freeze()
     let owned = things + guest.ram.regions.map(\.file) + [guest.receive, guest.send].flatMap { [$0.kick, $0.call, $0.fault] }
     #expect(eventually { Holders.shared(owned).isEmpty }, "\(label): \(Holders.shared(owned)) still held")
