@@ -4,7 +4,7 @@ import Testing
 
 extension Hostile {
   /// What is behind a descriptor is whatever a front-end likes.
-  @Suite struct Descriptors {
+  @Suite(.serialized) struct Descriptors {
     static func folder() -> String { NSTemporaryDirectory() + "hostile-file-\(UInt32.random(in: 0 ... .max))" }
 
     @Test func `an event descriptor is an eventfd`() async throws {
@@ -186,7 +186,7 @@ extension Hostile {
   }
 
   /// A front-end that takes its time. The only tests that wait: as long as the longest of the back-end's times.
-  @Suite struct Patience {
+  @Suite(.serialized) struct Patience {
     @Test func `who does not speak or listen is left`() async throws {
       try await withStage(Stage(attackers: 5)) { stage in
         let start = Date()
@@ -229,7 +229,7 @@ extension Hostile {
   }
 
   /// Where a back-end listens.
-  @Suite struct Listening {
+  @Suite(.serialized) struct Listening {
     @Test func `a socket that is in use, or none, is not taken over`() async throws {
       try await withStage(Stage()) { stage in
         let folder = NSTemporaryDirectory() + "hostile-listen-\(UInt32.random(in: 0 ... .max))"

@@ -3,12 +3,12 @@ import Foundation
 /// What a guest's ring and a front-end are to be like.
 struct Shape {
   var isPacked = false
-  var receiveSize = 64
-  var sendSize = 32
+  var receiveSize = 32
+  var sendSize = 16
   /// Of a receive buffer, in bytes: more than a frame and its header is lent to the card, less is copied into.
   var bufferBytes = 2048
   var features = FeatureBit.version1 | FeatureBit.mergeable | FeatureBit.indirect
-  var memory = [1 << 20, 256 << 10]
+  var memory = [384 << 10, 64 << 10]
   var isEnabled = true
   var protocolFeatures = Shape.protocolBits
 
@@ -24,6 +24,8 @@ final class Guest {
   let shape: Shape
   let ram: GuestRAM
   let front: FrontEnd
+  /// The how manieth front-end of its VM it is.
+  let turn: Int
   let receive: Ring
   let send: Ring
   /// By the name that a receive buffer has out.
@@ -42,6 +44,7 @@ final class Guest {
     self.receive = receive?(ram) ?? Ring.make(ram, number: 0, size: shape.receiveSize, isPacked: shape.isPacked)
     self.send = send?(ram) ?? Ring.make(ram, number: 1, size: shape.sendSize, isPacked: shape.isPacked)
     sendPlace = ram.take(2048 * shape.sendSize, alignment: 4096)
+    turn = stage.disconnections(vm) + 1
     front = try FrontEnd(path: stage.socketPath(vm))
   }
 

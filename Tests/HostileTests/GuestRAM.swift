@@ -29,6 +29,17 @@ final class GuestRAM {
     func next() -> Int { lock.withLock { value += 1; return value } }
   }
 
+  /// Memory that others have had, for it costs time to get it anew.
+  private static let shadows = Shadows()
+  final class Shadows: @unchecked Sendable {
+    private let lock = NSLock()
+    private var spare: [Int: [UnsafeMutableRawPointer]] = [:]
+    func take(_ count: Int) -> UnsafeMutableRawPointer {
+      lock.withLock { spare[count]?.popLast() } ?? .allocate(byteCount: count, alignment: 4096)
+    }
+    func give(_ memory: UnsafeMutableRawPointer, _ count: Int) { lock.withLock { spare[count, default: []].append(memory) } }
+  }
+
   /// Bytes below 0x80: the tags of frames have others.
   nonisolated(unsafe) private static let noise: UnsafeMutableRawPointer = {
     let memory = UnsafeMutableRawPointer.allocate(byteCount: noiseBytes, alignment: 4096)
@@ -51,7 +62,7 @@ final class GuestRAM {
       let file = Handle.file("\(name)-\(n)", byteCount: count, seals: true)
       let memory = mmap(nil, count, PROT_READ | PROT_WRITE, MAP_SHARED, file.number, 0)!
       precondition(memory != MAP_FAILED)
-      let shadow = UnsafeMutableRawPointer.allocate(byteCount: count, alignment: 4096)
+      let shadow = Self.shadows.take(count)
       for offset in stride(from: 0, to: count, by: Self.noiseBytes) {
         memcpy(shadow + offset, Self.noise, min(Self.noiseBytes, count - offset))
       }
@@ -67,7 +78,7 @@ final class GuestRAM {
   deinit {
     for region in regions {
       munmap(region.memory, region.byteCount)
-      region.shadow.deallocate()
+      Self.shadows.give(region.shadow, region.byteCount)
     }
   }
 

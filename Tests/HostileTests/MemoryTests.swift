@@ -4,7 +4,7 @@ import Testing
 
 extension Hostile {
   /// The guest's memory as a front-end describes it, changes it, and takes it away. vhost-user, "Memory access".
-  @Suite struct Memory {
+  @Suite(.serialized) struct Memory {
     struct Region {
       var guest: UInt64 = 0x4000_0000
       var byteCount: UInt64 = 65536
@@ -79,7 +79,7 @@ extension Hostile {
           let frames = stage.frames(4, to: 1)
           try await stage.inject(frames)
           #expect(guest.harvest() == frames, "\(name)")
-          #expect(guest.receive.offer([Piece(region.guest &+ 64, 2048)]) < 64)
+          #expect(guest.receive.offer([Piece(region.guest &+ 64, 2048)]) < 32)
           guest.receive.showAndKnock()
           let isInside = region.guest >= GuestRAM.firstAddress - 64 && region.guest < guest.ram.end - 4096
           if isInside { guest.ram.open(region.guest + 64, 2048) } else {
@@ -282,7 +282,7 @@ extension Hostile {
         let guest = try Guest(stage, vm: 1, Shape(memory: [256 << 10, 512 << 10]))
         try guest.start()
         let buffers = guest.ram.regions[1]
-        for n in 0..<64 { guest.post([Piece(buffers.guest + UInt64(n * 4096), 2048)]) }
+        for n in 0..<32 { guest.post([Piece(buffers.guest + UInt64(n * 4096), 2048)]) }
         guest.receive.showAndKnock()
         let log = Handle.file("hostile-log", byteCount: 4096)
         _ = try guest.front.ask(Ask.setLogBase, littleEndian(UInt64(4096), UInt64(0)), fds: [log.number])

@@ -5,8 +5,9 @@ import Foundation
 import Synchronization
 import Testing
 
-/// All of it, one after the other: they look at what the process holds.
-@Suite(.serialized) enum Hostile {}
+/// A whole back-end against front-ends and guests that break its rules. What a test looks at in this process it tells from
+/// what others do there by its name.
+@Suite enum Hostile {}
 
 /// A whole back-end in this process: the service, its control thread, its worker, a socket for each VM. VM 0 is the
 /// victim, who behaves and must not notice; the others are attackers.
@@ -15,7 +16,6 @@ final class Stage: @unchecked Sendable {
   private let folder, stateFolder: String
   private let vmCount: Int
   private let isOurs: Bool
-  private let journal: Mutex<[LogEvent]>
   private let ended = DispatchSemaphore(value: 0)
   private var frameNumber = 0
   private var traceNumber = 0
@@ -23,12 +23,13 @@ final class Stage: @unchecked Sendable {
 
   final class Journal: Sendable {
     let events = Mutex<[LogEvent]>([])
+    let gone = Mutex<[String: Int]>([:])
   }
   private let record: Journal
 
   /// - Parameter adjust: changes the attackers' configuration.
   init(
-    attackers: Int = 1, victimShape: Shape? = Shape(receiveSize: 256), socketFolder: String? = nil,
+    attackers: Int = 1, victimShape: Shape? = Shape(receiveSize: 128, memory: [512 << 10, 64 << 10]), socketFolder: String? = nil,
     adjust: (inout Configuration) -> Void = { _ in }
   ) throws {
     folder = socketFolder ?? NSTemporaryDirectory() + "hostile-\(UInt32.random(in: 0 ... .max))"
@@ -47,8 +48,10 @@ final class Stage: @unchecked Sendable {
     adjust(&configuration)
     let record = Journal()
     self.record = record
-    journal = Mutex([])
-    service = try Service(configuration) { event in record.events.withLock { $0.append(event) } }
+    service = try Service(configuration) { event in
+      record.events.withLock { $0.append(event) }
+      if event.message.hasPrefix("front-end disconnected"), let vm = event["vm"] { record.gone.withLock { $0[vm, default: 0] += 1 } }
+    }
     let (service, ended) = (service, ended)
     Foundation.Thread.detachNewThread {
       service.run()
@@ -94,6 +97,8 @@ final class Stage: @unchecked Sendable {
   func hasSaid(_ words: String, since mark: Int, vm: Int) -> Bool {
     events(since: mark, vm: vm).contains { $0.message.contains(words) || $0.metadata.contains { $0.value.contains(words) } }
   }
+  /// How often a VM's front-end has gone.
+  func disconnections(_ vm: Int) -> Int { record.gone.withLock { $0[name(vm)] ?? 0 } }
   func text(since mark: Int, vm: Int) -> String {
     events(since: mark, vm: vm).map { "\($0.message) \($0.metadata.map { "\($0.key)=\($0.value)" }.joined(separator: " "))" }
       .joined(separator: "\n")

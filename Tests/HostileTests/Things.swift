@@ -48,18 +48,27 @@ final class Handle: Sendable {
 /// Who in this process holds what. Other tests may open and close what they like meanwhile: things are told apart by what
 /// they are, not counted.
 enum Holders {
-  /// What a descriptor leads to, in the kernel's words; nil if there is none.
-  private static func identity(of number: Int32) -> String? {
-    let link = readLink("/proc/self/fd/\(number)")
-    guard link.hasPrefix("anon_inode:[eventfd") else { return link.isEmpty ? nil : link }
-    var buffer = [UInt8](repeating: 0, count: 512)
-    let file = Glibc.open("/proc/self/fdinfo/\(number)", O_RDONLY | O_CLOEXEC)
+  /// What a descriptor leads to, in the kernel's words; nil if there is none, or if others may have the like of it.
+  private static func identity(of name: UnsafePointer<CChar>) -> String? {
+    var buffer = [CChar](repeating: 0, count: 512)
+    let link = buffer.withUnsafeMutableBufferPointer { readlinkat(links, name, $0.baseAddress!, 511) }
+    guard link > 0 else { return nil }
+    guard strncmp(buffer, "anon_inode:[eventfd", 19) == 0 else {
+      let isOurs = ours.contains { strncmp(buffer, $0, strlen($0)) == 0 }
+      return isOurs ? buffer.withUnsafeBufferPointer { String(cString: $0.baseAddress!) } : nil
+    }
+    let file = openat(numbers, name, O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { return nil }
     defer { close(file) }
-    let count = read(file, &buffer, 512)
-    let text = String(decoding: buffer.prefix(max(count, 0)), as: UTF8.self)
-    return text.split(separator: "\n").first { $0.hasPrefix("eventfd-id:") }.map(String.init)
+    let count = buffer.withUnsafeMutableBytes { read(file, $0.baseAddress!, 511) }
+    guard count > 0 else { return nil }
+    buffer[count] = 0
+    guard let start = strstr(buffer, "eventfd-id:") else { return nil }
+    return String(cString: start).split(separator: "\n").first.map(String.init)
   }
+  private static let links = Glibc.open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+  private static let numbers = Glibc.open("/proc/self/fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+  private static let ours = ["pipe:", "socket:", "/memfd:hostile", NSTemporaryDirectory() + "hostile"]
 
   /// Those of some descriptors that are not the only ones that lead where they lead: somebody else has another.
   static func shared(_ handles: [Handle]) -> [String] {
@@ -67,22 +76,35 @@ enum Holders {
     defer { closedir(directory) }
     var counts: [String: Int] = [:]
     while let entry = readdir(directory) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) { $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) } }
-      if let number = Int32(name), let identity = identity(of: number) { counts[identity, default: 0] += 1 }
+      withUnsafePointer(to: &entry.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: 256) { name in
+          if let identity = identity(of: name) { counts[identity, default: 0] += 1 }
+        }
+      }
     }
-    return Set(handles.map { identity(of: $0.number)! }).filter { isOurs($0) && counts[$0]! > 1 }.sorted()
-  }
-  /// Whether nobody can have the like of it but from us. /dev/null others may have too.
-  private static func isOurs(_ identity: String) -> Bool {
-    ["eventfd-id:", "pipe:", "socket:", "/memfd:hostile", NSTemporaryDirectory() + "hostile"].contains { identity.hasPrefix($0) }
+    return Set(handles.compactMap { identity(of: String($0.number)) }).filter { counts[$0]! > 1 }.sorted()
   }
 
   /// Mappings of this process of a file that has `name` in its own.
-  static func mappings(_ name: String) -> Int { places(name).count }
+  static func mappings(_ name: String) -> Int {
+    let text = list()
+    return text.withUnsafeBytes { text in
+      var (count, at) = (0, 0)
+      while let found = memmem(text.baseAddress! + at, text.count - at, name, name.utf8.count) {
+        count += 1
+        at = UnsafeRawPointer(found) - text.baseAddress! + 1
+      }
+      return count
+    }
+  }
   /// Where they begin.
   static func places(_ name: String) -> [UInt64] {
+    let lines = String(decoding: list(), as: UTF8.self).split(separator: "\n")
+    return lines.filter { $0.contains(name) }.compactMap { UInt64($0.prefix { $0 != "-" }, radix: 16) }
+  }
+  private static func list() -> [UInt8] {
     // By large reads: between two of them the list may change.
-    var text = [UInt8](repeating: 0, count: 1 << 20)
+    var text = [UInt8](repeating: 0, count: 256 << 10)
     let file = Glibc.open("/proc/self/maps", O_RDONLY | O_CLOEXEC)
     defer { close(file) }
     var length = 0
@@ -91,18 +113,11 @@ enum Holders {
       if count <= 0 { break }
       length += count
     }
-    let lines = String(decoding: text[..<length], as: UTF8.self).split(separator: "\n")
-    return lines.filter { $0.contains(name) }.compactMap { UInt64($0.prefix { $0 != "-" }, radix: 16) }
+    return Array(text[..<length])
   }
 
   /// All descriptors of this process.
   static var descriptorCount: Int { (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd"))?.count ?? 0 }
-
-  private static func readLink(_ path: String) -> String {
-    var buffer = [CChar](repeating: 0, count: 512)
-    let count = readlink(path, &buffer, 511)
-    return count <= 0 ? "" : String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self)
-  }
 }
 
 /// Waits until something is so. The time only bounds how long a failure takes.

@@ -3,7 +3,7 @@ import Testing
 
 extension Hostile {
   /// The stream of messages itself. vhost-user, "Message Specification" and "Communication".
-  @Suite struct Transport {
+  @Suite(.serialized) struct Transport {
     /// Payload bytes, and descriptors, of what a front-end may say here.
     static let shapes: [(request: UInt32, byteCount: Int, descriptors: Int)] = [
       (Ask.getFeatures, 0, 0), (Ask.setFeatures, 8, 0), (Ask.setOwner, 0, 0), (Ask.resetOwner, 0, 0),
