@@ -31,8 +31,8 @@ final class Guest {
   /// By the name that a receive buffer has out.
   private var posted: [UInt16: [Piece]] = [:]
   private var spare: [Piece] = []
-  private var sent: [UInt16: Piece] = [:]
   private let sendPlace: UInt64
+  var frameCount = 0
   /// What the audit found while buffers came back.
   private(set) var damage: [String] = []
 

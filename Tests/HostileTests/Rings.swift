@@ -82,8 +82,8 @@ class Ring {
       ram.put64(piece.start, place)
       ram.put32(piece.count, place + 8)
       let isLast = n == pieces.count - 1
-      ram.put16(flags | (isPacked || isLast ? 0 : Mark.next), place + 12)
-      ram.put16(isPacked || isLast ? 0 : UInt16(n + 1), place + 14)
+      ram.put16(isPacked ? 0 : flags | (isLast ? 0 : Mark.next), place + 12)
+      ram.put16(isPacked ? flags : isLast ? 0 : UInt16(n + 1), place + 14)
     }
   }
 }
@@ -119,6 +119,7 @@ final class SplitRing: Ring {
     ram.put16(head, driver + 4 + 2 * UInt64(Int(availableIndex) % size))
     availableIndex &+= 1
   }
+  func move(by count: UInt16) { availableIndex &+= count }
   /// A descriptor's number that nothing else uses.
   func takeDescriptor() -> UInt16 { free.removeLast() }
   func give(_ chain: [UInt16], head: UInt16) { chains[head] = chain }

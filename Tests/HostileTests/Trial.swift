@@ -19,10 +19,11 @@ struct Missive {
 }
 
 extension GuestRAM {
-  /// From now on nothing is the device's to write any more.
-  func freeze() {
+  /// From now on nothing is the device's to write any more, but what a ring that runs is.
+  func freeze(but ring: Ring? = nil) {
     for region in regions { accept(region.guest, region.byteCount) }
     shutAll()
+    if let ring { open(ring.device, ring.isPacked ? 4 : 6 + 8 * ring.size) }
   }
 }
 
