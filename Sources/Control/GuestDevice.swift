@@ -61,11 +61,20 @@ final class GuestDevice: BackendDevice {
     spreadFrames()
   }
 
+  /// Where a packed ring's place is kept, if it is this guest's: memory that was another's when it was written says nothing.
+  private func record(for ring: RingSetup, in window: DMAWindow) -> RingRecord? {
+    guard ring.features.contains(.ringPacked), let record = records?[ring.index] else { return nil }
+    let place = ring.layout.descriptorArea.rawValue
+    let region = window.map.regions.first { $0.guestStart.rawValue <= place && place - $0.guestStart.rawValue < UInt64($0.byteCount) }
+    record.belong(to: region?.fileIdentity ?? 0)
+    return record
+  }
+
   private func startReceive(_ ring: RingSetup, _ window: DMAWindow) throws(RingRefusal) {
     let (host, worker, number, mode) = (host, worker, number, vm.mode)
     laneCount += 1
     let serial = laneCount
-    let record = ring.features.contains(.ringPacked) ? records?[ring.index] : nil
+    let record = record(for: ring, in: window)
     let log = dirtyLog
     let made = worker.perform { worker -> Result<ReceiveLane, RingRefusal> in
       Result { () throws(RingRefusal) in
@@ -90,7 +99,7 @@ final class GuestDevice: BackendDevice {
     let (host, worker, number, mode) = (host, worker, number, vm.mode)
     laneCount += 1
     let serial = laneCount
-    let record = ring.features.contains(.ringPacked) ? records?[ring.index] : nil
+    let record = record(for: ring, in: window)
     let log = dirtyLog
     let made = worker.perform { worker -> Result<TransmitLane, RingRefusal> in
       Result { () throws(RingRefusal) in

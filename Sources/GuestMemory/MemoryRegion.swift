@@ -15,6 +15,9 @@ public import Linux
   private let offset: Int
 
   public let byteCount: Int
+  /// Device and inode of its file, in one number; 0 if it has none. As long as a guest lives its memory lies in the same
+  /// file, and no other guest's does.
+  public let fileIdentity: UInt64
   /// The first byte in this process. Valid while the region lives.
   public var base: UnsafeMutableRawPointer { unsafe mapping.base + offset }
 
@@ -30,15 +33,16 @@ public import Linux
     self.guestStart = guestStart
     self.frontendStart = frontendStart ?? FrontendAddress(guestStart.rawValue)
     self.byteCount = byteCount
-    let page = try Self.pageByteCount(file, at: guestStart, byteCount: byteCount, offset: offset)
+    let (page, identity) = try Self.examine(file, at: guestStart, byteCount: byteCount, offset: offset)
+    fileIdentity = identity
     self.offset = offset % page
     mapping = try Self.map(file, from: offset, byteCount: byteCount, page: page, at: guestStart)
   }
 
-  /// Of the file, in bytes: a huge page can only be mapped as a whole.
-  private static func pageByteCount(
+  /// The file's page in bytes, for a huge page can only be mapped as a whole; and what tells the file from others.
+  private static func examine(
     _ file: borrowing OwnedDescriptor, at guestStart: GuestAddress, byteCount: Int, offset: Int
-  ) throws(MemoryError) -> Int {
+  ) throws(MemoryError) -> (page: Int, identity: UInt64) {
     let status: FileStatus
     do { status = try file.status() } catch { throw .system(error) }
     // Bytes past the file's end would be there until they are touched.
@@ -48,7 +52,7 @@ public import Linux
     let page = status.pageByteCount
     // A file can be made so long that its pages could not be counted.
     guard byteCount <= Int.max - 2 * page else { throw .badRegion(at: guestStart, byteCount: byteCount) }
-    return page
+    return (page, status.device << 40 ^ status.inode)
   }
 
   private static func map(
@@ -78,6 +82,7 @@ public import Linux
     self.guestStart = guestStart
     frontendStart = FrontendAddress(guestStart.rawValue)
     byteCount = mapping.byteCount
+    fileIdentity = 0
     offset = 0
     self.mapping = mapping
   }
