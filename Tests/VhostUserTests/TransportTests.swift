@@ -1,3 +1,4 @@
+import FlowSteering
 import Glibc
 import Linux
 import Support
@@ -342,13 +343,21 @@ import VhostUser
     let datagrams = socket(AF_UNIX, CInt(SOCK_DGRAM.rawValue), 0)
     #expect(frontend.acknowledged(ID.setRequests, [], [datagrams]) == 1)
     close(datagrams)
+    // Without a configuration there is nothing to say there, and it is not held.
+    let (_, unused) = try things.sockets()
+    #expect(frontend.acknowledged(ID.setRequests, [], [unused]) == 0)
+    #expect(holders(of: unused) == 1)
+
+    let config = NetConfig(address: MACAddress(0x5254_0012_3456), maxQueuePairs: 1)
+    let other = try Frontend(Offer(features: .version1, config: config))
+    other.negotiate()
     let (_, theirs) = try things.sockets()
-    #expect(frontend.acknowledged(ID.setRequests, [], [theirs]) == 0)
+    #expect(other.acknowledged(ID.setRequests, [], [theirs]) == 0)
     #expect(holders(of: theirs) == 2)
     let (_, others) = try things.sockets()
-    #expect(frontend.acknowledged(ID.setRequests, [], [others]) == 0)
+    #expect(other.acknowledged(ID.setRequests, [], [others]) == 0)
     #expect(holders(of: theirs) == 1 && holders(of: others) == 2)
-    frontend.backend.disconnect()
+    other.backend.disconnect()
     #expect(holders(of: others) == 1)
   }
 
