@@ -14,6 +14,8 @@ public enum Event: Sendable {
   case ringRefused(Int, RingProblem)
   /// Written pages are marked from now on; or no longer.
   case logging(Bool)
+  /// There is a region for what is in flight from now on, for so many rings. It was another program's, and begins anew.
+  case inflight(ringCount: Int, wasForeign: Bool)
   case mtu(Int)
   case reset
   /// A message was refused. The connection goes on, unless `disconnected` follows.
@@ -59,6 +61,9 @@ extension Event: CustomStringConvertible {
     case .ringEnabled(let ring, let isEnabled): "ring \(ring) \(isEnabled ? "enabled" : "disabled")"
     case .ringRefused(let ring, let problem): "ring \(ring) cannot run: \(problem)"
     case .logging(let isOn): isOn ? "written pages are marked" : "written pages are no longer marked"
+    case .inflight(let count, false): "what is in flight is kept by the front-end, for \(count) rings"
+    case .inflight(let count, true):
+      "what is in flight is kept by the front-end, for \(count) rings; what another program left there means nothing here"
     case .mtu(let count): "MTU \(count)"
     case .reset: "device reset"
     case .refused(let error): "message refused: \(error)"

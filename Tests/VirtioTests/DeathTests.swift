@@ -165,18 +165,20 @@ extension PackedDevice {
     }
   }
 
-  /// Gives whatever there is back together; the first one's length says how many there are.
+  /// Gives back so many together, one and up to nearly all that the ring has; the first one's length says how many.
   fileprivate mutating func workInBatches() {
     var turn = 0
+    var (count, wanted): (UInt16, UInt16) = (0, 1)
     while turn % 1000 != 0 || getppid() > 1 {
       turn &+= 1
-      var count: UInt16 = 0
-      while count < 256, queue.pending() > 0, let buffer = queue.next() {
+      while count < wanted, queue.pending() > 0, let buffer = queue.next() {
         queue.take(buffer)
         count += 1
       }
+      if count < wanted { continue }
       for n in 0..<count { queue.put(0, byteCount: n == 0 ? UInt32(count) : 1) }
-      if count > 0 { _ = queue.publish(count) }
+      _ = queue.publish(count)
+      (count, wanted) = (0, (wanted + 100) % 256 + 1)
     }
   }
 }
