@@ -66,12 +66,10 @@ final class GuestDevice: BackendDevice {
   /// Where a packed ring is written down, by the front-end's choice or by ours. What was written there of another guest's
   /// memory says nothing.
   private func record(for ring: RingSetup, in window: DMAWindow) -> RingRecord? {
-    guard ring.features.contains(.ringPacked), let record = ring.record ?? records?[ring.index] else { return nil }
-    kept[ring.index] = record
+    guard ring.features.contains(.ringPacked) else { return nil }
     let place = ring.layout.descriptorArea.rawValue
     let region = window.map.regions.first { $0.guestStart.rawValue <= place && place - $0.guestStart.rawValue < UInt64($0.byteCount) }
-    record.belong(to: region?.fileIdentity ?? 0)
-    return record
+    return .chosen(of: [records?[ring.index], ring.record].compactMap(\.self), for: region?.fileIdentity ?? 0)
   }
 
   private func startReceive(_ ring: RingSetup, _ window: DMAWindow) throws(RingRefusal) {
@@ -97,6 +95,7 @@ final class GuestDevice: BackendDevice {
       }
     }
     receiveLanes[ring.index] = try made.get()
+    if let record { kept[ring.index] = record }
   }
 
   private func startTransmit(_ ring: RingSetup, _ window: DMAWindow) throws(RingRefusal) {
@@ -125,6 +124,7 @@ final class GuestDevice: BackendDevice {
       }
     }
     transmitLanes[ring.index] = try made.get()
+    if let record { kept[ring.index] = record }
   }
 
   func stop(ring: Int) -> RingBase {
