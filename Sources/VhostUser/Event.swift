@@ -30,7 +30,7 @@ public enum DisconnectReason: Hashable, Sendable {
   case error(MessageError)
   /// No message came, or not all of one, or a reply was not read, in the time that is allowed.
   case timedOut
-  /// A file of guest memory, or the log, was made shorter while it was in use.
+  /// A file of guest memory, of the log, or of what is in flight, was made shorter while it was in use.
   case truncated
   case closedHere
 }
@@ -78,7 +78,7 @@ extension DisconnectReason: CustomStringConvertible {
     case .cutShort: "closed by the front-end in the middle of a message"
     case .error(let error): "\(error)"
     case .timedOut: "the front-end did not speak, or did not listen, in time"
-    case .truncated: "guest memory or the log was truncated while it was in use"
+    case .truncated: "guest memory, the log or what is in flight was truncated while it was in use"
     case .closedHere: "closed here"
     }
   }
