@@ -19,6 +19,8 @@ final class RecordingDevice: BackendDevice {
   var bases: [Int: RingBase] = [:]
   /// Rings whose place was to be forgotten.
   var forgotten: [Int] = []
+  /// Front-ends that have gone.
+  var departures = 0
   var refusesStart = false
   var refusesMemory = false
   var refusesMTU = false
@@ -76,7 +78,10 @@ final class RecordingDevice: BackendDevice {
     if running[ring] == nil { violations.append("ring \(ring) given a log address without running") }
     calls.append(.logAddress(ring, address))
   }
-  func disconnected() { if map != nil || !running.isEmpty { violations.append("gone before what it had was taken away") } }
+  func disconnected() {
+    if map != nil || !running.isEmpty { violations.append("gone before what it had was taken away") }
+    departures += 1
+  }
   func setMTU(_ byteCount: Int) -> Bool {
     calls.append(.mtu(byteCount))
     return !refusesMTU
