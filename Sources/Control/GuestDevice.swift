@@ -23,6 +23,8 @@ final class GuestDevice: BackendDevice {
   private var dirtyLog: DirtyLog?
   /// What each ring that runs was started with, by its number.
   private var setups: [Int: RingSetup] = [:]
+  /// Where packed rings that ran are written down, by their number.
+  private var kept: [Int: RingRecord] = [:]
   private var receiveLanes: [Int: ReceiveLane] = [:]
   private var transmitLanes: [Int: TransmitLane] = [:]
   /// Lanes that there have been.
@@ -61,13 +63,13 @@ final class GuestDevice: BackendDevice {
     spreadFrames()
   }
 
-  /// Where a packed ring's place is kept, if it is this guest's: memory that was another's when it was written says nothing.
+  /// Where a packed ring is written down, by the front-end's choice or by ours. What was written there of another guest's
+  /// memory says nothing.
   private func record(for ring: RingSetup, in window: DMAWindow) -> RingRecord? {
-    guard ring.features.contains(.ringPacked), let record = records?[ring.index] else { return nil }
+    guard ring.features.contains(.ringPacked) else { return nil }
     let place = ring.layout.descriptorArea.rawValue
     let region = window.map.regions.first { $0.guestStart.rawValue <= place && place - $0.guestStart.rawValue < UInt64($0.byteCount) }
-    record.belong(to: region?.fileIdentity ?? 0)
-    return record
+    return .chosen(of: [records?[ring.index], ring.record].compactMap(\.self), for: region?.fileIdentity ?? 0)
   }
 
   private func startReceive(_ ring: RingSetup, _ window: DMAWindow) throws(RingRefusal) {
@@ -93,6 +95,7 @@ final class GuestDevice: BackendDevice {
       }
     }
     receiveLanes[ring.index] = try made.get()
+    if let record { kept[ring.index] = record }
   }
 
   private func startTransmit(_ ring: RingSetup, _ window: DMAWindow) throws(RingRefusal) {
@@ -121,16 +124,19 @@ final class GuestDevice: BackendDevice {
       }
     }
     transmitLanes[ring.index] = try made.get()
+    if let record { kept[ring.index] = record }
   }
 
   func stop(ring: Int) -> RingBase {
     guard let setup = setups.removeValue(forKey: ring) else { return RingBase(split: 0) }
     let base = halt(ring: ring) ?? setup.base
-    // Who is told the base needs no record.
-    if setup.features.contains(.ringPacked) { records?[ring].clear() }
     spreadFrames()
     return base
   }
+
+  /// What was written down stays where it is: the same guest may come again.
+  func disconnected() { kept = [:] }
+  func forgetPlace(ring: Int) { kept.removeValue(forKey: ring)?.clear() }
 
   /// Takes a ring's lane from its worker; answers where it came to, or nil if there was none.
   private func halt(ring: Int) -> RingBase? {

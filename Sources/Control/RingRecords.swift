@@ -36,3 +36,14 @@ final class RingRecords {
     init(_ file: consuming StateFile) { self.file = file }
   }
 }
+
+extension RingRecord {
+  /// Of what a guest's ring may be written down in, the one to go on with: one that is live, for it knows where the ring
+  /// stands, or the last. The others are not kept from now on, and say nothing any more.
+  static func chosen(of records: [RingRecord], for guest: UInt64) -> RingRecord? {
+    for record in records { record.belong(to: guest) }
+    let chosen = records.first(where: \.isLive) ?? records.last
+    for other in records where other !== chosen { other.clear() }
+    return chosen
+  }
+}

@@ -35,6 +35,7 @@ extension Backend {
     for n in rings.indices {
       stop(n, forgettingKick: true)
       setEnabled(n, false)
+      device.forgetPlace(ring: n)
       rings[n].reset()
     }
     features = nil

@@ -44,7 +44,7 @@ extension Backend {
 
   /// Whether a file that the front-end gave us was made shorter under us. What is touched there reads as zeros.
   var isTruncated: Bool {
-    memory.entries.contains(where: \.region.isTruncated) || log?.isTruncated == true
+    memory.entries.contains(where: \.region.isTruncated) || log?.isTruncated == true || inflight?.isTruncated == true
   }
 
   // MARK: The log

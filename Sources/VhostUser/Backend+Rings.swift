@@ -59,6 +59,9 @@ extension Backend {
   func setBase(_ state: VringState) throws(MessageError) {
     let n = try index(state.index, .setVringBase)
     guard !rings[n].isRunning else { throw .ringRuns(.setVringBase, ring: n) }
+    // Who has seen it run knows better than what was written down. Else it may be a front-end that says what it knew
+    // when our predecessor died.
+    if rings[n].hasRun { device.forgetPlace(ring: n) }
     // Kept also if it is bad: then the ring does not start by another one.
     rings[n].base = state.number
     if let size = rings[n].size, features != nil,
@@ -161,7 +164,8 @@ extension Backend {
       try device.start(
         RingSetup(
           index: n, layout: layout, features: features.subtracting(.ofTheProtocol), base: base, kick: kick,
-          call: rings[n].call, isEnabled: rings[n].isEnabled, logAddress: logAddress))
+          call: rings[n].call, isEnabled: rings[n].isEnabled, logAddress: logAddress,
+          record: inflight?.record(ring: n, size: size)))
     } catch { throw .device(error) }
     rings[n].didStart(Ring.Running(isPacked: isPacked, layout: layout, logAddress: logAddress))
     report(.ringStarted(n, size: size, isPacked: isPacked, base: base, isEnabled: rings[n].isEnabled))

@@ -27,6 +27,10 @@ public final class Backend {
   var log: DirtyLog?
   /// The device has the log.
   var isLogging = false
+  /// GET_INFLIGHT_FD, SET_INFLIGHT_FD: what the front-end keeps for our successor.
+  var inflight: InflightRegion?
+  /// Rings whose places are in a reply that is not wholly sent.
+  private var untold: [Int] = []
   /// What CONFIG serves.
   public internal(set) var config: NetConfig?
   /// SET_BACKEND_REQ_FD: where we ask the front-end.
@@ -75,7 +79,10 @@ public final class Backend {
 
   /// Sends more of a reply that waited. Answers whether the connection goes on.
   @discardableResult public func writable(now: UInt64) -> Bool {
-    do throws(MessageError) { try connection?.flush(now: now) } catch { disconnect(.error(error)) }
+    do throws(MessageError) {
+      try connection?.flush(now: now)
+      forgetToldPlaces()
+    } catch { disconnect(.error(error)) }
     return isConnected
   }
 
@@ -96,11 +103,13 @@ public final class Backend {
     for n in rings.indices { stop(n, forgettingKick: true) }
     forgetMemory()
     forgetLog()
+    (inflight, untold) = (nil, [])
     rings = [Ring](repeating: Ring(), count: offer.ringCount)
     (features, protocolFeatures) = (nil, [])
     requests = nil
     owesConfigChange = false
     connection = nil
+    device.disconnected()
     report(.disconnected(reason))
   }
 
@@ -126,6 +135,7 @@ public final class Backend {
     case done
     case number(UInt64)
     case payload([UInt8])
+    case payloadAndDescriptor([UInt8], SharedDescriptor)
   }
 
   private func handle(
@@ -136,7 +146,9 @@ public final class Backend {
       case .done: if header.needsReply { try reply(to: header, number: 0, now) }
       case .number(let value): try reply(to: header, number: value, now)
       case .payload(let bytes): try reply(to: header, bytes, now)
+      case .payloadAndDescriptor(let bytes, let descriptor): try reply(to: header, bytes, with: descriptor, now)
       }
+      forgetToldPlaces()
     } catch {
       report(.refused(error))
       try refuse(header, payload, error, now)
@@ -180,7 +192,10 @@ public final class Backend {
     case .setVringNum(let state): try setSize(state)
     case .setVringAddr(let address): try setAddress(address)
     case .setVringBase(let state): try setBase(state)
-    case .getVringBase(let state): return .payload(try stopForBase(state))
+    case .getVringBase(let state):
+      let payload = try stopForBase(state)
+      untold.append(Int(state.index))
+      return .payload(payload)
     case .setVringKick(let ring): try setKick(ring, try descriptors.event(request))
     case .setVringCall(let ring): try setCall(ring, try descriptors.event(request))
     case .setVringErr(let ring): try setError(ring, try descriptors.event(request))
@@ -190,6 +205,10 @@ public final class Backend {
     case .setBackendReqFd: try setRequests(descriptors.one(request), request)
     case .getConfig(let access): return .payload(try getConfig(access))
     case .setConfig(let access): try setConfig(access)
+    case .getInflightFd(let wanted):
+      let (description, file) = try makeInflight(wanted)
+      return .payloadAndDescriptor(description.bytes, file)
+    case .setInflightFd(let description): try setInflight(description, descriptors.one(request))
     }
     return .done
   }
@@ -218,9 +237,18 @@ public final class Backend {
     try reply(to: header, bytes, now)
   }
 
-  private func reply(to header: MessageHeader, _ payload: [UInt8], _ now: UInt64) throws(MessageError) {
+  private func reply(
+    to header: MessageHeader, _ payload: [UInt8], with descriptor: SharedDescriptor? = nil, _ now: UInt64
+  ) throws(MessageError) {
     let bytes = MessageHeader.bytes(header.request, flags: MessageHeader.replyFlag, payload: payload)
-    try connection?.send(bytes, now: now)
+    try connection?.send(bytes, descriptor, now: now)
+  }
+
+  /// What lies in the socket reaches the front-end, whatever becomes of us.
+  private func forgetToldPlaces() {
+    guard !untold.isEmpty, connection?.hasUnsentReply == false else { return }
+    for n in untold { device.forgetPlace(ring: n) }
+    untold = []
   }
 }
 

@@ -25,10 +25,12 @@ public struct RingSetup {
   /// Where writes to the used ring (or the descriptor ring) are marked, if the front-end asked for that: the guest
   /// address of the area's first byte. vhost-user, VHOST_VRING_F_LOG.
   public var logAddress: GuestAddress?
+  /// Where a packed ring is written down for a successor, in memory that the front-end keeps; nil: it keeps none.
+  public let record: RingRecord?
 
   public init(
     index: Int, layout: RingLayout, features: Features, base: RingBase, kick: SharedDescriptor?, call: SharedDescriptor?,
-    isEnabled: Bool, logAddress: GuestAddress?
+    isEnabled: Bool, logAddress: GuestAddress?, record: RingRecord? = nil
   ) {
     self.index = index
     self.layout = layout
@@ -38,6 +40,7 @@ public struct RingSetup {
     self.call = call
     self.isEnabled = isEnabled
     self.logAddress = logAddress
+    self.record = record
   }
 }
 
@@ -58,6 +61,9 @@ public protocol BackendDevice: AnyObject {
   /// Stops a ring that runs; buffers that were not filled are forgotten. Answers where a successor goes on.
   /// When it returns, there is no write to guest memory for this ring, and no notification.
   func stop(ring: Int) -> RingBase
+  /// The front-end has been told where a stopped ring goes on, or says so itself: what was written down of the ring for a
+  /// successor is not to be believed any more.
+  func forgetPlace(ring: Int)
   /// A ring that runs is enabled or disabled. A disabled receive ring gets nothing; a disabled transmit ring is
   /// emptied, and what was in it thrown away. vhost-user, "Ring states".
   func setEnabled(_ isEnabled: Bool, ring: Int)
@@ -73,6 +79,8 @@ public protocol BackendDevice: AnyObject {
   func setLogAddress(_ address: GuestAddress?, ring: Int)
   /// NET_SET_MTU; false if the device cannot.
   func setMTU(_ byteCount: Int) -> Bool
+  /// The front-end is gone, and all that was its is taken away already: nothing of it may be held any more.
+  func disconnected()
   /// SEND_RARP: tell the network that this address is here now. Six bytes.
   func announce(_ address: [UInt8])
 }

@@ -15,6 +15,8 @@ struct Connection: ~Copyable {
   private var descriptors = ReceivedDescriptors()
   /// Of the reply that waits.
   private var unsent: ArraySlice<UInt8> = []
+  /// Goes with its first byte.
+  private var unsentDescriptor: SharedDescriptor?
   /// When its patience with the front-end ends; nil: never.
   private(set) var deadline: UInt64?
 
@@ -77,8 +79,12 @@ struct Connection: ~Copyable {
   }
 
   /// Sends a message, or as much of it as the socket takes.
-  mutating func send(_ bytes: [UInt8], now: UInt64) throws(MessageError) {
+  ///
+  /// - Parameter descriptor: goes with it.
+  mutating func send(_ bytes: [UInt8], _ descriptor: SharedDescriptor? = nil, now: UInt64) throws(MessageError) {
+    // One reply at a time: while one waits, nothing is read.
     unsent += bytes
+    unsentDescriptor = descriptor
     try flush(now: now)
   }
 
@@ -86,8 +92,10 @@ struct Connection: ~Copyable {
   mutating func flush(now: UInt64) throws(MessageError) {
     while !unsent.isEmpty {
       do {
-        guard let count = try stream.send(unsent) else { break }
+        let descriptors = unsentDescriptor.map { [$0.descriptor.number] } ?? []
+        guard let count = try stream.send(unsent, descriptors: descriptors) else { break }
         unsent = unsent.dropFirst(count)
+        unsentDescriptor = nil
       } catch { throw .system(error) }
     }
     if unsent.isEmpty { deadline = nil } else if deadline == nil { deadline = now &+ limits.reply }

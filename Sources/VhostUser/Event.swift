@@ -14,6 +14,8 @@ public enum Event: Sendable {
   case ringRefused(Int, RingProblem)
   /// Written pages are marked from now on; or no longer.
   case logging(Bool)
+  /// There is a region for what is in flight from now on, for so many rings. It was another program's, and begins anew.
+  case inflight(ringCount: Int, wasForeign: Bool)
   case mtu(Int)
   case reset
   /// A message was refused. The connection goes on, unless `disconnected` follows.
@@ -28,7 +30,7 @@ public enum DisconnectReason: Hashable, Sendable {
   case error(MessageError)
   /// No message came, or not all of one, or a reply was not read, in the time that is allowed.
   case timedOut
-  /// A file of guest memory, or the log, was made shorter while it was in use.
+  /// A file of guest memory, of the log, or of what is in flight, was made shorter while it was in use.
   case truncated
   case closedHere
 }
@@ -59,6 +61,9 @@ extension Event: CustomStringConvertible {
     case .ringEnabled(let ring, let isEnabled): "ring \(ring) \(isEnabled ? "enabled" : "disabled")"
     case .ringRefused(let ring, let problem): "ring \(ring) cannot run: \(problem)"
     case .logging(let isOn): isOn ? "written pages are marked" : "written pages are no longer marked"
+    case .inflight(let count, false): "what is in flight is kept by the front-end, for \(count) rings"
+    case .inflight(let count, true):
+      "what is in flight is kept by the front-end, for \(count) rings; what another program left there means nothing here"
     case .mtu(let count): "MTU \(count)"
     case .reset: "device reset"
     case .refused(let error): "message refused: \(error)"
@@ -73,7 +78,7 @@ extension DisconnectReason: CustomStringConvertible {
     case .cutShort: "closed by the front-end in the middle of a message"
     case .error(let error): "\(error)"
     case .timedOut: "the front-end did not speak, or did not listen, in time"
-    case .truncated: "guest memory or the log was truncated while it was in use"
+    case .truncated: "guest memory, the log or what is in flight was truncated while it was in use"
     case .closedHere: "closed here"
     }
   }

@@ -12,6 +12,7 @@ enum Message: Hashable {
   case setVringEnable(VringState)
   case sendRarp(UInt64), netSetMtu(UInt64), setBackendReqFd
   case getConfig(ConfigAccess), setConfig(ConfigAccess)
+  case getInflightFd(InflightDescription), setInflightFd(InflightDescription)
 
   /// Parses a payload. A request that is not built throws `unsupported`, whatever its payload.
   init(_ request: Request, _ payload: [UInt8]) throws(MessageError) {
@@ -61,8 +62,10 @@ enum Message: Hashable {
     case .setVringErr: self = .setVringErr(try descriptor())
     case .getConfig: self = .getConfig(try ConfigAccess(request, payload))
     case .setConfig: self = .setConfig(try ConfigAccess(request, payload))
+    case .getInflightFd: self = .getInflightFd(try InflightDescription(request, payload))
+    case .setInflightFd: self = .setInflightFd(try InflightDescription(request, payload))
     case .iotlbMsg, .setVringEndian, .createCryptoSession, .closeCryptoSession, .postcopyAdvise, .postcopyListen,
-      .postcopyEnd, .getInflightFd, .setInflightFd, .gpuSetSocket, .vringKick, .setStatus, .getStatus, .getSharedObject,
+      .postcopyEnd, .gpuSetSocket, .vringKick, .setStatus, .getStatus, .getSharedObject,
       .setDeviceStateFd, .checkDeviceState, .getShmemConfig:
       throw .unsupported(request)
     }
@@ -78,7 +81,7 @@ enum Message: Hashable {
   var descriptorCount: ClosedRange<Int> {
     switch self {
     case .setMemTable(let regions): regions.count...regions.count
-    case .addMemReg, .setLogBase, .setLogFd, .setBackendReqFd: 1...1
+    case .addMemReg, .setLogBase, .setLogFd, .setBackendReqFd, .setInflightFd: 1...1
     // To be tolerated, and closed unused.
     case .remMemReg: 0...1
     case .setVringKick(let ring), .setVringCall(let ring), .setVringErr(let ring): ring.hasDescriptor ? 1...1 : 0...0
@@ -181,5 +184,38 @@ struct ConfigAccess: Hashable {
       throw .wrongSize(request, UInt32(payload.count), expected: 12 + Int(size))
     }
     bytes = reader.bytes()
+  }
+}
+
+/// Where a region for what is in flight lies, and for how many rings of how many entries it is. vhost-user, "Inflight
+/// description".
+struct InflightDescription: Hashable {
+  /// By the specification; senders whose compilers pad it send 24, of which the last four mean nothing.
+  static let byteCounts = [20, 24]
+  var byteCount: UInt64
+  var offset: UInt64
+  var ringCount: UInt16
+  var ringSize: UInt16
+  /// Of the message: its answer has as many.
+  let payloadBytes: Int
+  init(_ request: Request, _ payload: [UInt8]) throws(MessageError) {
+    guard Self.byteCounts.contains(payload.count) else {
+      throw .wrongSize(request, UInt32(payload.count), expected: Self.byteCounts[0])
+    }
+    payloadBytes = payload.count
+    var reader = ByteReader(payload)
+    byteCount = reader.next()
+    offset = reader.next()
+    ringCount = reader.next()
+    ringSize = reader.next()
+  }
+
+  var bytes: [UInt8] {
+    var result: [UInt8] = []
+    result.put(byteCount)
+    result.put(offset)
+    result.put(ringCount)
+    result.put(ringSize)
+    return result + [UInt8](repeating: 0, count: payloadBytes - result.count)
   }
 }

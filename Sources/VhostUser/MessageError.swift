@@ -36,6 +36,8 @@ public enum MessageError: Error, Hashable, Sendable {
   case memory(MemoryError)
   case badLog(byteCount: UInt64, offset: UInt64, fileBytes: Int)
   case logTooSmall(byteCount: UInt64, needed: UInt64)
+  case badInflight(rings: UInt16, size: UInt16, limit: Int)
+  case badInflightPlace(byteCount: UInt64, offset: UInt64, fileBytes: Int, needed: Int)
   // Rings.
   case noSuchRing(Request, UInt32, count: Int)
   case badEnable(UInt32, ring: Int)
@@ -80,6 +82,7 @@ extension MessageError {
     case .unknownRequest, .unsupported, .notNegotiated, .enableNotNegotiated, .featuresNotOffered,
       .protocolFeaturesNotOffered, .changedWhileRunning, .reservedBits, .wrongDescriptor, .badRegion, .regionsOverlap,
       .frontendRegionsOverlap, .tooManyRegions, .tooMuchMemory, .noSuchRegion, .memory, .badLog, .logTooSmall,
+      .badInflight, .badInflightPlace,
       .noSuchRing, .badEnable, .badMTU, .mtuRefused, .badConfigRange, .configIsReadOnly, .device, .system:
       .refuse
     case .ringRuns, .badRing: .ring
@@ -119,6 +122,10 @@ extension MessageError: CustomStringConvertible {
     case .memory(let error): "\(error)"
     case .badLog(let count, let offset, let size): "SET_LOG_BASE: \(count) bytes from \(offset) on are not in a file of \(size)"
     case .logTooSmall(let count, let needed): "SET_LOG_BASE: a log of \(count) bytes; the guest's memory needs \(needed)"
+    case .badInflight(let rings, let size, let limit):
+      "a region for what is in flight in \(rings) rings of \(size) entries; must be 1 to \(limit) rings, of 1 to 32768"
+    case .badInflightPlace(let count, let offset, let size, let needed):
+      "SET_INFLIGHT_FD: \(count) bytes from \(offset) on, in a file of \(size): not \(needed) on a whole page"
     case .noSuchRing(let request, let index, let count): "\(request): ring \(index) of \(count)"
     case .badEnable(let value, let ring): "SET_VRING_ENABLE: \(value) for ring \(ring); must be 0 or 1"
     case .ringRuns(let request, let ring): "\(request): ring \(ring) runs; stop it first"

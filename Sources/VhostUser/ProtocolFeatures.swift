@@ -13,12 +13,13 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable, CustomStringConve
   public static let netMTU = ProtocolFeatures(bit: 4)
   public static let backendReq = ProtocolFeatures(bit: 5)
   public static let config = ProtocolFeatures(bit: 9)
+  public static let inflightShmfd = ProtocolFeatures(bit: 12)
   public static let resetDevice = ProtocolFeatures(bit: 13)
   public static let configureMemSlots = ProtocolFeatures(bit: 15)
 
   /// All that `Backend` does in full. Nothing else can be offered, for front-ends acknowledge what they do not know.
   public static let built: ProtocolFeatures = [
-    .mq, .logShmfd, .rarp, .replyAck, .netMTU, .backendReq, .config, .resetDevice, .configureMemSlots,
+    .mq, .logShmfd, .rarp, .replyAck, .netMTU, .backendReq, .config, .inflightShmfd, .resetDevice, .configureMemSlots,
   ]
 
   private static let bitNames: [Int: String] = [

@@ -30,6 +30,7 @@ public enum Request: UInt32, CaseIterable, Hashable, Sendable, CustomStringConve
     case .netSetMtu: .netMTU
     case .setBackendReqFd: .backendReq
     case .getConfig, .setConfig: .config
+    case .getInflightFd, .setInflightFd: .inflightShmfd
     case .resetDevice: .resetDevice
     case .getMaxMemSlots, .addMemReg, .remMemReg: .configureMemSlots
     default: nil
@@ -39,7 +40,8 @@ public enum Request: UInt32, CaseIterable, Hashable, Sendable, CustomStringConve
   /// Whether its answer is a body of its own, so that there is no other one, asked for or not.
   var hasReplyBody: Bool {
     switch self {
-    case .getFeatures, .getProtocolFeatures, .getQueueNum, .getVringBase, .setLogBase, .getConfig, .getMaxMemSlots: true
+    case .getFeatures, .getProtocolFeatures, .getQueueNum, .getVringBase, .setLogBase, .getConfig, .getMaxMemSlots,
+      .getInflightFd: true
     default: false
     }
   }

@@ -19,6 +19,8 @@ struct Ring {
   var isEnabled = false
   /// Started, and not stopped since.
   private(set) var running: Running?
+  /// On this connection, and since the last reset.
+  private(set) var hasRun = false
   /// The last attempt failed, and nothing that it depends on has changed.
   var wasRefused = false
 
@@ -43,7 +45,10 @@ struct Ring {
     if case .notYet = kick { return false }
     return size != nil && address != nil
   }
-  mutating func didStart(_ how: Running) { running = how }
+  mutating func didStart(_ how: Running) {
+    running = how
+    hasRun = true
+  }
   mutating func setLogAddress(_ address: GuestAddress?) { running?.logAddress = address }
 
   /// It goes on where it came to. It starts again when it is kicked off again.

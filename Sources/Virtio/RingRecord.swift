@@ -2,8 +2,8 @@ internal import CLinux
 internal import GuestMemory
 public import Linux
 
-/// Where a packed virtqueue stands, in memory that outlives this process: a file that its owner keeps, or that a service
-/// manager keeps for it.
+/// Where a packed virtqueue stands, in memory that outlives this process: a file that its owner keeps, or a part of an
+/// `InflightRegion`, which the front-end keeps.
 ///
 /// A packed virtqueue does not say how far its device has come, and no front-end knows it (a split one has its used
 /// index). So whatever is given back is first written down here, then into the ring. A batch of several descriptors
@@ -15,17 +15,31 @@ public import Linux
 /// descriptor tells by itself: its USED flag is this lap's, or it is not.
 ///
 /// **When it is believed.** A record is live from the virtqueue's start on, and until `clear`. Its owner clears it when
-/// the front-end has been told where the ring stopped, and when a front-end goes away: who comes next may have another
-/// guest. So a live record at a start is one whose process died.
+/// the front-end has been told where the ring stopped, and `belong` does when another guest comes. So a live record at a
+/// start is one whose front-end knows less.
 ///
-/// `@safe`: every access is inside a length that was checked. One thread; nobody else writes to it, and what is read at a
-/// start is checked all the same.
+/// `@safe`: every access is inside a length that was checked. One thread. A front-end can write to its region at any
+/// moment: what is kept there is read once, at a start, and then checked; what is to be published is staged elsewhere.
 @safe public final class RingRecord: @unchecked Sendable {
-  let base: UnsafeMutableRawPointer
-  private let mapping: Mapping?
-  private let isPrivate: Bool
+  /// What is kept: a few fields, and behind them the entries.
+  private let base: UnsafeMutableRawPointer
+  /// Where a batch is put together. The entries that are kept, unless somebody else can write to those.
+  private let staging: UnsafeMutableRawPointer
+  private let storage: Storage
   /// The most entries that a ring may have whose record this is.
   public let capacity: Int
+
+  private enum Storage {
+    case file(File)
+    /// `base` is the region's, `staging` our own.
+    case region(InflightRegion)
+    /// Both are our own.
+    case none
+  }
+  private final class File {
+    let mapping: Mapping
+    init(_ mapping: consuming Mapping) { self.mapping = mapping }
+  }
 
   private static let magic: UInt64 = 0x3130_4452_474E_4952  // "RINGRD01"
   private enum Field {
@@ -39,28 +53,55 @@ public import Linux
   public init(mapping: consuming Mapping) {
     precondition(mapping.byteCount >= Self.byteCount(ringSize: 1))
     unsafe base = mapping.base
+    unsafe staging = base + Field.words
     capacity = min((mapping.byteCount - Field.words) / 10, RingLayout.largestSize)
-    self.mapping = consume mapping
-    isPrivate = false
+    storage = .file(File(mapping))
+  }
+
+  /// - Parameter base: `byteCount(ringSize: ringSize)` bytes of the region's.
+  init(at base: UnsafeMutableRawPointer, of region: InflightRegion, ringSize: Int) {
+    unsafe self.base = base
+    unsafe staging = Self.allocate(10 * ringSize)
+    capacity = ringSize
+    storage = .region(region)
   }
 
   /// One that dies with this process: a virtqueue that nobody asked to be resumable.
   init(ringSize: Int) {
-    let byteCount = Self.byteCount(ringSize: ringSize)
-    unsafe base = .allocate(byteCount: byteCount, alignment: 64)
-    unsafe sl_fill(base, 0, byteCount)
+    unsafe base = Self.allocate(Self.byteCount(ringSize: ringSize))
+    unsafe staging = base + Field.words
     capacity = ringSize
-    mapping = nil
-    isPrivate = true
+    storage = .none
   }
 
-  deinit { if isPrivate { unsafe base.deallocate() } }
+  private static func allocate(_ byteCount: Int) -> UnsafeMutableRawPointer {
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 64)
+    unsafe sl_fill(memory, 0, byteCount)
+    return unsafe memory
+  }
+
+  deinit {
+    switch storage {
+    case .file: break
+    case .region: unsafe staging.deallocate()
+    case .none: unsafe base.deallocate()
+    }
+  }
 
   /// A batch's used descriptors, `capacity` words: length, ID and flags as they go into the ring.
-  var words: UnsafeMutableRawPointer { unsafe base + Field.words }
+  var words: UnsafeMutableRawPointer { unsafe staging }
   /// Their places in the ring, 16 bits each.
-  var places: UnsafeMutableRawPointer { unsafe words + 8 * capacity }
+  var places: UnsafeMutableRawPointer { unsafe staging + 8 * capacity }
   var state: UnsafeMutableRawPointer { unsafe base + Field.state }
+
+  /// What is staged lies elsewhere than what is kept: `keep` comes between the batch's entries and the state.
+  var isStagedElsewhere: Bool { if case .region = storage { true } else { false } }
+  func keep(_ count: Int) { unsafe copy(count, from: staging, to: base + Field.words) }
+
+  private func copy(_ count: Int, from source: UnsafeMutableRawPointer, to target: UnsafeMutableRawPointer) {
+    unsafe target.copyMemory(from: source, byteCount: 8 * count)
+    unsafe (target + 8 * capacity).copyMemory(from: source + 8 * capacity, byteCount: 2 * count)
+  }
 
   /// Whether a virtqueue was started with this record, and neither stopped nor given up.
   public var isLive: Bool { State(rawValue: unsafe sl_load64(state)).isLive }
@@ -118,11 +159,12 @@ public import Linux
   /// this ring's, or cannot be true of it.
   func resume(_ layout: RingLayout, in ring: borrowing PackedRingMemory) -> RingPosition? {
     let state = State(rawValue: unsafe sl_load64(state))
-    guard state.isLive, unsafe sl_load64(base + Field.magic) == Self.magic,
+    guard state.isLive, layout.size <= capacity, unsafe sl_load64(base + Field.magic) == Self.magic,
       unsafe sl_load64(base + Field.size) == UInt64(layout.size),
       unsafe sl_load64(base + Field.descriptorArea) == layout.descriptorArea.rawValue,
       state.before.place < layout.size, state.after.place < layout.size, Int(state.count) <= layout.size
     else { return nil }
+    if isStagedElsewhere { unsafe copy(Int(state.count), from: base + Field.words, to: staging) }
     if isFresh(ring, straddles: state.beforeStraddles || state.afterStraddles) { return .start }
     if state.count > 0 && Lap(ring.flags(state.before.place)) == .available(state.before.wrap) {
       guard isBatch(state, size: layout.size) else { return nil }

@@ -1,5 +1,7 @@
 import Foundation
+import Linux
 import Testing
+import Virtio
 
 @testable import Control
 
@@ -22,6 +24,24 @@ import Testing
         #expect(attributes[.posixPermissions] as? Int == 0o600)
       }
     }
+  }
+
+  /// A ring's own file and a front-end's region; as live as they say.
+  @Test(arguments: [(false, false, 1), (true, false, 0), (false, true, 1), (true, true, 0)])
+  func `of two records of a ring the one that is live goes on, and no other is left`(own: Bool, given: Bool, chosen: Int) throws {
+    let records = try [own, given].map { isLive in
+      let mapping = try Mapping(anonymousBytes: 4096)
+      // Bit 48 of the state.
+      if isLive { mapping.base.storeBytes(of: 1, toByteOffset: 24 + 6, as: UInt8.self) }
+      mapping.base.storeBytes(of: 77, toByteOffset: 32, as: UInt64.self)
+      return RingRecord(mapping: mapping)
+    }
+    let found = RingRecord.chosen(of: records, for: 77)
+    #expect(found === records[chosen])
+    #expect(found?.isLive == (own || given))
+    #expect(!records[1 - chosen].isLive)
+    #expect(RingRecord.chosen(of: records, for: 78)?.isLive == false, "another guest's")
+    #expect(RingRecord.chosen(of: [], for: 77) == nil)
   }
 
   @Test func `two back-ends cannot keep the same rings`() throws {

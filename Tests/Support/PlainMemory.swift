@@ -97,6 +97,12 @@ public import Virtio
     }
   }
 
+  /// Where this process has it.
+  public func address(of address: UInt64) -> UInt {
+    let n = region(of: address)!
+    return unsafe UInt(bitPattern: bases[n]) + UInt(address - starts[n])
+  }
+
   public func load16(_ address: UInt64) -> UInt16 {
     let n = region(of: address)!
     return unsafe sl_load16(bases[n] + Int(address - starts[n]))

@@ -28,8 +28,20 @@ enum ID {
   static let setKick: UInt32 = 12, setCall: UInt32 = 13, setErr: UInt32 = 14
   static let getProtocol: UInt32 = 15, setProtocol: UInt32 = 16, getQueueNum: UInt32 = 17, enable: UInt32 = 18
   static let sendRarp: UInt32 = 19, setMTU: UInt32 = 20, setRequests: UInt32 = 21
-  static let getConfig: UInt32 = 24, setConfig: UInt32 = 25, resetDevice: UInt32 = 34
+  static let getConfig: UInt32 = 24, setConfig: UInt32 = 25, getInflight: UInt32 = 31, setInflight: UInt32 = 32
+  static let resetDevice: UInt32 = 34
   static let getSlots: UInt32 = 36, addRegion: UInt32 = 37, removeRegion: UInt32 = 38
+}
+
+/// An inflight description: two words of 64 bits, two of 16.
+struct InflightPlace {
+  var size: UInt64 = 0
+  var offset: UInt64 = 0
+  var rings: UInt32 = 4
+  var entries: UInt32 = 256
+  /// Of 20 bytes, as the specification has it; C's padding makes it 24.
+  var bytes: [UInt8] { Bytes().u64(size).u64(offset).u32(rings | entries << 16).all }
+  var padded: [UInt8] { bytes + [0, 0, 0, 0] }
 }
 
 struct Region {
@@ -52,6 +64,8 @@ let protocolBit: UInt64 = 1 << 30
 let logBit: UInt64 = 1 << 26
 let packedBit: UInt64 = 1 << 34
 let version1Bit: UInt64 = 1 << 32
+/// MQ LOG_SHMFD RARP REPLY_ACK NET_MTU BACKEND_REQ CONFIG INFLIGHT_SHMFD RESET_DEVICE CONFIGURE_MEM_SLOTS
+let allProtocolBits: UInt64 = 0xB23F
 
 /// A front-end over a socket pair, and the back-end that it talks to, in one thread: what is sent is handled before
 /// the next line.
@@ -164,7 +178,7 @@ final class Frontend {
     return Reply(id: word(0), flags: word(1), payload: size == 0 ? [] : read(size) ?? [])
   }
 
-  private func read(_ count: Int) -> [UInt8]? {
+  func read(_ count: Int) -> [UInt8]? {
     var bytes = [UInt8](repeating: 0, count: count)
     let got = recv(socket, &bytes, count, CInt(MSG_DONTWAIT))
     return got > 0 ? Array(bytes.prefix(got)) : nil

@@ -13,26 +13,27 @@ enum Matrix {
   static let logBytes = 0x1_0010_0000 / 4096 / 8
 
   /// Requests that are built.
-  static let known: Set<UInt32> = Set(1...21).union([24, 25, 34, 36, 37, 38])
+  static let known: Set<UInt32> = Set(1...21).union([24, 25, 31, 32, 34, 36, 37, 38])
 
   /// A well-formed message of each request, that makes sense while rings 0 and 1 run; and a few that do not.
   static func messages(_ guest: TestGuest) -> [(id: UInt32, payload: [UInt8], files: [CInt])] {
     let event = guest.calls[3]
     let log = (try? guest.things.memory(logBytes)) ?? -1
     let more = (try? guest.things.memory(1 << 20)) ?? -1
+    let inflight = (try? guest.things.memory(1 << 20)) ?? -1
     let socket = (try? guest.things.sockets().1) ?? -1
     let third = Region(guest: 0x2_0000_0000, size: 1 << 20, user: 0x7F20_0000_0000)
     var all: [(UInt32, [UInt8], [CInt])] = [
       (1, [], []), (2, u64(version1Bit | protocolBit), []), (3, [], []), (4, [], []),
       (5, Region.table(guest.regions), guest.files), (6, Bytes().u64(UInt64(logBytes)).u64(0).all, [log]), (7, [], [event]),
       (8, state(0, 128), []), (9, guest.address(0), []), (10, state(0, 5), []), (11, state(0, 0), []),
-      (12, u64(1), [event]), (13, u64(1), [event]), (14, u64(1), [event]), (15, [], []), (16, u64(0xA23F), []), (17, [], []),
+      (12, u64(1), [event]), (13, u64(1), [event]), (14, u64(1), [event]), (15, [], []), (16, u64(allProtocolBits), []), (17, [], []),
       (18, state(0, 0), []), (19, u64(0x5634_1200_5452), []), (20, u64(1400), []), (21, [], [socket]),
       (24, Bytes().u32(0).u32(6).u32(0).with([0, 0, 0, 0, 0, 0]).all, []),
       (25, Bytes().u32(0).u32(6).u32(1).with([0x52, 0x54, 0, 0x12, 0x34, 0x56]).all, []),
-      (34, [], []), (36, [], []), (37, third.single, [more]), (38, guest.regions[0].single, []),
+      (31, InflightPlace().padded, []), (32, InflightPlace(size: 1 << 20).padded, [inflight]), (34, [], []), (36, [], []), (37, third.single, [more]), (38, guest.regions[0].single, []),
     ]
-    for id in [0, 22, 23, 26, 27, 28, 29, 30, 31, 32, 33, 35, 39, 40, 41, 42, 43, 44, 45, 100, UInt32.max] {
+    for id in [0, 22, 23, 26, 27, 28, 29, 30, 33, 35, 39, 40, 41, 42, 43, 44, 45, 100, UInt32.max] {
       all.append((id, u64(0), []))
     }
     return all
@@ -61,9 +62,9 @@ enum Matrix {
     case 8, 10: return state == .running ? .ringRefused : .done
     case 9: return .done
     // Bodies that need a protocol feature.
-    case 6, 17, 24, 36: return state == .fresh ? .ended : .body
+    case 6, 17, 24, 31, 36: return state == .fresh ? .ended : .body
     // Deeds that need one.
-    case 7, 19, 20, 21, 25, 34, 37: return state == .fresh ? .refused : .done
+    case 7, 19, 20, 21, 25, 32, 34, 37: return state == .fresh ? .refused : .done
     case 18: return state == .legacy ? .refused : .done
     // There must be such a region.
     case 38: return [.fresh, .negotiated, .legacy].contains(state) ? .refused : .done
@@ -86,7 +87,7 @@ enum Matrix {
       frontend.run(guest)
       frontend.send(ID.resetDevice)
     case .legacy:
-      frontend.send(ID.setProtocol, u64(0xA23F))
+      frontend.send(ID.setProtocol, u64(allProtocolBits))
       frontend.send(ID.setFeatures, u64(version1Bit))
     }
   }
@@ -151,8 +152,7 @@ enum Matrix {
       let features = offered.rawValue | logBit | protocolBit
       #expect(number(frontend.ask(ID.getFeatures)) == features)
       #expect(frontend.acknowledged(ID.setFeatures, u64(1 << bit)) == (features >> bit & 1 == 1 ? 0 : 1))
-      // MQ LOG_SHMFD RARP REPLY_ACK NET_MTU BACKEND_REQ CONFIG RESET_DEVICE CONFIGURE_MEM_SLOTS
-      let bits: UInt64 = 0xA23F
+      let bits = allProtocolBits
       #expect(number(frontend.ask(ID.getProtocol)) == bits)
       #expect(frontend.acknowledged(ID.setProtocol, u64(1 << bit)) == (bits >> bit & 1 == 1 ? 0 : 1))
     }

@@ -39,11 +39,11 @@ import Virtio
     let ring = UInt32(truncatingIfNeeded: value(&random, [0, 0, 1, 1, 2, 3]))
     let events = guest.kicks + guest.calls + guest.errors
     let file = random.pick(guest.files + [guest.high, random.pick(events)])
-    switch random.int(0...27) {
+    switch random.int(0...28) {
     case 0, 1:
       let usual = version1Bit | protocolBit
       return (ID.setFeatures, u64(value(&random, [usual, usual, usual | packedBit, usual | logBit, version1Bit, offered.rawValue])), [])
-    case 2: return (ID.setProtocol, u64(value(&random, [0xA23F, 0xA23F, 0x9, 0x8000])), [])
+    case 2: return (ID.setProtocol, u64(value(&random, [allProtocolBits, allProtocolBits, 0x9, 0x8000])), [])
     case 3:
       let regions = (0..<random.int(0...3)).map { _ in region(guest, &random) }
       return (ID.setMemTable, Region.table(regions), regions.map { _ in random.pick(guest.files) })
@@ -70,6 +70,12 @@ import Virtio
       let size = UInt32(random.int(0...20))
       return (random.pick([24, 25]), Bytes().u32(UInt32(truncatingIfNeeded: value(&random, [0, 6]))).u32(size).u32(0).with(random.bytes(Int(size))).all, [])
     case 25: return (ID.sendRarp, u64(random.next()), [])
+    case 26:
+      let place = InflightPlace(
+        size: value(&random, [16384]), offset: value(&random, [0, 0, 4096]), rings: UInt32(value(&random, [4]) & 0xFFFF),
+        entries: UInt32(value(&random, [256]) & 0xFFFF))
+      let payload = random.once(in: 2) ? place.bytes : place.padded
+      return random.once(in: 2) ? (ID.getInflight, payload, []) : (ID.setInflight, payload, [file])
     default:
       if !random.once(in: 10) { return (ID.getFeatures, [], []) }
       return (UInt32(random.int(0...46)), random.bytes(random.pick([0, 0, 8, 8, 16, 40, 264])), random.once(in: 3) ? [file] : [])

@@ -17,6 +17,10 @@ final class RecordingDevice: BackendDevice {
   var log: DirtyLog?
   /// What `stop` answers, by ring; what it was started with if nothing is here.
   var bases: [Int: RingBase] = [:]
+  /// Rings whose place was to be forgotten.
+  var forgotten: [Int] = []
+  /// Front-ends that have gone.
+  var departures = 0
   var refusesStart = false
   var refusesMemory = false
   var refusesMTU = false
@@ -38,6 +42,10 @@ final class RecordingDevice: BackendDevice {
     }
     return bases[ring] ?? setup.base
   }
+  func forgetPlace(ring: Int) {
+    if running[ring] != nil { violations.append("ring \(ring)'s place forgotten while it runs") }
+    forgotten.append(ring)
+  }
   func setEnabled(_ isEnabled: Bool, ring: Int) {
     if running[ring] == nil { violations.append("ring \(ring) enabled without running") }
     calls.append(.enabled(ring, isEnabled))
@@ -46,7 +54,7 @@ final class RecordingDevice: BackendDevice {
     if let old = running[ring] {
       running[ring] = RingSetup(
         index: ring, layout: old.layout, features: old.features, base: old.base, kick: old.kick, call: call,
-        isEnabled: old.isEnabled, logAddress: old.logAddress)
+        isEnabled: old.isEnabled, logAddress: old.logAddress, record: old.record)
     } else {
       violations.append("ring \(ring) given a call without running")
     }
@@ -69,6 +77,10 @@ final class RecordingDevice: BackendDevice {
   func setLogAddress(_ address: GuestAddress?, ring: Int) {
     if running[ring] == nil { violations.append("ring \(ring) given a log address without running") }
     calls.append(.logAddress(ring, address))
+  }
+  func disconnected() {
+    if map != nil || !running.isEmpty { violations.append("gone before what it had was taken away") }
+    departures += 1
   }
   func setMTU(_ byteCount: Int) -> Bool {
     calls.append(.mtu(byteCount))

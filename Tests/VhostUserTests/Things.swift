@@ -17,11 +17,12 @@ final class Things {
   /// A memfd of so many bytes.
   func memory(_ byteCount: Int, seals: CInt = 0) throws -> CInt {
     let file = try MemoryFile(name: "guest", byteCount: max(byteCount, 1))
-    let number = try keep(fcntl(file.descriptor.number, F_DUPFD_CLOEXEC, 0))
+    let number = try copy(of: file.descriptor.number)
     try check(ftruncate(number, off_t(byteCount)) == 0, "ftruncate")
     if seals != 0 { try check(fcntl(number, 1033, seals) == 0, "F_ADD_SEALS") }
     return number
   }
+  func copy(of number: CInt) throws -> CInt { try keep(fcntl(number, F_DUPFD_CLOEXEC, 0)) }
   func event() throws -> CInt { try keep(sl_eventfd()) }
   func blockingEvent() throws -> CInt { try keep(eventfd(0, 0o2000000)) }
   func open(_ path: String, _ flags: CInt) throws -> CInt { try keep(Glibc.open(path, flags | O_CLOEXEC)) }
@@ -36,6 +37,19 @@ final class Things {
     return (try keep(ends[0]), try keep(ends[1]))
   }
   func epoll() throws -> CInt { try keep(sl_poller()) }
+
+  /// One of each kind that is not memory to be mapped; two are of `memory`'s file, and may not write.
+  func noMemory(but memory: CInt) throws -> [CInt] {
+    let pipe = try pipe()
+    // A file of this package: it could be on a file system whose server never answers.
+    let onDisk = (try? open(#filePath, O_RDWR)) ?? pipe.write
+    return [
+      onDisk, try open("/dev/zero", O_RDWR), try open("/", O_RDONLY), try open(#filePath, O_RDONLY), pipe.read,
+      try sockets().0, try event(), try open("/proc/self/fd/\(memory)", O_RDONLY),
+      try open("/proc/self/fd/\(memory)", 0o10000000),  // O_PATH
+      try self.memory(1 << 20, seals: 8),  // F_SEAL_WRITE
+    ]
+  }
 
   /// Whether an event was raised; takes it.
   static func wasRaised(_ number: CInt) -> Bool {

@@ -34,7 +34,7 @@ import Virtio
     #expect(
       lines == [
         "front-end connected",
-        "features PROTOCOL_FEATURES VERSION_1; protocol features MQ LOG_SHMFD RARP REPLY_ACK NET_MTU BACKEND_REQ RESET_DEVICE CONFIGURE_MEM_SLOTS",
+        "features PROTOCOL_FEATURES VERSION_1; protocol features MQ LOG_SHMFD RARP REPLY_ACK NET_MTU BACKEND_REQ INFLIGHT_SHMFD RESET_DEVICE CONFIGURE_MEM_SLOTS",
         "guest memory: 2 regions, 2097152 bytes; 2 could be truncated by the front-end",
         "ring 0 enabled",
         "ring 0 started: 256 entries, split, base 0, enabled",
@@ -49,10 +49,23 @@ import Virtio
       ])
   }
 
+  @Test func `a region for what is in flight is told with its rings, and whether it was another program's`() {
+    #expect("\(Event.inflight(ringCount: 4, wasForeign: false))" == "what is in flight is kept by the front-end, for 4 rings")
+    #expect(
+      "\(Event.inflight(ringCount: 2, wasForeign: true))"
+        == "what is in flight is kept by the front-end, for 2 rings; what another program left there means nothing here")
+  }
+
   @Test func `a refusal names the message and the numbers`() {
     #expect("\(MessageError.wrongSize(.setVringNum, 7, expected: 8))" == "SET_VRING_NUM: a payload of 7 bytes, not 8")
     #expect("\(MessageError.wrongDescriptorCount(.remMemReg, 2, expected: 0...1))" == "REM_MEM_REG: 2 descriptors, not 0 to 1")
     #expect("\(MessageError.wrongDescriptor(.addMemReg, .pipe, needed: .memory))" == "ADD_MEM_REG: a pipe came, not a file of shared memory or huge pages that can be read and written")
+    #expect(
+      "\(MessageError.badInflight(rings: 5, size: 0, limit: 4))"
+        == "a region for what is in flight in 5 rings of 0 entries; must be 1 to 4 rings, of 1 to 32768")
+    #expect(
+      "\(MessageError.badInflightPlace(byteCount: 8192, offset: 512, fileBytes: 4096, needed: 5000))"
+        == "SET_INFLIGHT_FD: 8192 bytes from 512 on, in a file of 4096: not 5000 on a whole page")
     #expect("\(MessageError.featuresNotOffered(1 << 17))" == "SET_FEATURES: CTRL_VQ was not offered")
     #expect(
       "\(MessageError.badRing(3, .misaligned(.device, GuestAddress(0x1002), alignment: 4)))"
