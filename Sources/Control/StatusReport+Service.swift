@@ -17,7 +17,7 @@ extension StatusReport {
     self.workers = workers.map(Worker.init)
     vm_order = sessions.map(\.vm.name)
     vms = Dictionary(uniqueKeysWithValues: sessions.map { ($0.vm.name, VM($0, host)) })
-    laws = host.card.counters.laws.map { Law(name: $0.name, left: $0.left, right: $0.right) }
+    laws = host.card.betweenSteps(\.laws).map { Law(name: $0.name, left: $0.left, right: $0.right) }
     for session in sessions { laws.append(Law(of: session, host)) }
   }
 }
@@ -30,11 +30,16 @@ extension StatusReport.Law {
 
   /// What the card has put into a VM's queues has been delivered or dropped by its paths, but for what is out.
   fileprivate init(of session: Session, _ host: CardHost) {
-    // The paths first: a frame that comes in between is one on its way.
-    let totals = session.device.receiveTotals
-    let settled = totals.delivered + totals.dropped
-    let arrived = host.arrived(in: session.number, queues: session.vm.queuePairs).frames
-    let isPossible = arrived >= settled && arrived - settled <= UInt64(session.device.postedBuffers)
+    // Between two turns of its worker and two steps of the card: under traffic, what is read one after the other is not
+    // of one moment, and would not add up.
+    let (device, number, queues) = (session.device, session.number, session.vm.queuePairs)
+    let (settled, arrived, posted) = device.worker.perform { _ in
+      host.card.betweenSteps { _ in
+        let totals = device.receiveTotals
+        return (totals.delivered + totals.dropped, host.arrived(in: number, queues: queues).frames, UInt64(device.postedBuffers))
+      }
+    }
+    let isPossible = arrived >= settled && arrived - settled <= posted
     self.init(
       name: "put into \(session.vm.name)'s queues = delivered + dropped + in flight", left: arrived, right: settled,
       in_flight: arrived &- settled, holds: isPossible)

@@ -64,6 +64,9 @@ public final class SharedCard: @unchecked Sendable {
     }
   }
 
+  /// What `body` reads with no step of the card under way: sums of what the counters say add up.
+  public func betweenSteps<Result: Sendable>(_ body: (TrafficCounters) -> Result) -> Result { lock.withLock { _ in body(counters) } }
+
   /// Lets simulated time come up with real time: what the card does meanwhile happens. With the lock held.
   /// Answers the monotonic clock.
   @discardableResult func followTime() -> UInt64 {
