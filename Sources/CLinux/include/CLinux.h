@@ -129,6 +129,7 @@ static inline int sl_may_run_on(int number) {
   return CPU_ISSET(number, &set) ? 1 : 0;
 }
 
+#include "Allocator.h"
 #include "Guard.h"
 #include "Raise.h"
 #include "Sockets.h"

@@ -16,6 +16,7 @@ struct Daemon {
   /// Returns when it has ended because it was asked to.
   func run(_ make: Maker) throws(Failure) {
     defer { log.close() }
+    LargeBlocks.returnWhenFreed()
     // Who goes away while we write to him is told by the write.
     signal(SIGPIPE, SIG_IGN)
     let manager = ServiceManager(pid: getpid()) { StandardStream.variable($0) }
