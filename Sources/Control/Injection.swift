@@ -32,23 +32,30 @@ final class Injection {
   private var interruption: String?
 
   /// Puts the trace on the wire.
+  ///
+  /// - Parameter trace: `open` made it of the same request.
   init(
-    _ request: InjectRequest, host: CardHost, sessions: [Session], cancellation: Cancellation,
+    _ request: InjectRequest, _ trace: TraceWire, host: CardHost, sessions: [Session], cancellation: Cancellation,
     _ answer: @escaping (Result<InjectReport, ControlError>) -> Void
-  ) throws(ControlError) {
+  ) {
     self.request = request
     self.host = host
     self.sessions = sessions
     self.cancellation = cancellation
     self.answer = answer
-    let pace = try Self.pace(request.speed)
+    self.trace = trace
+    before = sessions.map(\.device.receiveTotals)
+    host.card.attach(trace, waits: trace.pace == .top, patience: Self.patience, counting: counters)
+  }
+
+  /// Reads what a request asks for, all of it if it is not too long. On any thread; it takes as long as it takes.
+  static func open(_ request: InjectRequest) throws(ControlError) -> TraceWire {
+    let pace = try pace(request.speed)
     guard request.loops > 0 else { throw .badRequest("loops: \(request.loops); at least 1") }
     guard request.file.hasPrefix("/") else { throw .badRequest("file: \(request.file): the path must be absolute") }
     do {
-      trace = try TraceWire(files: [request.file], loops: request.loops, filter: request.filter, pace: pace)
+      return try TraceWire(files: [request.file], loops: request.loops, filter: request.filter, pace: pace)
     } catch { throw .badRequest("\(error)") }
-    before = sessions.map(\.device.receiveTotals)
-    host.card.attach(trace, waits: pace == .top, patience: Self.patience, counting: counters)
   }
 
   private static func pace(_ text: String) throws(ControlError) -> ReplayOptions.Pace {

@@ -1,5 +1,6 @@
 internal import FlowSteering
 internal import Linux
+internal import Replay
 internal import Simulation
 internal import Synchronization
 internal import VhostUser
@@ -170,11 +171,13 @@ public final class Service: BackendService, @unchecked Sendable {
   }
 
   public func inject(_ request: InjectRequest) async throws(ControlError) -> InjectReport {
+    // Here: a long trace takes its time to be read, and the control thread has none.
+    let trace = try Injection.open(request)
     let cancellation = Injection.Cancellation()
     let outcome: Swift.Result<InjectReport, ControlError>? = await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         let isPosted = loop.post {
-          self.begin(request, cancellation) { continuation.resume(returning: $0) }
+          self.begin(request, trace, cancellation) { continuation.resume(returning: $0) }
         }
         if !isPosted { continuation.resume(returning: nil) }
       }
@@ -186,13 +189,11 @@ public final class Service: BackendService, @unchecked Sendable {
   }
 
   private func begin(
-    _ request: InjectRequest, _ cancellation: Injection.Cancellation,
+    _ request: InjectRequest, _ trace: TraceWire, _ cancellation: Injection.Cancellation,
     _ answer: @escaping (Swift.Result<InjectReport, ControlError>) -> Void
   ) {
     guard injection == nil else { return answer(.failure(.busy("another injection is under way; wait for its end"))) }
-    do throws(ControlError) {
-      injection = try Injection(request, host: host, sessions: sessions, cancellation: cancellation, answer)
-    } catch { return answer(.failure(error)) }
+    injection = Injection(request, trace, host: host, sessions: sessions, cancellation: cancellation, answer)
     followInjection()
   }
 

@@ -6,6 +6,7 @@ public import Simulation
 /// Read into memory when it is opened if it is small enough, else while it plays: then a step of the card waits for the
 /// file. The card asks it on the pump's thread; what is said below may be read from any thread.
 public final class TraceWire: WireSource, @unchecked Sendable {
+  public let pace: ReplayOptions.Pace
   private var trace: TraceSource
   private var pacer: Pacer
   private var start: UInt64?
@@ -25,6 +26,7 @@ public final class TraceWire: WireSource, @unchecked Sendable {
     if let pipe = files.first(where: TraceSource.isPipe) {
       throw .usage("\(pipe == "-" ? "standard input" : pipe): a card's wire cannot wait for a pipe; give a file")
     }
+    self.pace = pace
     var options = ReplayOptions(files: files)
     options.limit.loops = loops
     options.filter = filter
