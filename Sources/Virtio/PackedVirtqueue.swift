@@ -16,8 +16,7 @@ public import GuestMemory
   @usableFromInline let places: UnsafeMutableRawPointer
   private let state: UnsafeMutableRawPointer
   private let record: RingRecord
-  /// `RingRecord.isStagedElsewhere`
-  private let isStagedElsewhere: Bool
+  private let keeper: RingRecord.Keeper
 
   /// The next descriptor to take, and what its AVAIL and USED flags are when it is there: the lap's wrap counter, and its
   /// opposite. virtio 1.3, 2.8.1.
@@ -62,7 +61,7 @@ public import GuestMemory
     self.record = record ?? RingRecord(ringSize: layout.size)
     lastStraddles = self.record.begin(layout, at: position)
     unsafe (words, places, state) = (self.record.words, self.record.places, self.record.state)
-    isStagedElsewhere = self.record.isStagedElsewhere
+    keeper = self.record.keeper
     unsafe lengths = .allocate(capacity: layout.size)
     unsafe lengths.initialize(repeating: 1, count: layout.size)
     self.features = features
@@ -79,7 +78,7 @@ public import GuestMemory
     ring = PackedRingMemory(unused: view)
     record = RingRecord(ringSize: 1)
     unsafe (words, places, state) = (record.words, record.places, record.state)
-    isStagedElsewhere = false
+    keeper = record.keeper
     unsafe lengths = .allocate(capacity: 1)
     unsafe lengths.initialize(to: 1)
     features = []
@@ -295,7 +294,7 @@ public import GuestMemory
     let after = RingPosition(place: UInt16(truncatingIfNeeded: putPlace), wrap: putBits != 0)
     // The last one's lap is its USED flag.
     let straddles = word(Int(count) - 1) >> 63 == 0 && after.wrap && after.place > 0
-    if isStagedElsewhere { record.keep(Int(count)) }
+    keeper.keep(Int(count))
     sl_fence_release()
     let recorded = RingRecord.State(
       before: before, after: after, count: count, beforeStraddles: lastStraddles, afterStraddles: straddles)

@@ -94,14 +94,27 @@ public import Linux
   var places: UnsafeMutableRawPointer { unsafe staging + 8 * capacity }
   var state: UnsafeMutableRawPointer { unsafe base + Field.state }
 
-  /// What is staged lies elsewhere than what is kept: `keep` comes between the batch's entries and the state.
-  var isStagedElsewhere: Bool { if case .region = storage { true } else { false } }
-  func keep(_ count: Int) { unsafe copy(count, from: staging, to: base + Field.words) }
+  /// The way from what is staged to what is kept, between a batch's entries and the state: no reference to count. Valid
+  /// while the record lives.
+  @safe struct Keeper {
+    fileprivate let staging: UnsafeMutableRawPointer
+    fileprivate let kept: UnsafeMutableRawPointer
+    fileprivate let capacity: Int
 
-  private func copy(_ count: Int, from source: UnsafeMutableRawPointer, to target: UnsafeMutableRawPointer) {
-    unsafe target.copyMemory(from: source, byteCount: 8 * count)
-    unsafe (target + 8 * capacity).copyMemory(from: source + 8 * capacity, byteCount: 2 * count)
+    /// Precondition: `count <= capacity`.
+    #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+    @_noLocks
+    #endif
+    func keep(_ count: Int) { if unsafe staging != kept { unsafe copy(count, from: staging, to: kept) } }
+    /// The other way, at a start.
+    func stage(_ count: Int) { if unsafe staging != kept { unsafe copy(count, from: kept, to: staging) } }
+
+    private func copy(_ count: Int, from source: UnsafeMutableRawPointer, to target: UnsafeMutableRawPointer) {
+      unsafe target.copyMemory(from: source, byteCount: 8 * count)
+      unsafe (target + 8 * capacity).copyMemory(from: source + 8 * capacity, byteCount: 2 * count)
+    }
   }
+  var keeper: Keeper { unsafe Keeper(staging: staging, kept: base + Field.words, capacity: capacity) }
 
   /// Whether a virtqueue was started with this record, and neither stopped nor given up.
   public var isLive: Bool { State(rawValue: unsafe sl_load64(state)).isLive }
@@ -164,7 +177,7 @@ public import Linux
       unsafe sl_load64(base + Field.descriptorArea) == layout.descriptorArea.rawValue,
       state.before.place < layout.size, state.after.place < layout.size, Int(state.count) <= layout.size
     else { return nil }
-    if isStagedElsewhere { unsafe copy(Int(state.count), from: base + Field.words, to: staging) }
+    keeper.stage(Int(state.count))
     if isFresh(ring, straddles: state.beforeStraddles || state.afterStraddles) { return .start }
     if state.count > 0 && Lap(ring.flags(state.before.place)) == .available(state.before.wrap) {
       guard isBatch(state, size: layout.size) else { return nil }
