@@ -50,6 +50,7 @@ enum Need: Hashable {
   case kernel(Kernel)
   case emulator(Emulator)
   case testpmd
+  case libvirt
   /// Namespaces, TAP devices, huge pages.
   case root
   case hugePages
@@ -69,6 +70,8 @@ enum Need: Hashable {
         ? "there is no qemu-system-x86_64: run .ci/setup test" : prepared("qemu") ?? "no newer QEMU is prepared: run Tests/Rig/prepare.sh"
     case .testpmd:
       Rig.exists(Rig.folder + "/dpdk/complete") ? nil : prepared("dpdk") ?? "DPDK is not prepared: run Tests/Rig/prepare.sh"
+    case .libvirt:
+      Rig.isExecutable("/usr/bin/virt-qemu-run") ? nil : "there is no virt-qemu-run (libvirt-daemon-driver-qemu): run .ci/setup test"
     case .root: geteuid() == 0 ? nil : "this needs root: network namespaces, TAP devices"
     case .hugePages: HugePages.reasonMissing
     case .backEnd:
