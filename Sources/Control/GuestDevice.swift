@@ -276,7 +276,6 @@ final class GuestDevice: BackendDevice {
 
   func announce(_ address: [UInt8]) { host.announce(address) }
 
-
   // MARK: What is counted
 
   /// Of all receive rings since the start.
@@ -308,5 +307,4 @@ final class GuestDevice: BackendDevice {
     guard let region = window?.map.regions.first else { return nil }
     return unsafe NUMA.node(ofPageAt: region.base)
   }
-
 }
