@@ -34,6 +34,7 @@ final class GuestDevice: BackendDevice {
   /// Of lanes that are no more.
   private(set) var pastReceive = ReceiveTotals()
   private(set) var pastTransmit = TransmitTotals()
+  private(set) var quiesces = StatusReport.Quiesces()
   private(set) var mtu: Int
 
   init(
@@ -140,6 +141,9 @@ final class GuestDevice: BackendDevice {
 
   /// Takes a ring's lane from its worker; answers where it came to, or nil if there was none.
   private func halt(ring: Int) -> RingBase? {
+    guard receiveLanes[ring] != nil || transmitLanes[ring] != nil else { return nil }
+    let start = MonotonicClock.now()
+    defer { quiesces.add(nanoseconds: MonotonicClock.now() - start) }
     if let lane = receiveLanes.removeValue(forKey: ring) {
       let problem = worker.perform { worker -> RegisterError? in
         defer { worker.remove(lane) }
@@ -223,7 +227,7 @@ final class GuestDevice: BackendDevice {
     do throws(IOAddressSpaceError) {
       if let window { try window.replace(with: map) } else { window = try DMAWindow(number: number + 1, map: map, in: host.space) }
     } catch { throw RingRefusal("guest memory cannot be put on the bus: \(error)") }
-    checkPlacement()
+    placeWorker()
     let (receive, transmit) = (Array(receiveLanes.values), Array(transmitLanes.values))
     if receive.isEmpty && transmit.isEmpty { return }
     let problem = worker.perform { _ -> VirtqueueError? in
@@ -237,14 +241,19 @@ final class GuestDevice: BackendDevice {
     if let problem { throw RingRefusal("\(problem)") }
   }
 
-  /// Says so, once a connection, if the guest's memory lies on another node than the processor of its worker.
-  private func checkPlacement() {
-    guard let processor = worker.processor, let near = NUMA.node(ofProcessor: processor), let memory = memoryNode, memory != near
-    else { return }
+  /// Brings a worker that nobody has pinned to the memory of the first guest that it serves. One that is elsewhere stays
+  /// there, and that is said.
+  private func placeWorker() {
+    guard NUMA.nodeCount > 1, let memory = memoryNode else { return }
+    if worker.node == nil { worker.move(toNode: memory) }
+    guard let near = worker.node, memory != near else { return }
     log(
       LogEvent(
         .warning, "the guest's memory lies on another node than its worker: every frame crosses between them",
-        ["vm": vm.name, "memory_node": "\(memory)", "worker_node": "\(near)", "cpu": "\(processor)"]))
+        [
+          "vm": vm.name, "memory_node": "\(memory)", "worker": "\(worker.number)", "worker_node": "\(near)",
+          "distance": "\(NUMA.distance(near, memory))",
+        ]))
   }
 
   func setLog(_ log: DirtyLog?) {
@@ -292,19 +301,26 @@ final class GuestDevice: BackendDevice {
   /// Buffers that are with the card now.
   var postedBuffers: Int { receiveLanes.values.reduce(0) { $0 + Int($1.counters.postedBuffers) } }
 
-  func activity(ring: Int) -> (outstanding: Int, signals: UInt64, doorbells: UInt64) {
+  func activity(ring: Int) -> (outstanding: Int, signals: UInt64, suppressedSignals: UInt64, doorbells: UInt64) {
     if let counters = receiveLanes[ring]?.counters {
-      return (Int(counters.postedBuffers), counters.signals, counters.doorbells)
+      return (Int(counters.postedBuffers), counters.signals, counters.suppressedSignals, counters.doorbells)
     }
     if let counters = transmitLanes[ring]?.counters {
-      return (Int(counters.postedFrames), counters.signals, counters.doorbells)
+      return (Int(counters.postedFrames), counters.signals, counters.suppressedSignals, counters.doorbells)
     }
-    return (0, 0, 0)
+    return (0, 0, 0, 0)
   }
 
   /// The memory node of the guest's first page; nil where nobody can tell.
   var memoryNode: Int? {
     guard let region = window?.map.regions.first else { return nil }
     return unsafe NUMA.node(ofPageAt: region.base)
+  }
+}
+
+extension StatusReport.Quiesces {
+  fileprivate mutating func add(nanoseconds: UInt64) {
+    let seconds = Double(nanoseconds) / 1e9
+    (count, total_s, longest_s) = (count + 1, total_s + seconds, max(longest_s, seconds))
   }
 }

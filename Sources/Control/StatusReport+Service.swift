@@ -68,8 +68,7 @@ extension Configuration.Wire: CustomStringConvertible {
 extension StatusReport.Worker {
   fileprivate init(_ worker: WorkerThread) {
     self.init(
-      cpu: worker.processor, numa_node: worker.processor.flatMap { NUMA.node(ofProcessor: $0) }, turns: worker.turns,
-      sleeps: worker.sleeps)
+      cpu: worker.processor, numa_node: worker.node, turns: worker.turns, sleeps: worker.sleeps)
   }
 }
 
@@ -81,7 +80,9 @@ extension StatusReport.VM {
       peer_uid: session.peer.map { Int($0.user) }, connections: session.connections, features: session.features.names,
       protocol_features: session.protocolFeatures.names, mac: vm.address.map { "\($0)" }, vlan: vm.vlan.map { Int($0) },
       mtu: device.mtu, memory_regions: session.memory.regions, memory_bytes: session.memory.bytes, numa_node: device.memoryNode,
-      worker: device.worker.number, logging: device.isLogging, last_violation: session.lastViolation,
+      worker: device.worker.number, logging: device.isLogging,
+      dirty_pages: device.receiveTotals.dirtyPages + device.transmitTotals.dirtyPages, quiesces: device.quiesces,
+      last_violation: session.lastViolation,
       rings: session.rings.indices.map { StatusReport.Ring(session, $0) },
       receive: StatusReport.Receive(device.receiveTotals, card: host.drops(of: session.number, queues: vm.queuePairs)),
       transmit: StatusReport.Transmit(device.transmitTotals))
@@ -94,7 +95,7 @@ extension StatusReport.Ring {
     self.init(
       index: number, direction: number % 2 == 0 ? "receive" : "transmit", state: view.state, format: view.format,
       size: view.size, reason: view.reason, outstanding: activity.outstanding, signals: activity.signals,
-      doorbells: activity.doorbells)
+      suppressed_signals: activity.suppressedSignals, doorbells: activity.doorbells)
   }
 }
 

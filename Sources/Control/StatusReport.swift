@@ -43,6 +43,7 @@ public struct StatusReport: Codable, Sendable {
   public struct Worker: Codable, Sendable {
     /// The processor that it is pinned to.
     public var cpu: Int?
+    /// Of that processor, or of the guests' memory that it was brought to.
     public var numa_node: Int?
     public var turns: UInt64
     public var sleeps: UInt64
@@ -67,11 +68,23 @@ public struct StatusReport: Codable, Sendable {
     public var numa_node: Int?
     public var worker: Int
     public var logging: Bool
+    /// Pages of 4096 bytes that were marked in a log and had not been, since the start.
+    public var dirty_pages: UInt64
+    public var quiesces: Quiesces
     /// The last thing that a front-end or a guest did wrong.
     public var last_violation: String?
     public var rings: [Ring]
     public var receive: Receive
     public var transmit: Transmit
+  }
+
+  /// How often a ring's queue of the card was brought to rest and its buffers were taken back, before the front-end had
+  /// its answer; how long that took.
+  public struct Quiesces: Codable, Sendable {
+    public var count: UInt64 = 0
+    public var total_s: Double = 0
+    public var longest_s: Double = 0
+    public init() {}
   }
 
   public struct Ring: Codable, Sendable {
@@ -88,6 +101,8 @@ public struct StatusReport: Codable, Sendable {
     /// Buffers that the guest has posted and we have taken.
     public var outstanding: Int
     public var signals: UInt64
+    /// Batches that the driver did not want to be told of.
+    public var suppressed_signals: UInt64
     public var doorbells: UInt64
   }
 

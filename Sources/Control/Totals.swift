@@ -6,11 +6,13 @@ struct ReceiveTotals {
   var bounced = StatusReport.Traffic()
   var bouncedBy: [String: UInt64] = [:]
   var droppedBy: [String: UInt64] = [:]
+  var dirtyPages: UInt64 = 0
 
   var delivered: UInt64 { lent.frames + bounced.frames }
   var dropped: UInt64 { droppedBy.values.reduce(0, +) }
 
   mutating func add(_ counters: ReceiveCounters) {
+    dirtyPages += counters.dirtyPages
     lent.frames += counters.lentFrames
     lent.bytes += counters.lentBytes
     bounced.frames += counters.bouncedFrames
@@ -26,8 +28,10 @@ struct TransmitTotals {
   var bounced = StatusReport.Traffic()
   var bouncedBy: [String: UInt64] = [:]
   var droppedBy: [String: UInt64] = [:]
+  var dirtyPages: UInt64 = 0
 
   mutating func add(_ counters: TransmitCounters) {
+    dirtyPages += counters.dirtyPages
     lent.frames += counters.lentFrames
     lent.bytes += counters.lentBytes
     bounced.frames += counters.copiedFrames

@@ -14,6 +14,8 @@ final class WorkerThread: @unchecked Sendable {
   let number: Int
   /// The processor that it is pinned to.
   let processor: Int?
+  /// The memory node that it runs on: of its processor, or of the first guest that it serves. Control thread only.
+  private(set) var node: Int?
   private let mailbox: Mailbox
   /// The card's vector of this thread raises it.
   private let interrupt: EventDescriptor
@@ -34,6 +36,7 @@ final class WorkerThread: @unchecked Sendable {
   init(number: Int, processor: Int?, spinMicroseconds: Int, host: CardHost, ticksPerSecond: Double) throws(SystemError) {
     self.number = number
     self.processor = processor
+    node = processor.flatMap(NUMA.node(ofProcessor:))
     self.host = host
     mailbox = try Mailbox()
     interrupt = try EventDescriptor()
@@ -59,6 +62,8 @@ final class WorkerThread: @unchecked Sendable {
     mailbox.perform { body(self) }
   }
   func stop() { perform { $0.isStopping = true } }
+  /// Brings it to a guest's memory: what its paths allocate from then on lies there too.
+  func move(toNode node: Int) { if perform({ _ in NUMA.run(onNode: node) }) { self.node = node } }
   /// Ends its sleep: there is something on the card's wire.
   func wake() { mailbox.wakeUp.signal() }
 

@@ -105,6 +105,18 @@ struct MetricsPage {
     family("sluice_vm_logging", .gauge, "1 while writes are logged for a migration.") { add in
       for (name, vm) in vms { add([("vm", name)], vm.logging ? 1 : 0) }
     }
+    family("sluice_dirty_pages_total", .counter, "Pages of 4096 bytes that were marked in a migration's log and had not been.") { add in
+      for (name, vm) in vms { add([("vm", name)], vm.dirty_pages) }
+    }
+    family("sluice_quiesces_total", .counter, "Times that a ring was brought to rest before the front-end had its answer.") { add in
+      for (name, vm) in vms { add([("vm", name)], vm.quiesces.count) }
+    }
+    family("sluice_quiesce_seconds_total", .counter, "Time that it took, all together.") { add in
+      for (name, vm) in vms { add([("vm", name)], vm.quiesces.total_s) }
+    }
+    family("sluice_quiesce_longest_seconds", .gauge, "The longest time that it took once.") { add in
+      for (name, vm) in vms { add([("vm", name)], vm.quiesces.longest_s) }
+    }
   }
 
   private mutating func rings(_ vms: VMs) {
@@ -122,6 +134,9 @@ struct MetricsPage {
     family("sluice_signals_total", .counter, "Times that the guest was told of used buffers.") { add in
       for (labels, ring) in rings { add(labels, ring.signals) }
     }
+    family("sluice_signals_suppressed_total", .counter, "Batches that the guest did not want to be told of.") { add in
+      for (labels, ring) in rings { add(labels, ring.suppressed_signals) }
+    }
     family("sluice_doorbells_total", .counter, "Times that the card was told of new descriptors.") { add in
       for (labels, ring) in rings { add(labels, ring.doorbells) }
     }
@@ -133,7 +148,7 @@ struct MetricsPage {
 
   /// A family without a sample is left out.
   private mutating func family(
-    _ name: String, _ kind: Kind, _ help: String, _ body: (_ add: ([(String, String)], any BinaryInteger) -> Void) -> Void
+    _ name: String, _ kind: Kind, _ help: String, _ body: (_ add: ([(String, String)], any CustomStringConvertible) -> Void) -> Void
   ) {
     var samples = ""
     body { labels, value in

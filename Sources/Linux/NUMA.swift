@@ -23,6 +23,17 @@ public enum NUMA {
     return Int(status)
   }
 
+  /// How far a node's processors are from another's memory, as the firmware says: 10 is the node itself, 20 twice as far.
+  public static func distance(_ node: Int, _ other: Int) -> Int {
+    isAvailable ? Int(numa_distance(CInt(node), CInt(other))) : 10
+  }
+
+  /// Has the calling thread run on a node's processors only, and with it what the thread allocates come from there. False
+  /// if the machine refuses.
+  @discardableResult public static func run(onNode node: Int) -> Bool {
+    isAvailable && node >= 0 && numa_run_on_node(CInt(node)) == 0
+  }
+
   /// Asks that the pages of a mapping that nobody has touched yet come from one node.
   public static func prefer(node: Int, for mapping: borrowing Mapping) {
     guard isAvailable, node < nodeCount else { return }

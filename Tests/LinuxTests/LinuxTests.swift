@@ -1,6 +1,8 @@
+import CLinux
 import Glibc
 import Linux
 import Support
+import Synchronization
 import Testing
 
 @Suite struct LinuxTests {
@@ -122,6 +124,24 @@ import Testing
       unsafe #expect(NUMA.node(ofPageAt: mapping.base) == node)
     }
   }
+}
+
+struct NodeTests {
+  @Test(.enabled(if: NUMA.isAvailable, "the machine does not tell its memory nodes"))
+  func `a thread runs on the processors of the node that it was brought to`() throws {
+    for node in 0..<NUMA.nodeCount where Thread.processors.contains(where: { NUMA.node(ofProcessor: $0) == node }) {
+      let found = Answer()
+      try Thread(name: "node") {
+        guard NUMA.run(onNode: node) else { return }
+        found.processors.withLock { $0 = (0..<1024).filter { sl_may_run_on(Int32($0)) != 0 } }
+      }.join()
+      #expect(found.processors.withLock(\.self) == Thread.processors.filter { NUMA.node(ofProcessor: $0) == node })
+      #expect(NUMA.distance(node, node) == 10)
+    }
+    #expect(!NUMA.run(onNode: NUMA.nodeCount) && !NUMA.run(onNode: -1))
+  }
+
+  private final class Answer: Sendable { let processors = Mutex<[Int]>([]) }
 }
 
 struct AccountTests {

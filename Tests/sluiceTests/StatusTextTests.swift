@@ -32,6 +32,8 @@ struct StatusTextTests {
           features    VERSION_1 MRG_RXBUF EVENT_IDX RING_PACKED MQ
           protocol    MQ REPLY_ACK CONFIGURE_MEM_SLOTS
           memory      2 regions, 512 MiB, node 0; writes are logged
+          logged      1,234 pages as written to, for migrations
+          quiesced    6 times, 750 µs at the longest
           rings       0  receive   running   packed 256    255 posted, 9,000 signals
                       1  transmit  running   packed 256    0 posted, 12 signals
                       2  receive   failed    split 1,024   0 posted, 0 signals

@@ -72,6 +72,10 @@ struct StatusText: CustomStringConvertible {
       let node = vm.numa_node.map { ", node \($0)" } ?? ""
       lines += row("memory", "\(plural(vm.memory_regions, "region")), \(binaryBytes(vm.memory_bytes))\(node)\(vm.logging ? "; writes are logged" : "")")
     }
+    if vm.dirty_pages > 0 { lines += row("logged", "\(plural(vm.dirty_pages, "page")) as written to, for migrations") }
+    if vm.quiesces.count > 0 {
+      lines += row("quiesced", "\(plural(vm.quiesces.count, "time")), \(nanoseconds(vm.quiesces.longest_s * 1e9)) at the longest")
+    }
     lines += rings(vm.rings)
     lines += path("received", vm.receive.lent, vm.receive.bounced, vm.receive.bounced_by, vm.receive.dropped_by)
     lines += path("sent", vm.transmit.lent, vm.transmit.bounced, vm.transmit.bounced_by, vm.transmit.dropped_by)
