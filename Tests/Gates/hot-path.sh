@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The static gate: in the machine code of a turn (turnPath, everything inlined) every call or jump out of it must go
-# to one of the long ways, which a frame that is lent never takes, or once a batch to a packed virtqueue. Finds retains, allocations, checks of exclusive
-# access, witness calls and whatever lost its inlining.
+# to one of the long ways, which a frame that is lent never takes, or once a batch to a packed virtqueue. Finds
+# retains, allocations, checks of exclusive access, witness calls and whatever lost its inlining.
 #   hot-path.sh BINARY
 set -euo pipefail
 binary=$1
