@@ -89,7 +89,8 @@ final class Exchange: ChannelInboundHandler {
     if verb.changes { audit(.notice, "a request to change something was taken", [("verb", "\(verb)")]) }
     let (server, body, loop) = (server, bytes, context.eventLoop)
     let bound = NIOLoopBound((self, context), eventLoop: loop)
-    let task = Task {
+    // No higher priority than the process has: a user may not ask for one.
+    let task = Task(priority: .medium) {
       let answer = await verb.ask(server.service, body: body)
       server.deliver(to: loop) {
         let (exchange, context) = bound.value

@@ -52,7 +52,7 @@ struct Daemon {
   /// A sign of life is one of the control thread's: it answers before each is sent.
   private func watch(_ service: any BackendService, _ manager: ServiceManager?) -> Task<Void, Never>? {
     guard let manager, let microseconds = manager.watchdogMicroseconds else { return nil }
-    return Task {
+    return Task(priority: .medium) {
       while !Task.isCancelled {
         if (try? await service.status()) != nil { manager.send(.alive) }
         try? await Task.sleep(for: .microseconds(max(1, microseconds / 3)))

@@ -51,6 +51,8 @@ enum Need: Hashable {
   case emulator(Emulator)
   case testpmd
   case libvirt
+  /// That it boots in a container over the machine's own files.
+  case systemd
   /// Namespaces, TAP devices, huge pages.
   case root
   case hugePages
@@ -72,6 +74,7 @@ enum Need: Hashable {
       Rig.exists(Rig.folder + "/dpdk/complete") ? nil : prepared("dpdk") ?? "DPDK is not prepared: run Tests/Rig/prepare.sh"
     case .libvirt:
       Rig.isExecutable("/usr/bin/virt-qemu-run") ? nil : "there is no virt-qemu-run (libvirt-daemon-driver-qemu): run .ci/setup test"
+    case .systemd: Self.systemdReason
     case .root: geteuid() == 0 ? nil : "this needs root: network namespaces, TAP devices"
     case .hugePages: HugePages.reasonMissing
     case .backEnd:
@@ -84,6 +87,18 @@ enum Need: Hashable {
   private func prepared(_ name: String) -> String? {
     (try? String(contentsOfFile: Rig.folder + "/missing/" + name, encoding: .utf8)).map { "\(name): " + $0.trimmed }
   }
+
+  private static let systemdReason: String? = {
+    guard Rig.isExecutable("/usr/bin/systemd-nspawn"), Rig.isExecutable("/lib/systemd/systemd") else {
+      return "there is no systemd-nspawn (systemd-container): run .ci/setup test"
+    }
+    let libraries = (try? Shell.run(["ldd", Rig.sluice]))?.output ?? ""
+    if libraries.contains(" => /root/") || libraries.contains(" => /home/") {
+      return "Swift's libraries lie in a home directory, which a service does not see"
+    }
+    let probe = try? Shell.run([Rig.package.path + "/Tests/Rig/systemd.sh", "--probe"])
+    return probe?.status == 0 ? nil : "no container over this machine's files: \(probe?.output.trimmed ?? "")"
+  }()
 
   private static let hasRun = (try? Shell.run([Rig.sluice, "run", "--help"]))?.status == 0
 
