@@ -161,7 +161,8 @@ extension Configuration {
     return found
   }
 
-  private static func isName(_ text: String) -> Bool {
+  /// What a VM may be called: a word for files, labels and options.
+  public static func isName(_ text: String) -> Bool {
     (1...32).contains(text.utf8.count)
       && text.utf8.allSatisfy { byte in
         switch byte {

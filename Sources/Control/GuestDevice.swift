@@ -32,8 +32,8 @@ final class GuestDevice: BackendDevice {
   /// Told of a ring that runs and cannot go on. Not called within a call of the back-end's.
   var ringFailed: (_ ring: Int, _ reason: String) -> Void = { _, _ in }
   /// Of lanes that are no more.
-  private(set) var pastReceive = ReceiveTotals()
-  private(set) var pastTransmit = TransmitTotals()
+  private(set) var pastReceive = PathTotals()
+  private(set) var pastTransmit = PathTotals()
   private(set) var quiesces = StatusReport.Quiesces()
   private(set) var mtu: Int
 
@@ -88,8 +88,7 @@ final class GuestDevice: BackendDevice {
             layout: ring.layout, features: ring.features, base: ring.base, record: record, window: window, queue: queue,
             space: host.space, allocator: host.allocator, mode: mode)
         } catch { throw RingRefusal("\(error)") }
-        let lane = ReceiveLane(
-          path: path, session: number, ring: ring.index, serial: serial, kick: ring.kick, call: Notifier(target: ring.call))
+        let lane = ReceiveLane(path: path, session: number, serial: serial, ring)
         if let log { lane.path.setLog(log, ringLogAddress: ring.logAddress) }
         worker.add(lane)
         return lane
@@ -116,8 +115,7 @@ final class GuestDevice: BackendDevice {
             window: window, parts: try TransmitParts(queue: queue, space: host.space, allocator: host.allocator),
             copies: mode == .copy)
         } catch { throw RingRefusal("\(error)") }
-        let lane = TransmitLane(
-          path: path, session: number, ring: ring.index, serial: serial, kick: ring.kick, call: Notifier(target: ring.call))
+        let lane = TransmitLane(path: path, session: number, serial: serial, ring)
         lane.path.discards = !ring.isEnabled
         if let log { lane.path.setLog(log, ringLogAddress: ring.logAddress) }
         worker.add(lane)
@@ -288,12 +286,12 @@ final class GuestDevice: BackendDevice {
   // MARK: What is counted
 
   /// Of all receive rings since the start.
-  var receiveTotals: ReceiveTotals {
+  var receiveTotals: PathTotals {
     var totals = pastReceive
     for lane in receiveLanes.values { totals.add(lane.counters) }
     return totals
   }
-  var transmitTotals: TransmitTotals {
+  var transmitTotals: PathTotals {
     var totals = pastTransmit
     for lane in transmitLanes.values { totals.add(lane.counters) }
     return totals

@@ -25,7 +25,7 @@ final class Injection {
   private let trace: TraceWire
   /// What came of this trace's frames at the card.
   private let counters = TrafficCounters()
-  private let before: [ReceiveTotals]
+  private let before: [PathTotals]
   private let start = MonotonicClock.now()
   /// Since when nothing has been settled, and how much had been then.
   private var quietSince: (time: UInt64, settled: UInt64)?

@@ -3,10 +3,9 @@ internal import Intel
 internal import Linux
 internal import VhostUser
 
-/// A receive path on the thread that turns it. A class, so that it can be given to that thread and taken back; what
-/// changes with every frame is the path's own.
-final class ReceiveLane {
-  var path: ReceivePath<IxgbeReceiveQueue>
+/// A path on the thread that turns it. A class, so that it can be given to that thread and taken back; what changes with
+/// every frame is the path's own.
+class Lane {
   let session: Int
   let ring: Int
   /// No two lanes of a VM have the same: a report about one that is gone must not be taken for one about its successor.
@@ -15,40 +14,36 @@ final class ReceiveLane {
   var call: Notifier
   /// Its stop was reported: the control thread takes it from there.
   var isReported = false
-  /// The path's, for the control thread to look at.
-  let counters: ReceiveCounters
 
-  init(path: consuming ReceivePath<IxgbeReceiveQueue>, session: Int, ring: Int, serial: UInt64, kick: SharedDescriptor?, call: Notifier) {
-    counters = path.counters
-    self.path = path
+  fileprivate init(session: Int, serial: UInt64, _ ring: RingSetup) {
     self.session = session
-    self.ring = ring
     self.serial = serial
-    self.kick = kick
-    self.call = call
+    self.ring = ring.index
+    kick = ring.kick
+    call = Notifier(target: ring.call)
   }
 }
 
-/// A transmit path on the thread that turns it.
-final class TransmitLane {
-  var path: TransmitPath<IxgbeTransmitQueue>
-  let session: Int
-  let ring: Int
-  /// No two lanes of a VM have the same: a report about one that is gone must not be taken for one about its successor.
-  let serial: UInt64
-  let kick: SharedDescriptor?
-  var call: Notifier
-  var isReported = false
-  let counters: TransmitCounters
+final class ReceiveLane: Lane {
+  var path: ReceivePath<IxgbeReceiveQueue>
+  /// The path's, for the control thread to look at.
+  let counters: ReceiveCounters
 
-  init(path: consuming TransmitPath<IxgbeTransmitQueue>, session: Int, ring: Int, serial: UInt64, kick: SharedDescriptor?, call: Notifier) {
+  init(path: consuming ReceivePath<IxgbeReceiveQueue>, session: Int, serial: UInt64, _ ring: RingSetup) {
     counters = path.counters
     self.path = path
-    self.session = session
-    self.ring = ring
-    self.serial = serial
-    self.kick = kick
-    self.call = call
+    super.init(session: session, serial: serial, ring)
+  }
+}
+
+final class TransmitLane: Lane {
+  var path: TransmitPath<IxgbeTransmitQueue>
+  let counters: TransmitCounters
+
+  init(path: consuming TransmitPath<IxgbeTransmitQueue>, session: Int, serial: UInt64, _ ring: RingSetup) {
+    counters = path.counters
+    self.path = path
+    super.init(session: session, serial: serial, ring)
   }
 }
 

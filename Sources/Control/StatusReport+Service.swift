@@ -84,8 +84,8 @@ extension StatusReport.VM {
       dirty_pages: device.receiveTotals.dirtyPages + device.transmitTotals.dirtyPages, quiesces: device.quiesces,
       last_violation: session.lastViolation,
       rings: session.rings.indices.map { StatusReport.Ring(session, $0) },
-      receive: StatusReport.Receive(device.receiveTotals, card: host.drops(of: session.number, queues: vm.queuePairs)),
-      transmit: StatusReport.Transmit(device.transmitTotals))
+      receive: StatusReport.Frames(device.receiveTotals, card: host.drops(of: session.number, queues: vm.queuePairs)),
+      transmit: StatusReport.Frames(device.transmitTotals))
   }
 }
 
@@ -99,17 +99,11 @@ extension StatusReport.Ring {
   }
 }
 
-extension StatusReport.Receive {
-  fileprivate init(_ totals: ReceiveTotals, card drops: [String: UInt64]) {
+extension StatusReport.Frames {
+  /// - Parameter drops: the card's, of frames that no path has seen.
+  fileprivate init(_ totals: PathTotals, card drops: [String: UInt64] = [:]) {
     self.init()
     (lent, bounced, bounced_by) = (totals.lent, totals.bounced, totals.bouncedBy)
     dropped_by = totals.droppedBy.merging(drops) { $0 + $1 }
-  }
-}
-
-extension StatusReport.Transmit {
-  fileprivate init(_ totals: TransmitTotals) {
-    self.init()
-    (lent, bounced, bounced_by, dropped_by) = (totals.lent, totals.bounced, totals.bouncedBy, totals.droppedBy)
   }
 }

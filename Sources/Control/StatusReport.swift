@@ -74,8 +74,8 @@ public struct StatusReport: Codable, Sendable {
     /// The last thing that a front-end or a guest did wrong.
     public var last_violation: String?
     public var rings: [Ring]
-    public var receive: Receive
-    public var transmit: Transmit
+    public var receive: Frames
+    public var transmit: Frames
   }
 
   /// How often a ring's queue of the card was brought to rest and its buffers were taken back, before the front-end had
@@ -106,19 +106,12 @@ public struct StatusReport: Codable, Sendable {
     public var doorbells: UInt64
   }
 
-  /// Of all receive rings since the start, whatever connection they belonged to.
-  public struct Receive: Codable, Sendable {
+  /// Of all rings of a direction since the start, whatever connection they belonged to.
+  public struct Frames: Codable, Sendable {
     public var lent: Traffic = Traffic()
     public var bounced: Traffic = Traffic()
     public var bounced_by: [String: UInt64] = [:]
     /// The card's and the path's.
-    public var dropped_by: [String: UInt64] = [:]
-    public init() {}
-  }
-  public struct Transmit: Codable, Sendable {
-    public var lent: Traffic = Traffic()
-    public var bounced: Traffic = Traffic()
-    public var bounced_by: [String: UInt64] = [:]
     public var dropped_by: [String: UInt64] = [:]
     public init() {}
   }

@@ -1,7 +1,7 @@
 internal import Datapath
 
-/// What receive paths have counted, added up: a VM's, over all its rings and connections.
-struct ReceiveTotals {
+/// What paths of one direction have counted, added up: a VM's, over all its rings and connections.
+struct PathTotals {
   var lent = StatusReport.Traffic()
   var bounced = StatusReport.Traffic()
   var bouncedBy: [String: UInt64] = [:]
@@ -17,18 +17,9 @@ struct ReceiveTotals {
     lent.bytes += counters.lentBytes
     bounced.frames += counters.bouncedFrames
     bounced.bytes += counters.bouncedBytes
-    for reason in BounceReason.allCases where counters.bounced(reason) > 0 { bouncedBy[reason.name, default: 0] += counters.bounced(reason) }
-    for reason in PathDrop.allCases where counters.dropped(reason) > 0 { droppedBy[reason.name, default: 0] += counters.dropped(reason) }
+    for reason in BounceReason.allCases { Self.add(counters.bounced(reason), to: &bouncedBy, reason.name) }
+    for reason in PathDrop.allCases { Self.add(counters.dropped(reason), to: &droppedBy, reason.name) }
   }
-}
-
-/// The same for transmit paths.
-struct TransmitTotals {
-  var lent = StatusReport.Traffic()
-  var bounced = StatusReport.Traffic()
-  var bouncedBy: [String: UInt64] = [:]
-  var droppedBy: [String: UInt64] = [:]
-  var dirtyPages: UInt64 = 0
 
   mutating func add(_ counters: TransmitCounters) {
     dirtyPages += counters.dirtyPages
@@ -36,7 +27,12 @@ struct TransmitTotals {
     lent.bytes += counters.lentBytes
     bounced.frames += counters.copiedFrames
     bounced.bytes += counters.copiedBytes
-    for reason in CopyReason.allCases where counters.copied(reason) > 0 { bouncedBy[reason.name, default: 0] += counters.copied(reason) }
-    for reason in TransmitDrop.allCases where counters.dropped(reason) > 0 { droppedBy[reason.name, default: 0] += counters.dropped(reason) }
+    for reason in CopyReason.allCases { Self.add(counters.copied(reason), to: &bouncedBy, reason.name) }
+    for reason in TransmitDrop.allCases { Self.add(counters.dropped(reason), to: &droppedBy, reason.name) }
+  }
+
+  /// What never occurred is not mentioned.
+  private static func add(_ count: UInt64, to counts: inout [String: UInt64], _ name: String) {
+    if count > 0 { counts[name, default: 0] += count }
   }
 }

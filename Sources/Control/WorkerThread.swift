@@ -142,10 +142,7 @@ final class WorkerThread: @unchecked Sendable {
       lane.path.wantsSignal = false
       lane.call.signal()
     }
-    if let reason = lane.path.stopReason, !lane.isReported {
-      lane.isReported = true
-      report(lane.session, lane.ring, lane.serial, "\(reason)")
-    }
+    if let reason = lane.path.stopReason { tell(lane, "\(reason)") }
     return lane.path.progress != before
   }
 
@@ -156,11 +153,15 @@ final class WorkerThread: @unchecked Sendable {
       lane.path.wantsSignal = false
       lane.call.signal()
     }
-    if let reason = lane.path.stopReason, !lane.isReported {
-      lane.isReported = true
-      report(lane.session, lane.ring, lane.serial, "\(reason)")
-    }
+    if let reason = lane.path.stopReason { tell(lane, "\(reason)") }
     return lane.path.progress != before
+  }
+
+  /// Once, that a path has stopped by itself.
+  private func tell(_ lane: Lane, _ reason: @autoclosure () -> String) {
+    if lane.isReported { return }
+    lane.isReported = true
+    report(lane.session, lane.ring, lane.serial, reason())
   }
 
   /// Waits for a kick, an interrupt, a command or the wire. Each is asked for first, and then looked for once more: what

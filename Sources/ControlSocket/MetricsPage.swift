@@ -51,23 +51,10 @@ struct MetricsPage {
 
   private enum Direction: String { case receive = "rx", transmit = "tx" }
 
-  private struct Counts {
-    let lent, bounced: StatusReport.Traffic
-    let bounced_by, dropped_by: [String: UInt64]
-    init(_ vm: StatusReport.VM, _ direction: Direction) {
-      switch direction {
-      case .receive:
-        (lent, bounced, bounced_by, dropped_by) = (vm.receive.lent, vm.receive.bounced, vm.receive.bounced_by, vm.receive.dropped_by)
-      case .transmit:
-        (lent, bounced, bounced_by, dropped_by) = (vm.transmit.lent, vm.transmit.bounced, vm.transmit.bounced_by, vm.transmit.dropped_by)
-      }
-    }
-  }
-
   private mutating func frames(_ direction: Direction, _ vms: VMs) {
     let name = "sluice_" + direction.rawValue
     let what = direction == .receive ? "given to the guest" : "taken from the guest"
-    let counts = vms.map { ($0.key, Counts($0.value, direction)) }
+    let counts = vms.map { ($0.key, direction == .receive ? $0.value.receive : $0.value.transmit) }
     family(name + "_frames_total", .counter, "Frames \(what): lent without a copy, or bounced with one.") { add in
       for (vm, count) in counts {
         add([("vm", vm), ("path", "lent")], count.lent.frames)

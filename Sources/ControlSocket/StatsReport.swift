@@ -38,14 +38,10 @@ public struct StatsReport: Codable, Hashable, Sendable {
     nic = NIC(
       received: traffic(status.nic.received), sent: traffic(status.nic.sent), switched: status.nic.switched,
       replicated: status.nic.replicated, dropped_by: status.nic.dropped_by)
-    vms = status.vms.mapValues { vm in
-      VM(
-        receive: Direction(
-          lent: traffic(vm.receive.lent), bounced: traffic(vm.receive.bounced), bounced_by: vm.receive.bounced_by,
-          dropped_by: vm.receive.dropped_by),
-        transmit: Direction(
-          lent: traffic(vm.transmit.lent), bounced: traffic(vm.transmit.bounced), bounced_by: vm.transmit.bounced_by,
-          dropped_by: vm.transmit.dropped_by))
+    func direction(_ frames: StatusReport.Frames) -> Direction {
+      Direction(
+        lent: traffic(frames.lent), bounced: traffic(frames.bounced), bounced_by: frames.bounced_by, dropped_by: frames.dropped_by)
     }
+    vms = status.vms.mapValues { VM(receive: direction($0.receive), transmit: direction($0.transmit)) }
   }
 }

@@ -1,3 +1,4 @@
+import Control
 import FlowSteering
 import Replay
 import Simulation
@@ -15,7 +16,7 @@ enum VMOption {
     guard !name.contains("=") else {
       throw .usage("--vm", text, "the name comes first: --vm NAME,\(text)")
     }
-    guard isName(name) else {
+    guard Configuration.isName(name) else {
       throw .usage("--vm", text, "a name is 1 to 32 letters, digits, '.', '_' or '-'")
     }
     var vm = ReplayOptions.VM(name: name, queues: queues)
@@ -84,18 +85,6 @@ enum VMOption {
 
   static func queueCount(_ text: some StringProtocol) -> Int? {
     Quantity.count(text).flatMap { [1, 2, 4].contains($0) ? Int($0) : nil }
-  }
-
-  static func isName(_ text: String) -> Bool {
-    (1...32).contains(text.utf8.count)
-      && text.utf8.allSatisfy { byte in
-        switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-          UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
-          true
-        default: false
-        }
-      }
   }
 
   private static func example(of key: Substring) -> String {

@@ -77,8 +77,8 @@ struct StatusText: CustomStringConvertible {
       lines += row("quiesced", "\(plural(vm.quiesces.count, "time")), \(nanoseconds(vm.quiesces.longest_s * 1e9)) at the longest")
     }
     lines += rings(vm.rings)
-    lines += path("received", vm.receive.lent, vm.receive.bounced, vm.receive.bounced_by, vm.receive.dropped_by)
-    lines += path("sent", vm.transmit.lent, vm.transmit.bounced, vm.transmit.bounced_by, vm.transmit.dropped_by)
+    lines += path("received", vm.receive)
+    lines += path("sent", vm.transmit)
     if let violation = vm.last_violation { lines += row("violation", printable(violation), paint: style.bad) }
     return lines
   }
@@ -110,14 +110,13 @@ struct StatusText: CustomStringConvertible {
     }
   }
 
-  private func path(
-    _ label: String, _ lent: StatusReport.Traffic, _ bounced: StatusReport.Traffic, _ why: [String: UInt64], _ drops: [String: UInt64]
-  ) -> [String] {
-    let frames = lent.frames &+ bounced.frames
-    guard frames > 0 || !drops.isEmpty else { return [] }
-    var lines = row(label, traffic(.init(frames: frames, bytes: lent.bytes &+ bounced.bytes)) + (frames > 0 ? "; \(Share.text(lent.frames, of: frames)) lent" : ""))
-    if let text = reasons(why) { lines += row("  bounced", text, paint: style.odd) }
-    if let text = reasons(drops) { lines += row("  dropped", text, paint: style.odd) }
+  private func path(_ label: String, _ counts: StatusReport.Frames) -> [String] {
+    let frames = counts.lent.frames &+ counts.bounced.frames
+    guard frames > 0 || !counts.dropped_by.isEmpty else { return [] }
+    let all = traffic(.init(frames: frames, bytes: counts.lent.bytes &+ counts.bounced.bytes))
+    var lines = row(label, frames > 0 ? "\(all); \(Share.text(counts.lent.frames, of: frames)) lent" : all)
+    if let text = reasons(counts.bounced_by) { lines += row("  bounced", text, paint: style.odd) }
+    if let text = reasons(counts.dropped_by) { lines += row("  dropped", text, paint: style.odd) }
     return lines
   }
 
