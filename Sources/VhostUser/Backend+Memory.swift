@@ -11,7 +11,10 @@ extension Backend {
   /// their error descriptors are raised.
   func adopt(_ next: MemoryTable) throws(MessageError) {
     let staysWhole = memory.isContained(in: next)
-    if staysWhole && next.isContained(in: memory) { return }
+    if staysWhole && next.isContained(in: memory) {
+      memory = next
+      return
+    }
     let nextMap = try next.map()
     let stopped = staysWhole ? [] : rings.indices.filter { rings[$0].isRunning }
     for n in stopped { stop(n, forgettingKick: false) }

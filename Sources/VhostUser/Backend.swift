@@ -184,7 +184,8 @@ public final class Backend {
     case .getMaxMemSlots: return .number(UInt64(offer.memorySlots))
     case .setMemTable(let regions): try adopt(memory.replaced(by: regions, &descriptors, request, limits: limits))
     case .addMemReg(let region):
-      try adopt(memory.adding(region, &descriptors, slots: offer.memorySlots, limits: limits))
+      try adopt(
+        memory.adding(region, &descriptors, slots: offer.memorySlots, tellers: offer.queuePairs, limits: limits))
     case .remMemReg(let region): try adopt(memory.removing(region))
     case .setLogBase(let place): return .payload(try setLogBase(place, descriptors.one(request)))
     // We do not raise it: the specification says that it may be used.

@@ -14,6 +14,8 @@ struct MemoryTable {
     let region: MemoryRegion
   }
   private(set) var entries: [Entry] = []
+  /// Regions that were told of once more while they were there, and so will be taken away once more: see `adding`.
+  private var repeats: [RegionDescription] = []
 
   var byteCount: UInt64 { entries.reduce(0) { $0 + $1.description.byteCount } }
   var isEmpty: Bool { entries.isEmpty }
@@ -37,10 +39,25 @@ struct MemoryTable {
     return result
   }
 
-  /// This table with one region more.
+  /// This table with one region more; or as it is, if it is told once more of one that it has. QEMU 7.2 tells of each
+  /// region, and takes it away, once a queue pair.
+  ///
+  /// - Parameter tellers: how often each may be told of.
   func adding(
-    _ description: RegionDescription, _ files: inout ReceivedDescriptors, slots: Int, limits: Limits
+    _ description: RegionDescription, _ files: inout ReceivedDescriptors, slots: Int, tellers: Int, limits: Limits
   ) throws(MessageError) -> MemoryTable {
+    if let there = entries.first(where: { $0.description == description }),
+      repeats.count(where: { $0 == description }) < tellers - 1
+    {
+      guard let file = files.takeFirst() else { throw .wrongDescriptorCount(.addMemReg, 0, expected: 1...1) }
+      let status = try file.checkedMemory(.addMemReg)
+      guard there.file == [status.device, status.inode] else {
+        throw .regionsOverlap(description.guestStart, description.guestStart)
+      }
+      var result = self
+      result.repeats.append(description)
+      return result
+    }
     guard entries.count < slots else { throw .tooManyRegions(entries.count + 1, limit: slots) }
     try Self.check(entries.map(\.description) + [description], mostBytes: limits.mostGuestBytes)
     guard let file = files.takeFirst() else { throw .wrongDescriptorCount(.addMemReg, 0, expected: 1...1) }
@@ -49,15 +66,20 @@ struct MemoryTable {
     return result
   }
 
-  /// This table without a region, which is named by everything but its offset. vhost-user, VHOST_USER_REM_MEM_REG.
+  /// This table without a region, which is named by everything but its offset. vhost-user, VHOST_USER_REM_MEM_REG. It
+  /// goes the first time that this is said, however often it was told of.
   func removing(_ gone: RegionDescription) throws(MessageError) -> MemoryTable {
-    var result = self
-    let found = entries.firstIndex {
-      let it = $0.description
-      return it.guestStart == gone.guestStart && it.frontendStart == gone.frontendStart && it.byteCount == gone.byteCount
+    func isIt(_ it: RegionDescription) -> Bool {
+      it.guestStart == gone.guestStart && it.frontendStart == gone.frontendStart && it.byteCount == gone.byteCount
     }
-    guard let found else { throw .noSuchRegion(gone.guestStart, gone.frontendStart, byteCount: gone.byteCount) }
-    result.entries.remove(at: found)
+    var result = self
+    if let found = entries.firstIndex(where: { isIt($0.description) }) {
+      result.entries.remove(at: found)
+    } else if let found = repeats.firstIndex(where: isIt) {
+      result.repeats.remove(at: found)
+    } else {
+      throw .noSuchRegion(gone.guestStart, gone.frontendStart, byteCount: gone.byteCount)
+    }
     return result
   }
 

@@ -94,6 +94,35 @@ import Virtio
     }
   }
 
+  /// As QEMU 7.2 tells of it.
+  @Test func `a region that is told of once a queue pair is one region, and goes at the first word`() throws {
+    let things = Things()
+    let (file, other) = (try things.memory(1 << 20), try things.memory(1 << 20))
+    let (one, two) = (Region(guest: 0, size: megabyte, user: 0x10_0000), Region(guest: 4 * megabyte, size: megabyte, user: 0x50_0000))
+    let frontend = try negotiated()
+    for region in [one, two] {
+      for _ in 0..<2 { #expect(frontend.acknowledged(ID.addRegion, region.single, [file]) == 0) }
+    }
+    #expect(frontend.device.calls.count == 2 && frontend.device.map?.regions.count == 2)
+    // Two queue pairs tell of it twice, and of the same file.
+    #expect(frontend.acknowledged(ID.addRegion, one.single, [file]) == 1)
+    #expect(frontend.acknowledged(ID.removeRegion, two.single) == 0 && frontend.device.map?.regions.count == 1)
+    #expect(frontend.acknowledged(ID.removeRegion, two.single) == 0)
+    #expect(frontend.acknowledged(ID.removeRegion, two.single) == 1)
+    #expect(frontend.acknowledged(ID.addRegion, two.single, [file]) == 0)
+    #expect(frontend.acknowledged(ID.addRegion, two.single, [other]) == 1)
+    #expect(frontend.refusals == [
+      .regionsOverlap(GuestAddress(one.guest), GuestAddress(one.guest)),
+      .noSuchRegion(GuestAddress(two.guest), FrontendAddress(two.user), byteCount: megabyte),
+      .regionsOverlap(GuestAddress(two.guest), GuestAddress(two.guest)),
+    ])
+    #expect(frontend.device.map?.regions.count == 2)
+    // A table says all anew: what was told of before it is not told of still.
+    #expect(frontend.acknowledged(ID.setMemTable, Region.table([one, two]), [file, file]) == 0)
+    #expect(frontend.acknowledged(ID.removeRegion, one.single) == 0 && frontend.acknowledged(ID.removeRegion, one.single) == 1)
+    #expect(holders(of: file) == 1 && holders(of: other) == 1)
+  }
+
   @Test func `more regions than there are slots, or than a table has, are refused`() throws {
     let things = Things()
     let file = try things.memory(4096)

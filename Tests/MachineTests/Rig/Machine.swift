@@ -69,7 +69,7 @@ struct MachineOptions: Sendable {
 
 extension MachineOptions {
   /// Whether interrupts are MSI-X. QEMU 7.2 crashes under software emulation when a vhost device has it.
-  private var hasMSIX: Bool { (emulator.version ?? 0) >= 800 }
+  var hasMSIX: Bool { (emulator.version ?? 0) >= 800 }
 
   func arguments(folder: String) -> [String] {
     var machine = ["-M", "q35,memory-backend=m0", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "\(max(processors, pairs))"]
