@@ -98,7 +98,7 @@ let package = Package(
       swiftSettings: looseSettings),
     .testTarget(
       name: "HostileTests", dependencies: ["Control", "Datapath", "FlowSteering", "CLinux"], swiftSettings: looseSettings),
-    .testTarget(name: "MachineTests", dependencies: ["sluice"], swiftSettings: looseSettings),
+    .testTarget(name: "MachineTests", dependencies: ["sluice", "Support"], swiftSettings: looseSettings),
     .testTarget(name: "TidyTests", swiftSettings: looseSettings),
     // Benchmarks, one folder a question
     .executableTarget(

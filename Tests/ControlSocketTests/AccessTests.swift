@@ -1,6 +1,7 @@
 import ControlSupport
 import Foundation
 import Glibc
+import Support
 import Testing
 
 @testable import ControlSocket
@@ -20,7 +21,7 @@ struct AccessTests {
     process.standardError = FileHandle.nullDevice
     let code: Int32 = try await withCheckedThrowingContinuation { continuation in
       process.terminationHandler = { continuation.resume(returning: $0.terminationStatus) }
-      do { try process.run() } catch { continuation.resume(throwing: error) }
+      do { try withNoSignalBlocked { try process.run() } } catch { continuation.resume(throwing: error) }
     }
     if code != 0 { return (-Int(code), "") }
     let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)

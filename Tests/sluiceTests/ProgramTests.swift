@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import Testing
 
 /// The built program, run as a user would.
@@ -34,7 +35,7 @@ struct ProgramTests {
       process.standardInput = FileHandle.nullDevice
       process.standardOutput = FileHandle(forWritingAtPath: folder + "/out")
       process.standardError = FileHandle(forWritingAtPath: folder + "/err")
-      try process.run()
+      try withNoSignalBlocked { try process.run() }
       process.waitUntilExit()
       func text(_ name: String) throws -> String {
         String(decoding: try Data(contentsOf: URL(fileURLWithPath: folder + "/" + name)), as: UTF8.self)

@@ -3,6 +3,7 @@ import Control
 import Datapath
 import FlowSteering
 import Foundation
+import Support
 import Testing
 
 @testable import sluice
@@ -157,7 +158,7 @@ struct PackagingTests {
       process.arguments = ["verify", "--man=no", folder + "/sluice.service"]
       let pipe = Pipe()
       process.standardError = pipe
-      try process.run()
+      try withNoSignalBlocked { try process.run() }
       let said = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
       process.waitUntilExit()
       #expect(process.terminationStatus == 0)

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Support
 import Testing
 
 /// `sluice run` as a process of its own, and the commands that ask it.
@@ -29,7 +30,7 @@ import Testing
       process.standardInput = FileHandle.nullDevice
       process.standardOutput = FileHandle(forWritingAtPath: folder + "/out")
       process.standardError = FileHandle(forWritingAtPath: folder + "/err")
-      try process.run()
+      try withNoSignalBlocked { try process.run() }
     }
     deinit {
       if process.isRunning { kill(process.processIdentifier, SIGKILL) }

@@ -1,6 +1,7 @@
 // Programs that the tests start, and what Linux says about them while they run.
 
 import Foundation
+import Support
 
 /// A program in the background. Its output goes to a file, which is what a failure shows; it dies with the tests.
 final class Subprocess {
@@ -25,13 +26,7 @@ final class Subprocess {
     process.standardOutput = log
     process.standardError = log
     process.standardInput = input
-    // A child inherits what its thread blocks, and a dispatch queue's thread blocks every signal: a shell would wait for
-    // SIGCHLD for ever.
-    var (none, before) = (sigset_t(), sigset_t())
-    sigemptyset(&none)
-    pthread_sigmask(SIG_SETMASK, &none, &before)
-    defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
-    try process.run()
+    try withNoSignalBlocked { try process.run() }
     try log.close()
   }
 
