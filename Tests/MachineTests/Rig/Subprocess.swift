@@ -84,13 +84,11 @@ extension Subprocess {
     return lines.first { $0.hasPrefix("RssAnon:") }?.split { !$0.isNumber }.first.flatMap { Int($0) } ?? 0
   }
 
-  /// Nanoseconds that its threads have run.
+  /// Nanoseconds of processor time, those of threads that have ended too.
   var processorTime: UInt64 {
-    let threads = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(id)/task")) ?? []
-    return threads.reduce(0) { sum, thread in
-      let fields = (try? String(contentsOfFile: "/proc/\(id)/task/\(thread)/schedstat", encoding: .utf8))?.split(separator: " ")
-      return sum + (fields?.first.flatMap { UInt64($0) } ?? 0)
-    }
+    var (clock, time) = (clockid_t(), timespec())
+    precondition(clock_getcpuclockid(id, &clock) == 0 && clock_gettime(clock, &time) == 0, "\(name) is gone")
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }
 }
 
