@@ -86,6 +86,7 @@ let package = Package(
       resources: ["sluice.service", "sluice.yaml", "sluice-vhost-user.json"].map { .embedInCode("Packaging/" + $0) },
       swiftSettings: settings),
     // Tests, one folder a target
+    tests(of: "FlowSteering"),
     tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(

@@ -184,7 +184,7 @@ internal import Simulation
     defer { sourceTicks += TickCounter.now() - before }
     let bytes = unsafe UnsafeRawBufferPointer(start: wire.bytes, count: wire.count)
     unsafe expectations[lane].arrive(bytes)
-    if unsafe rig.classifier.receivers(of: bytes) >> UInt64(rig.lanes[lane].machine) & 1 == 0 {
+    if unsafe rig.classifier.receivers(of: bytes.bindMemory(to: UInt8.self).span) >> UInt64(rig.lanes[lane].machine) & 1 == 0 {
       noteMisdelivery(lane: lane, byteCount: bytes.count)
     }
   }

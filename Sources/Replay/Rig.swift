@@ -39,7 +39,7 @@ final class Rig {
   private(set) var machines: [Machine] = []
   private(set) var lanes: [Lane] = []
   private(set) var worker = Worker<IxgbeReceiveQueue>()
-  let classifier: Classifier
+  let classifier: RuleIndex
   /// The lane that each of the card's queues belongs to; -1 for none.
   private(set) var laneOfQueue = Array(repeating: -1, count: SimulatedCard.queueCount)
 
@@ -52,7 +52,8 @@ final class Rig {
     let card = SimulatedCard(dma: space, clock: clock)
     iommu = space
     self.card = card
-    classifier = Classifier(vms.map { Classifier.Receiver(address: $0.address, vlan: $0.vlan) })
+    let receivers = vms.map { Receiver(name: $0.name, queueCount: $0.queues, address: $0.address, vlan: $0.vlan) }
+    classifier = RuleIndex(Steering(unchecked: [], for: receivers))
     let allocator = IOVAAllocator()
     var configuration = Ixgbe.Configuration()
     configuration.mtu = options.mtu
