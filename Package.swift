@@ -53,6 +53,7 @@ let package = Package(
     library("FlowSteering"),
     // 2: memory and traces
     library("GuestMemory", "Linux", "CLinux"),
+    library("FlowTables", "FlowSteering"),
     library("Capture", "CPcap", exclude: ["Readings.md"]),
     // 3: the guest's rings, and the bus
     library("Virtio", "GuestMemory", "Linux", "CLinux"),
@@ -62,7 +63,7 @@ let package = Package(
     library("VhostUser", "Virtio", "GuestMemory", "FlowSteering", "Linux", exclude: ["Readings.md"]),
     // 5: what stands on either side of the seams; none of these names another
     library("Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"),
-    library("Intel", "NIC", "Bus", "FlowSteering", "Linux", "CLinux"),
+    library("Intel", "NIC", "Bus", "FlowTables", "FlowSteering", "Linux", "CLinux"),
     library(
       "Simulation", "Bus", "Virtio", "GuestMemory", "FlowSteering", "Linux", "CLinux", "CCrypto",
       exclude: ["Card/Readings.md"]),
@@ -87,7 +88,7 @@ let package = Package(
       swiftSettings: settings),
     // Tests, one folder a target
     tests(of: "FlowSteering"),
-    tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),
+    tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowTables", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(
       name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",

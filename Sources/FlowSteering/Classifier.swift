@@ -1,9 +1,9 @@
 /// What becomes of a frame, from the rules alone: the reference that every card's tables are held against.
 ///
 /// Two steps, as cards and virtio's own flow filter take them. First the address rules say whose the frame is: the first
-/// that matches decides; without one it is nobody's. Then, for each VM that it is for, or once if it is nobody's, the
-/// first flow rule that matches decides; without one the VM gets it, and what is nobody's is dropped. An address rule
-/// that names a queue, drops, or takes the frame for the host has the last word.
+/// that matches decides; without one it is nobody's. Then, for each VM that it is for, or once if it is the host's or
+/// nobody's, the first flow rule that matches decides; without one it stays where it was, and what is nobody's is
+/// dropped. An address rule that names a queue or drops has the last word.
 ///
 /// Written for reading: it looks at one rule after the other. `RuleIndex` is the quick one.
 public struct Classifier: Sendable {
@@ -21,31 +21,33 @@ public struct Classifier: Sendable {
     }
     let addressRule = first(.address, for: nil)
     var copies: [Verdict.Copy] = []
-    func decideFlow(for vm: Int?) {
-      let index = first(.flow, for: vm.map { steering.receivers[$0].name })
+    func decideFlow(for holder: Verdict.Holder) {
+      var vm: String?
+      if case .vm(let number) = holder { vm = steering.receivers[number].name }
+      let index = first(.flow, for: vm)
       let fates: [Verdict.Fate] =
         switch index.map({ steering.rules[$0].decision }) {
         case .deliver(let targets)?: targets.map { .deliver(vm: steering.number(of: $0.vm), queue: $0.queue) }
-        case .queue(let queue)?: [vm.map { .deliver(vm: $0, queue: queue) } ?? .unclaimed]
+        case .queue(let queue)?: [holder.fate(queue: queue)]
         case .drop?: [.drop]
         case .host?: [.host]
-        case nil: [vm.map { .deliver(vm: $0, queue: nil) } ?? .unclaimed]
+        case nil: [holder.fate(queue: nil)]
         }
-      copies += fates.map { Verdict.Copy(vm: vm, flowRule: index, fate: $0) }
+      copies += fates.map { Verdict.Copy(holder: holder, flowRule: index, fate: $0) }
     }
     switch addressRule.map({ steering.rules[$0].decision }) {
     case .deliver(let targets)?:
       for target in targets {
         let vm = steering.number(of: target.vm)
         if let queue = target.queue {
-          copies.append(Verdict.Copy(vm: vm, flowRule: nil, fate: .deliver(vm: vm, queue: queue)))
+          copies.append(Verdict.Copy(holder: .vm(vm), flowRule: nil, fate: .deliver(vm: vm, queue: queue)))
         } else {
-          decideFlow(for: vm)
+          decideFlow(for: .vm(vm))
         }
       }
-    case .drop?: copies.append(Verdict.Copy(vm: nil, flowRule: nil, fate: .drop))
-    case .host?: copies.append(Verdict.Copy(vm: nil, flowRule: nil, fate: .host))
-    case .queue?, nil: decideFlow(for: nil)
+    case .drop?: copies.append(Verdict.Copy(holder: .nobody, flowRule: nil, fate: .drop))
+    case .host?: decideFlow(for: .host)
+    case .queue?, nil: decideFlow(for: .nobody)
     }
     return Verdict(addressRule: addressRule, copies: copies)
   }
@@ -57,10 +59,22 @@ public struct Verdict: Hashable, Sendable {
   public var copies: [Copy]
 
   public struct Copy: Hashable, Sendable {
-    /// For whom it was before flow rules; nil: nobody.
-    public var vm: Int?
+    public var holder: Holder
     public var flowRule: Int?
     public var fate: Fate
+  }
+
+  /// For whom a copy is before flow rules see it.
+  public enum Holder: Hashable, Sendable {
+    case vm(Int), host, nobody
+
+    func fate(queue: Int?) -> Fate {
+      switch self {
+      case .vm(let number): .deliver(vm: number, queue: queue)
+      case .host: .host
+      case .nobody: .unclaimed
+      }
+    }
   }
 
   public enum Fate: Hashable, Sendable {

@@ -3,12 +3,12 @@
 ///
 /// A key is eight words, of frame and cube alike. What follows from a pair is in the cube too (TCP is IP and no
 /// fragment), so two cubes have a frame in common only if they agree in every bit that both look at.
-struct Cube: Hashable {
-  typealias Words = SIMD8<UInt64>
-  var value = Words.zero
-  var mask = Words.zero
+package struct Cube: Hashable, Sendable {
+  package typealias Words = SIMD8<UInt64>
+  package var value = Words.zero
+  package var mask = Words.zero
   /// Which flexible bytes the upper 48 bits of the last word hold, 16 each.
-  var flexible: [Int] = []
+  package var flexible: [Int] = []
 
   private mutating func set(_ word: Int, _ shift: UInt64, _ width: UInt64, _ bits: UInt64, _ mask: UInt64 = .max) {
     let field = width == 64 ? UInt64.max : 1 << width - 1
@@ -26,7 +26,7 @@ struct Cube: Hashable {
   }
 
   /// - Precondition: ranges have been resolved.
-  init(_ pairs: [Match.Pair]) {
+  package init(_ pairs: [Match.Pair]) {
     for pair in pairs {
       switch pair.pattern {
       case .bits(let value, let mask): add(pair.field, value, mask)
@@ -98,7 +98,7 @@ struct Cube: Hashable {
   }
 
   /// Whether some frame is in both, as far as their bits tell.
-  func overlaps(_ other: Cube) -> Bool {
+  package func overlaps(_ other: Cube) -> Bool {
     if flexible == other.flexible {
       let difference = (value ^ other.value) & mask & other.mask
       return difference == .zero
@@ -116,6 +116,16 @@ struct Cube: Hashable {
       if (a.0 ^ b.0) & a.1 & b.1 != 0 { return false }
     }
     return true
+  }
+
+  /// Itself, or two cubes if it leaves the version of IP packets open.
+  package var byVersion: [Cube] {
+    guard mask[0] >> Flag.isIP & 3 == 1, value[0] >> Flag.isIP & 1 == 1 else { return [self] }
+    return IPVersion.allCases.map { version in
+      var cube = self
+      cube.addVersion(version)
+      return cube
+    }
   }
 
   /// The key of a frame, but for its flexible bytes.
@@ -144,7 +154,12 @@ struct Cube: Hashable {
 
 extension Match {
   /// The cubes whose frames it matches, none of them in two. Empty if it matches none.
-  var cubes: [Cube] {
+  package var cubes: [Cube] {
+    withoutRanges.map { Cube($0) }
+  }
+
+  /// Its pairs with each range as a prefix of it, in all combinations.
+  package var withoutRanges: [[Pair]] {
     var lists: [[Pair]] = [[]]
     // The EtherType comes last: what it implies depends on the rest.
     for pair in pairs.sorted(by: { $0.field != .etherType && $1.field == .etherType }) {
@@ -155,7 +170,7 @@ extension Match {
         for index in lists.indices { lists[index].append(pair) }
       }
     }
-    return lists.map { Cube($0) }
+    return lists
   }
 
   /// A range of ports as values under masks, as few as can be.

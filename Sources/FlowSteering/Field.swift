@@ -176,7 +176,7 @@ public enum Pattern: Hashable, Sendable {
     .bits(UInt128(value), mask: field.fullMask)
   }
 
-  func matches(_ value: UInt128?) -> Bool {
+  public func matches(_ value: UInt128?) -> Bool {
     switch self {
     case .bits(let wanted, let mask): value.map { $0 & mask == wanted } ?? false
     case .range(let range): value.map { range.contains(UInt16(truncatingIfNeeded: $0)) } ?? false

@@ -29,32 +29,31 @@ public struct RuleIndex: Sendable {
   @inline(__always) public func decide(_ frame: Span<UInt8>, _ visit: Visit) {
     guard let fields = FrameFields(frame) else { return }
     let key = Cube.key(of: fields)
-    guard let index = addresses.first(key, frame) else { return decideFlow(nil, nil, key, frame, visit) }
+    guard let index = addresses.first(key, frame) else { return decideFlow(nil, .nobody, key, frame, visit) }
     switch steering.rules[index].decision {
     case .deliver:
       for (vm, queue) in targets[index] {
         if let queue {
-          visit(index, Verdict.Copy(vm: vm, flowRule: nil, fate: .deliver(vm: vm, queue: queue)))
+          visit(index, Verdict.Copy(holder: .vm(vm), flowRule: nil, fate: .deliver(vm: vm, queue: queue)))
         } else {
-          decideFlow(index, vm, key, frame, visit)
+          decideFlow(index, .vm(vm), key, frame, visit)
         }
       }
-    case .drop: visit(index, Verdict.Copy(vm: nil, flowRule: nil, fate: .drop))
-    case .host: visit(index, Verdict.Copy(vm: nil, flowRule: nil, fate: .host))
+    case .drop: visit(index, Verdict.Copy(holder: .nobody, flowRule: nil, fate: .drop))
+    case .host: decideFlow(index, .host, key, frame, visit)
     case .queue: preconditionFailure("a rule for a queue is a flow rule")
     }
   }
 
-  private func decideFlow(_ addressRule: Int?, _ vm: Int?, _ key: Cube.Words, _ frame: Span<UInt8>, _ visit: Visit) {
-    let step = if let vm { flows[vm] } else { unclaimed }
+  private func decideFlow(_ addressRule: Int?, _ holder: Verdict.Holder, _ key: Cube.Words, _ frame: Span<UInt8>, _ visit: Visit) {
+    let step = if case .vm(let number) = holder { flows[number] } else { unclaimed }
     guard let index = step.first(key, frame) else {
-      let fate: Verdict.Fate = if let vm { .deliver(vm: vm, queue: nil) } else { .unclaimed }
-      return visit(addressRule, Verdict.Copy(vm: vm, flowRule: nil, fate: fate))
+      return visit(addressRule, Verdict.Copy(holder: holder, flowRule: nil, fate: holder.fate(queue: nil)))
     }
-    func tell(_ fate: Verdict.Fate) { visit(addressRule, Verdict.Copy(vm: vm, flowRule: index, fate: fate)) }
+    func tell(_ fate: Verdict.Fate) { visit(addressRule, Verdict.Copy(holder: holder, flowRule: index, fate: fate)) }
     switch steering.rules[index].decision {
     case .deliver: for (target, queue) in targets[index] { tell(.deliver(vm: target, queue: queue)) }
-    case .queue(let queue): tell(vm.map { .deliver(vm: $0, queue: queue) } ?? .unclaimed)
+    case .queue(let queue): tell(holder.fate(queue: queue))
     case .drop: tell(.drop)
     case .host: tell(.host)
     }

@@ -15,11 +15,13 @@ public struct Steering: Sendable {
     self.rules = (rules + Receiver.rules(for: receivers)).sorted { ($0.precedence, $0.id) < ($1.precedence, $1.id) }
   }
 
+  /// Gives numbers to the rules that have none.
+  ///
   /// - Throws: the first thing that is wrong with the rules: a VM or a queue that is not there, two rules alike, two
   ///   that overlap, with nothing to say which comes first.
   public init(_ rules: [Rule], for receivers: [Receiver]) throws(RuleError) {
     for rule in rules { try Self.checkNames(rule, receivers) }
-    self.init(unchecked: rules, for: receivers)
+    self.init(unchecked: Self.numbered(rules), for: receivers)
     var seen: Set<Int> = []
     for rule in rules where rule.id != 0 && !seen.insert(rule.id).inserted {
       throw RuleError(.duplicate, "there are two rules with this number", fit: "leave the number out, and the next free one is given", rule: rule.label)
@@ -36,6 +38,18 @@ public struct Steering: Sendable {
 
   /// The rules that people wrote.
   public var userRules: [Rule] { rules.filter { $0.origin == .user } }
+
+  /// Gives every rule without a number the next one after the highest.
+  public static func numbered(_ rules: [Rule]) -> [Rule] {
+    var next = (rules.map(\.id).max() ?? 0) + 1
+    return rules.map { rule in
+      guard rule.id == 0 else { return rule }
+      var rule = rule
+      rule.id = next
+      next += 1
+      return rule
+    }
+  }
 
   private static func checkNames(_ rule: Rule, _ receivers: [Receiver]) throws(RuleError) {
     func receiver(_ name: String) throws(RuleError) -> Receiver {
@@ -109,7 +123,7 @@ public struct Steering: Sendable {
 }
 
 /// Finds cubes that have a frame in common, without looking at every pair: cubes with the same mask are looked up.
-struct OverlapFinder {
+package struct OverlapFinder {
   private struct Shape: Hashable {
     let mask: Cube.Words
     let flexible: [Int]
@@ -118,10 +132,11 @@ struct OverlapFinder {
     let value: Cube.Words
     let rule: Int
   }
+  package init() {}
   private var shapes: [(shape: Shape, entries: [Entry])] = []
   private var numbers: [Shape: Int] = [:]
 
-  mutating func add(_ cube: Cube, of rule: Int) {
+  package mutating func add(_ cube: Cube, of rule: Int) {
     let shape = Shape(mask: cube.mask, flexible: cube.flexible)
     let number: Int
     if let known = numbers[shape] { number = known } else {
@@ -133,7 +148,7 @@ struct OverlapFinder {
   }
 
   /// The first pair of rules that overlap and fulfil a condition.
-  func first(where condition: (Int, Int) -> Bool) -> (Int, Int)? {
+  package func first(where condition: (Int, Int) -> Bool) -> (Int, Int)? {
     var result: (Int, Int)?
     forEach { a, b in
       if condition(a, b) { result = (a, b) }
@@ -143,7 +158,7 @@ struct OverlapFinder {
   }
 
   /// Every two rules that overlap, until the body answers false. A pair may come more than once.
-  func forEach(_ body: (Int, Int) -> Bool) {
+  package func forEach(_ body: (Int, Int) -> Bool) {
     for i in shapes.indices {
       for j in i..<shapes.count where !compare(shapes[i], shapes[j], isSame: i == j, body) { return }
     }

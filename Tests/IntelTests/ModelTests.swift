@@ -51,7 +51,7 @@ private func contents(_ buffers: borrowing DMABuffer, _ slot: Int, _ count: Int)
 
   @Test func `the driver starts the model without a mistake, and the link comes`() throws {
     for configure: (inout Ixgbe.Configuration) -> Void in [
-      { _ in }, { $0.poolCount = 64 }, { $0.poolCount = 32; $0.queuesPerPool = 4 }, { $0.usesFlowDirector = true },
+      { _ in }, { $0.poolCount = 64 }, { $0.poolCount = 32; $0.queuesPerPool = 4 }, { $0.flowDirector = .filters2046 },
       { $0.mtu = 9000; $0.queuesPerPool = 8 },
     ] {
       let machine = try Machine(configure)
@@ -195,7 +195,7 @@ private func contents(_ buffers: borrowing DMABuffer, _ slot: Int, _ count: Int)
 
   @Test func `an exact flow finds its queue, and its hash is the card's`() throws {
     let machine = try Machine {
-      $0.usesFlowDirector = true
+      $0.flowDirector = .filters2046
       $0.queuesPerPool = 4
     }
     try machine.device.setAddress(first, slot: 0, pool: 0)

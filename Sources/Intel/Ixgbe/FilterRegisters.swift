@@ -172,12 +172,24 @@ struct ETQS: Register32 {
   var isEnabled: Bool { get { self[bit: 31] } set { self[bit: 31] = newValue } }
 }
 
+/// SYN Packet Queue Filter. 8.2.3.7.20.
+struct SYNQF: Register32 {
+  static func offset(_ n: Int) -> Int { 0x0EC30 }
+  var rawValue: UInt32
+  var isEnabled: Bool { get { self[bit: 0] } set { self[bit: 0] = newValue } }
+  var queue: UInt32 { get { self[bits: 1...7] } set { self[bits: 1...7] = newValue } }
+  /// SYNQFP: before the five-tuple filters.
+  var isFirst: Bool { get { self[bit: 31] } set { self[bit: 31] = newValue } }
+}
+
 /// VT Control. 8.2.3.27.1.
 struct PFVTCTL: Register32 {
   static func offset(_ n: Int) -> Int { 0x051B0 }
   var rawValue: UInt32
   /// VT_Ena
   var isEnabled: Bool { get { self[bit: 0] } set { self[bit: 0] = newValue } }
+  /// DEF_PL: where a frame goes that no pool asked for.
+  var defaultPool: UInt32 { get { self[bits: 7...12] } set { self[bits: 7...12] = newValue } }
   /// Dis_Def_Pool: a frame that no pool asked for is dropped.
   var dropsUnclaimed: Bool { get { self[bit: 29] } set { self[bit: 29] = newValue } }
   /// Rpl_En: a frame that several pools asked for is stored once for each.
@@ -200,6 +212,7 @@ struct PFVML2FLT: Register32 {
   /// AUPE, ROMPE, ROPE, BAM, MPE: frames without a tag, multicast in MTA, unicast in PFUTA, broadcast, all multicast.
   var acceptsUntagged: Bool { get { self[bit: 24] } set { self[bit: 24] = newValue } }
   var acceptsListedMulticast: Bool { get { self[bit: 25] } set { self[bit: 25] = newValue } }
+  var acceptsListedUnicast: Bool { get { self[bit: 26] } set { self[bit: 26] = newValue } }
   var acceptsBroadcast: Bool { get { self[bit: 27] } set { self[bit: 27] = newValue } }
   var acceptsAllMulticast: Bool { get { self[bit: 28] } set { self[bit: 28] = newValue } }
 }

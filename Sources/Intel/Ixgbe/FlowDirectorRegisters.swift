@@ -57,10 +57,19 @@ struct FDIRIP6M: Register32 {
 struct FDIRM: Register32 {
   static func offset(_ n: Int) -> Int { 0x0EE70 }
   var rawValue: UInt32
-  var ignoresVLAN: Bool { get { self[bits: 0...1] == 3 } set { self[bits: 0...1] = newValue ? 3 : 0 } }
+  /// VLANID, VLANP
+  var ignoresVLAN: Bool { get { self[bit: 0] } set { self[bit: 0] = newValue } }
+  var ignoresPriority: Bool { get { self[bit: 1] } set { self[bit: 1] = newValue } }
   var ignoresPool: Bool { get { self[bit: 2] } set { self[bit: 2] = newValue } }
+  /// L4P
+  var ignoresTransport: Bool { get { self[bit: 3] } set { self[bit: 3] = newValue } }
   var ignoresFlex: Bool { get { self[bit: 4] } set { self[bit: 4] = newValue } }
   var ignoresIPv6Destination: Bool { get { self[bit: 5] } set { self[bit: 5] = newValue } }
+}
+/// The first twelve bytes of an IPv6 source address, n 0 to 2; the lowest byte is first on the wire.
+struct FDIRSIPv6: Register32 {
+  static func offset(_ n: Int) -> Int { 0x0EE0C + 4 * n }
+  var rawValue: UInt32
 }
 /// Source and destination address of the filter at hand; the lowest byte is first on the wire.
 struct FDIRIPSA: Register32 {
@@ -81,6 +90,9 @@ struct FDIRPORT: Register32 {
 struct FDIRVLAN: Register32 {
   static func offset(_ n: Int) -> Int { 0x0EE24 }
   var rawValue: UInt32
+  /// The tag as a number; the flexible bytes as they lie on the wire, the first one lowest.
+  var tag: UInt32 { get { self[bits: 0...15] } set { self[bits: 0...15] = newValue } }
+  var flexible: UInt32 { get { self[bits: 16...31] } set { self[bits: 16...31] = newValue } }
 }
 struct FDIRHASH: Register32 {
   static func offset(_ n: Int) -> Int { 0x0EE28 }
@@ -101,6 +113,10 @@ struct FDIRCMD: Register32 {
   var updates: Bool { get { self[bit: 3] } set { self[bit: 3] = newValue } }
   /// L4TYPE: 0 none of these, 1 UDP, 2 TCP, 3 SCTP.
   var transport: UInt32 { get { self[bits: 5...6] } set { self[bits: 5...6] = newValue } }
+  var isIPv6: Bool { get { self[bit: 7] } set { self[bit: 7] = newValue } }
+  /// Clear-HT: forgets all filters.
+  var clears: Bool { get { self[bit: 8] } set { self[bit: 8] = newValue } }
+  var drops: Bool { get { self[bit: 9] } set { self[bit: 9] = newValue } }
   var isLast: Bool { get { self[bit: 11] } set { self[bit: 11] = newValue } }
   /// Queue-EN: the filter names a queue.
   var choosesQueue: Bool { get { self[bit: 15] } set { self[bit: 15] = newValue } }

@@ -130,6 +130,7 @@ struct VLANTable {
   func slot(_ identifier: UInt16) -> Int? {
     identifiers.firstIndex(of: identifier) ?? identifiers.firstIndex(of: nil)
   }
+  var all: [UInt16] { identifiers.compactMap { $0 } }
   func contains(_ identifier: UInt16) -> Bool { identifiers.contains(identifier) }
   mutating func set(_ slot: Int, _ identifier: UInt16?) { identifiers[slot] = identifier }
 }
@@ -147,6 +148,11 @@ extension Ixgbe {
     }
     if pools == 0 && !vlans.contains(identifier) { return }
     guard let slot = vlans.slot(identifier) else { throw .tableFull("VLAN filters", count: 64) }
+    try setVLAN(identifier, pools: pools, slot: slot)
+    if pools != 0 { registers.modify(VLNCTRL.self) { $0.filters = true } }
+  }
+
+  private func setVLAN(_ identifier: UInt16, pools: UInt64, slot: Int) throws(IxgbeError) {
     let (register, bit) = (Int(identifier) / 32, Int(identifier) % 32)
     if pools == 0 {
       registers.modify(VFTA.self, register) { $0[bit: bit] = false }
@@ -160,7 +166,6 @@ extension Ixgbe {
       filter.isEnabled = true
       registers.write(filter, slot)
       registers.modify(VFTA.self, register) { $0[bit: bit] = true }
-      registers.modify(VLNCTRL.self) { $0.filters = true }
     }
     vlans.set(slot, pools == 0 ? nil : identifier)
   }

@@ -85,7 +85,7 @@ extension Ixgbe {
     }
   }
 
-  private var packetBufferKibibytes: UInt32 { Self.receiveKibibytes - (configuration.usesFlowDirector ? 64 : 0) }
+  private var packetBufferKibibytes: UInt32 { Self.receiveKibibytes - UInt32(configuration.flowDirector.kibibytes) }
 
   private func flowControlThreshold(_ n: Int) -> FCRTH {
     var value = FCRTH(rawValue: 0)
@@ -136,7 +136,7 @@ extension Ixgbe {
       registers.modify(RXPBSIZE.self, n) { $0.kibibytes = n == 0 ? packetBufferKibibytes : 0 }
     }
     initializeQueueSelection()
-    if configuration.usesFlowDirector { try initializeFlowDirector() }
+    if configuration.flowDirector != .off { try initializeFlowDirector() }
   }
 
   /// Everything that could let a frame in, or to the wrong pool: memory of the filters is not cleared by a reset.
@@ -158,6 +158,7 @@ extension Ixgbe {
       registers.write(ETQF(rawValue: 0), n)
       registers.write(ETQS(rawValue: 0), n)
     }
+    registers.write(SYNQF(rawValue: 0))
   }
 
   /// Pools and RSS. 4.6.10.1, 7.1.2.

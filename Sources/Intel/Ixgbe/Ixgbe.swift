@@ -18,6 +18,7 @@ public final class Ixgbe {
   let clock: any Timekeeper
   var statistics = IxgbeStatistics()
   var vlans = VLANTable()
+  var steering = SteeringState()
 
   /// Resets the card and initialises all of it but its queues, in the order of 4.6.3. Reception is off afterwards.
   ///

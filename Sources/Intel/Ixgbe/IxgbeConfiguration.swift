@@ -15,8 +15,8 @@ extension Ixgbe {
     public var scalingKey: [UInt8] = Self.verificationKey
     /// Reports frames whose checksums the card found right.
     public var checksumOffload = true
-    /// Gives 64 KiB of the packet buffer to flow director's exact filters, about 2000 of them.
-    public var usesFlowDirector = false
+    /// What flow director's exact filters take of the packet buffer.
+    public var flowDirector = FlowDirectorMemory.off
 
     /// With pools: what one sends to another's address goes there inside the card, and not to the wire; broadcasts go
     /// both ways. Without it the wire gets everything, and frames between guests only come back if a switch there
@@ -24,6 +24,20 @@ extension Ixgbe {
     public var switchesLocally = true
 
     public init() {}
+
+    /// 7.1.2.7.5: two filters of 2, 4 or 8 Ki are the card's own.
+    public enum FlowDirectorMemory: UInt32, Hashable, Sendable, CaseIterable {
+      case off, filters2046, filters4094, filters8190
+      /// FDIRCTRL.PBALLOC
+      var allocation: UInt32 { rawValue }
+      public var kibibytes: Int { self == .off ? 0 : 32 << Int(rawValue) }
+      public var filterCount: Int { self == .off ? 0 : 1024 << Int(rawValue) - 2 }
+      /// The least that holds so many; nil: none does.
+      public init?(filters: Int) {
+        guard let first = Self.allCases.first(where: { $0.filterCount >= filters }) else { return nil }
+        self = first
+      }
+    }
 
     public static let mtus = 68...9710
     public static let verificationKey: [UInt8] = [

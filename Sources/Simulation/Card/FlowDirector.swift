@@ -1,4 +1,4 @@
-/// Flow director, perfect match, IPv4. 82599 datasheet 7.1.2.7. Reading "flow director".
+/// Flow director, perfect match. 82599 datasheet 7.1.2.7. Reading "flow director".
 enum FDIRCTRL {
   static let initialised: UInt32 = 1 << 3
   static let perfectMatch: UInt32 = 1 << 4
@@ -17,20 +17,25 @@ private enum FDIRCMD {
 
 /// What a filter and a frame are compared by, as the registers hold it.
 struct FlowKey: Equatable {
+  /// IPv4's source address, or the last four bytes of IPv6's.
   var source: UInt32 = 0
+  /// IPv4 only.
   var destination: UInt32 = 0
   /// The source in the lower half.
   var ports: UInt32 = 0
   /// The tag in the lower half, the flexible bytes in the upper.
   var tagAndFlexible: UInt32 = 0
-  /// UDP 1, TCP 2, SCTP 3, other 0.
+  /// UDP 1, TCP 2, SCTP 3, other 0; with 4 for IPv6.
   var type: UInt8 = 0
   var pool: UInt8 = 0
+  /// The first twelve bytes of an IPv6 source address, and nothing.
+  var sourceUpper = SIMD4<UInt32>.zero
 
   func masked(by mask: FlowKey) -> FlowKey {
     FlowKey(
       source: source & mask.source, destination: destination & mask.destination, ports: ports & mask.ports,
-      tagAndFlexible: tagAndFlexible & mask.tagAndFlexible, type: type & mask.type, pool: pool & mask.pool)
+      tagAndFlexible: tagAndFlexible & mask.tagAndFlexible, type: type & mask.type, pool: pool & mask.pool,
+      sourceUpper: sourceUpper & mask.sourceUpper)
   }
 }
 
@@ -55,6 +60,8 @@ struct FlowKey: Equatable {
     var fresh = 0
     /// By kind: TCP, UDP, and the rest (whose ports are not looked at).
     var masks = (FlowKey(), FlowKey(), FlowKey())
+    /// What IPv6's source addresses are masked with, in place of IPv4's.
+    var source6 = SIMD4<UInt32>.zero
     var flexibleOffset = 0
     /// What the hash tables were made from.
     var key: UInt32?
@@ -137,7 +144,8 @@ struct FlowKey: Equatable {
     // The flexible bytes are in network order, like the addresses, and stand in the upper half of their word.
     let flexible = (key.tagAndFlexible >> 16).byteSwapped
     let ports = key.ports >> 16 | key.ports << 16
-    let fields = key.source.byteSwapped ^ key.destination.byteSwapped ^ ports ^ flexible
+    let upper = (key.sourceUpper[0] ^ key.sourceUpper[1] ^ key.sourceUpper[2]).byteSwapped
+    let fields = key.source.byteSwapped ^ upper ^ key.destination.byteSwapped ^ ports ^ flexible
     let flow = UInt32(key.pool) << 24 | UInt32(key.type) << 16 | key.tagAndFlexible & 0xFFFF
     var value: UInt16 = 0
     var position = 0
@@ -279,11 +287,18 @@ extension SimulatedCard {
     let off = registers[Offset.FDIRM]
     var mask = FlowKey(
       source: ~registers[Offset.FDIRSIP4M], destination: ~registers[Offset.FDIRDIP4M], ports: 0, tagAndFlexible: 0,
-      type: off & 8 != 0 ? 0 : 3, pool: off & 4 != 0 ? 0 : 0x7F)
+      type: off & 8 != 0 ? 4 : 7, pool: off & 4 != 0 ? 0 : 0x7F)
     if off & 1 == 0 { mask.tagAndFlexible |= 0x0FFF }
     if off & 2 == 0 { mask.tagAndFlexible |= 0xE000 }
     if off & 16 == 0 { mask.tagAndFlexible |= 0xFFFF_0000 }
     settings.masks.2 = mask
+    // Bit n of SIPM leaves the n-th byte on the wire out.
+    let bytes = registers[Offset.FDIRIP6M]
+    for word in 0..<4 {
+      settings.source6[word] = (0..<4).reduce(UInt32(0)) {
+        bytes >> UInt32(4 * word + $1) & 1 == 0 ? $0 | 0xFF << UInt32(8 * $1) : $0
+      }
+    }
     mask.ports = Self.portMask(registers[Offset.FDIRTCPM])
     settings.masks.0 = mask
     mask.ports = Self.portMask(registers[Offset.FDIRUDPM])
@@ -306,15 +321,20 @@ extension SimulatedCard {
     var answer = value & ~(FDIRCMD.command | FDIRCMD.valid)
     switch value & FDIRCMD.command {
     case 1:
+      let isIPv6 = value & FDIRCMD.ipv6 != 0
+      var key = FlowKey(
+        source: registers[Offset.FDIRIPSA], destination: isIPv6 ? 0 : registers[Offset.FDIRIPDA],
+        ports: registers[Offset.FDIRPORT], tagAndFlexible: registers[Offset.FDIRVLAN],
+        type: UInt8(value >> 5 & 3) | (isIPv6 ? 4 : 0), pool: UInt8(value >> 24 & 0x7F))
+      if isIPv6 { for word in 0..<3 { key.sourceUpper[word] = registers[Offset.FDIRSIPv6 + 4 * word] } }
       let filter = FlowDirectorTable.Filter(
-        key: FlowKey(
-          source: registers[Offset.FDIRIPSA], destination: registers[Offset.FDIRIPDA],
-          ports: registers[Offset.FDIRPORT], tagAndFlexible: registers[Offset.FDIRVLAN],
-          type: UInt8(value >> 5 & 3), pool: UInt8(value >> 24 & 0x7F)),
+        key: key,
         softwareIndex: index, queue: UInt8(value >> 16 & 0x7F), drops: value & FDIRCMD.drop != 0,
         choosesQueue: value & FDIRCMD.queueEnable != 0)
       let isReady = flowDirector.isEnabled && registers[Offset.FDIRCTRL] & FDIRCTRL.initialised != 0
-      if isReady && value & FDIRCMD.ipv6 == 0
+      // The card's own address, with which it would compare an IPv6 destination, is not modelled.
+      let isModelled = !isIPv6 || registers[Offset.FDIRM] & 0x20 != 0
+      if isReady && isModelled
         && flowDirector.add(filter, hash: hash, updates: value & FDIRCMD.update != 0)
       {
         counters.flowAdds &+= 1
@@ -337,7 +357,7 @@ extension SimulatedCard {
   /// Asks the filters about a frame.
   func addFlowDirector(_ result: inout Steering, _ bytes: UnsafeRawPointer, _ headers: FrameHeaders, _ pool: Int) {
     let flags = headers.flags
-    guard flags.contains(.ipv4), registers[Offset.FDIRCTRL] & FDIRCTRL.initialised != 0 else { return }
+    guard flags.contains(.ipv4) || flags.contains(.ipv6), registers[Offset.FDIRCTRL] & FDIRCTRL.initialised != 0 else { return }
     let settings = unsafe flowDirector.current
     var key = FlowKey(
       source: headers.sourceAddress, destination: headers.destinationAddress, tagAndFlexible: UInt32(headers.tag),
@@ -350,8 +370,16 @@ extension SimulatedCard {
     } else if flags.contains(.sctp) {
       key.type = 3
     }
+    if flags.contains(.ipv6) {
+      let source = unsafe (bytes + Int(headers.networkOffset) + 8).loadUnaligned(as: SIMD4<UInt32>.self)
+      key.type |= 4
+      (key.source, key.sourceUpper) = (source[3], SIMD4(source[0], source[1], source[2], 0))
+      let words = unsafe settings.pointee.source6
+      (mask.source, mask.sourceUpper) = (words[3], SIMD4(words[0], words[1], words[2], 0))
+      (key.destination, mask.destination) = (0, 0)
+    }
     key.ports = UInt32(headers.destinationPort) << 16 | UInt32(headers.sourcePort)
-    // An IPv4 frame has at least 34 bytes, and the offset goes up to 62: past the end there is nothing to compare.
+    // An IP frame has at least 34 bytes, and the offset goes up to 62: past the end there is nothing to compare.
     let flexible = unsafe settings.pointee.flexibleOffset
     if mask.tagAndFlexible >> 16 != 0 && flexible + 2 <= Int(headers.networkOffset) + 20 {
       key.tagAndFlexible |= UInt32(unsafe bytes.loadUnaligned(fromByteOffset: flexible, as: UInt16.self)) << 16

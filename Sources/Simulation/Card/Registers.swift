@@ -84,6 +84,7 @@ enum Offset {
   // 8.2.3.7 Flow director
   static let FDIRCTRL = 0x0EE00
   static let FDIRSIPv6 = 0x0EE0C
+  static let FDIRIP6M = 0x0EE74
   static let FDIRIPSA = 0x0EE18
   static let FDIRIPDA = 0x0EE1C
   static let FDIRPORT = 0x0EE20

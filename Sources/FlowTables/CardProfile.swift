@@ -1,0 +1,71 @@
+/// A kind of card, by what its tables hold.
+///
+/// Numbers from the datasheets: 82599 7.1.1 to 7.1.2.7, 82576 7.1.1, I350 7.1.1.
+public struct CardProfile: Hashable, Sendable {
+  public var name: String
+  /// Exact addresses.
+  public var receiveAddresses: Int
+  public var vlanFilters: Int
+  /// Groups of queues that are kept apart, by queues in each.
+  public var pools: [Pools]
+  public var etherTypeFilters: Int
+  /// Whether an EtherType filter says whose the frame is; else it only names a queue.
+  public var etherTypeChoosesPool: Bool
+  public var hasSYNFilter: Bool
+  public var fiveTupleFilters: Int
+  public var fiveTuplePriorities: Int
+  /// Exact flows by the memory that they take from the packet buffer; empty: none.
+  public var exactFlows: [ExactFlows]
+  /// Everything can be had: for rules that are not for a card.
+  public var isIdeal = false
+
+  public struct Pools: Hashable, Sendable {
+    public var count: Int
+    public var queuesEach: Int
+  }
+  public struct ExactFlows: Hashable, Sendable {
+    public var filters: Int
+    public var kibibytes: Int
+  }
+
+  public static let intel82599 = CardProfile(
+    name: "82599", receiveAddresses: 128, vlanFilters: 64,
+    pools: [Pools(count: 64, queuesEach: 2), Pools(count: 32, queuesEach: 4)], etherTypeFilters: 8, etherTypeChoosesPool: true,
+    hasSYNFilter: true, fiveTupleFilters: 128, fiveTuplePriorities: 7,
+    exactFlows: [
+      ExactFlows(filters: 2046, kibibytes: 64), ExactFlows(filters: 4094, kibibytes: 128), ExactFlows(filters: 8190, kibibytes: 256),
+    ])
+  public static let intel82576 = CardProfile(
+    name: "82576", receiveAddresses: 24, vlanFilters: 32, pools: [Pools(count: 8, queuesEach: 2)], etherTypeFilters: 8,
+    etherTypeChoosesPool: false, hasSYNFilter: true, fiveTupleFilters: 8, fiveTuplePriorities: 7, exactFlows: [])
+  public static let intelI350 = CardProfile(
+    name: "i350", receiveAddresses: 32, vlanFilters: 32, pools: [Pools(count: 8, queuesEach: 1)], etherTypeFilters: 8,
+    etherTypeChoosesPool: false, hasSYNFilter: true, fiveTupleFilters: 0, fiveTuplePriorities: 0, exactFlows: [])
+  public static let ideal = CardProfile(
+    name: "ideal", receiveAddresses: .max, vlanFilters: 4096, pools: [Pools(count: 64, queuesEach: 128)], etherTypeFilters: .max,
+    etherTypeChoosesPool: true, hasSYNFilter: true, fiveTupleFilters: .max, fiveTuplePriorities: .max, exactFlows: [], isIdeal: true)
+
+  public static let all = [intel82599, intel82576, intelI350, ideal]
+  public static func named(_ name: String) -> CardProfile? { all.first { $0.name == name } }
+}
+
+/// Which pools stand for whom.
+public struct PoolPlan: Hashable, Sendable {
+  /// Pools in use or kept: VMs have the first ones.
+  public let count: Int
+  public let queuesEach: Int
+  public let vmCount: Int
+  /// The last three are nobody's: one for the host, one whose queues never run, where frames wait for a flow rule or
+  /// end, and one that is not enabled at all, where they end at once.
+  public var host: Int { count - 3 }
+  public var nowhere: Int { count - 2 }
+  public var closed: Int { count - 1 }
+
+  /// The layout with the fewest queues a pool that has enough.
+  public init?(_ profile: CardProfile, vmCount: Int, queuesEach: Int) {
+    guard let pools = profile.pools.first(where: { $0.queuesEach >= queuesEach }), vmCount + 3 <= pools.count else { return nil }
+    count = pools.count
+    self.queuesEach = pools.queuesEach
+    self.vmCount = vmCount
+  }
+}

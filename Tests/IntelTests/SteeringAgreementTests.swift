@@ -1,0 +1,134 @@
+import Bus
+import FlowSteering
+import FlowTables
+import Foundation
+import Simulation
+import Testing
+
+@testable import Intel
+
+/// Rules, made into tables, written by the driver into the register-level model: what the model does with a frame is
+/// what the reference classifier says, frame by frame. None of the three was written from another.
+@Suite struct SteeringAgreementTests {
+  /// A card with rules, whose queues do not run: that a frame is looked for in one is what its drop says.
+  final class Bench {
+    let clock = SimulatedClock()
+    let card: SimulatedCard
+    let device: Ixgbe
+    let plan: PoolPlan
+
+    init(_ steering: Steering) throws {
+      let space = SimulatedIOMMU(clock: clock)
+      card = SimulatedCard(dma: space, clock: clock)
+      plan = try #require(PoolPlan(.intel82599, vmCount: steering.receivers.count, queuesEach: steering.receivers.map(\.queueCount).max() ?? 1))
+      var configuration = Ixgbe.Configuration()
+      configuration.poolCount = plan.count
+      configuration.queuesPerPool = steering.receivers.map(\.queueCount).max() ?? 1
+      configuration.usedQueues = steering.receivers.map(\.queueCount) + Array(repeating: 1, count: plan.count - plan.vmCount)
+      configuration.flowDirector = .filters2046
+      device = try Ixgbe(registers: card, space: space, allocator: IOVAAllocator(), clock: clock, configuration: configuration)
+      try device.enableReceive()
+      try device.waitForLink()
+    }
+
+    /// Where a frame went: queues of VMs, and the host.
+    enum Place: Hashable, Comparable {
+      case vm(Int, queue: Int)
+      case host
+    }
+
+    func receive(_ frame: [UInt8]) -> [Place]? {
+      let arrival = unsafe frame.withUnsafeBytes { bytes in
+        unsafe bytes.count == 0 ? .dropped(.undersize, queue: nil) : card.receive(WireFrame(bytes: bytes.baseAddress!, count: bytes.count))
+      }
+      switch arrival {
+      case .dropped(.queueDisabled, let queue?): return place(queue).map { [$0] } ?? []
+      case .dropped(.noPool, _), .dropped(.filtered, _), .dropped(.undersize, _): return []
+      case .replicated: return card.copies.compactMap { $0.drop == .filtered ? nil : place($0.queue) }.sorted()
+      default: return nil
+      }
+    }
+
+    private func place(_ queue: Int) -> Place? {
+      let (pool, number) = (queue / plan.queuesEach, queue % plan.queuesEach)
+      if pool < plan.vmCount { return .vm(pool, queue: number) }
+      return pool == plan.host ? .host : nil
+    }
+  }
+
+  /// Whether a card's places are what a verdict says.
+  static func agrees(_ verdict: Verdict, _ places: [Bench.Place], _ steering: Steering) -> Bool {
+    var rest = places
+    var open: [Int] = []
+    for copy in verdict.copies {
+      switch copy.fate {
+      case .drop, .unclaimed: continue
+      case .host:
+        guard let index = rest.firstIndex(of: .host) else { return false }
+        rest.remove(at: index)
+      case .deliver(let vm, let queue?):
+        guard let index = rest.firstIndex(of: .vm(vm, queue: queue)) else { return false }
+        rest.remove(at: index)
+      case .deliver(let vm, nil): open.append(vm)
+      }
+    }
+    for vm in open {
+      let index = rest.firstIndex {
+        guard case .vm(let number, let queue) = $0 else { return false }
+        return number == vm && queue < steering.receivers[vm].queueCount
+      }
+      guard let index else { return false }
+      rest.remove(at: index)
+    }
+    return rest.isEmpty
+  }
+
+  static let decisions = ProcessInfo.processInfo.environment["SLUICE_STEERING_DECISIONS"].flatMap { Int($0) } ?? 60_000
+
+  @Test func `card model, reference classifier and index agree on random rules and frames`() throws {
+    let start = ProcessInfo.processInfo.environment["SLUICE_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0 ... .max)
+    print("SLUICE_SEED=\(start)")
+    var generator = SteeringGenerator(seed: Seed(start))
+    var (decided, sets, refused) = (0, 0, [RuleError.Code: Int]())
+    var used = (addresses: 0, vlans: 0, types: 0, syn: 0, tuples: 0, flows4: 0, flows6: 0, replicated: 0, nowhere: 0)
+    while decided < Self.decisions {
+      let receivers = generator.receivers()
+      let rules = generator.rules(for: receivers)
+      let program: CardProgram
+      do throws(RuleError) { program = try CardProgram(Steering(rules, for: receivers), for: .intel82599) } catch {
+        refused[error.code, default: 0] += 1
+        #expect(!"\(error)".contains("defect"), "SLUICE_SEED=\(start) \(error) \(rules.map(\.text))")
+        continue
+      }
+      sets += 1
+      let tables = try #require(program.tables)
+      used.addresses += tables.addresses.count
+      used.vlans += tables.vlans.count
+      used.types += tables.etherTypes.count
+      used.syn += tables.syn == nil ? 0 : 1
+      used.tuples += tables.fiveTuples.count
+      used.flows4 += tables.exactFlows.count { $0.version == .v4 }
+      used.flows6 += tables.exactFlows.count { $0.version == .v6 }
+      let bench = try Bench(program.steering)
+      try bench.device.apply(tables)
+      let (classifier, index) = (Classifier(program.steering), RuleIndex(program.steering))
+      for _ in 0..<200 {
+        let frame = generator.frame()
+        let verdict = classifier.verdict(on: frame.span)
+        #expect(index.verdict(on: frame.span) == verdict, "SLUICE_SEED=\(start) \(frame)")
+        let places = try #require(bench.receive(frame), "SLUICE_SEED=\(start)")
+        if places.count > 1 { used.replicated += 1 }
+        if places.isEmpty { used.nowhere += 1 }
+        decided += 1
+        if !Self.agrees(verdict, places, program.steering) {
+          Issue.record(
+            "SLUICE_SEED=\(start): \(verdict) but the card \(places)\n\(program.steering.rules.map(\.text).joined(separator: "\n"))\n\(receivers)\n\(frame)\n\(tables)")
+          return
+        }
+      }
+    }
+    print("\(decided) decisions over \(sets) sets of rules; refused: \(refused.map { "\($0.key.rawValue) \($0.value)" }.sorted()); \(used)")
+    #expect(used.addresses > 0 && used.vlans > 0 && used.types > 0 && used.syn > 0 && used.tuples > 0 && used.flows4 > 0 && used.flows6 > 0)
+    #expect(used.replicated > 0)
+  }
+}
