@@ -141,3 +141,16 @@ extension FrameFields {
     }
   }
 }
+
+extension FrameFields {
+  /// What rules can see, as they would write it: one word a field.
+  public var description: [String] {
+    var fields: [Field] = [.ethernetDestination, .ethernetSource, .etherType, .vlanID, .vlanPriority]
+    fields += [.ip4Source, .ip6Source, .ip4Destination, .ip6Destination, .ipProtocol, .ipTOS, .ipFragment]
+    if let transport { fields += [transport.source, transport.destination] }
+    if transport == .tcp { fields.append(.tcpFlags) }
+    return fields.compactMap { field in
+      value(of: field, in: Span()).map { "\(field.name)=\(Match.Pair(field, .bits($0, mask: field.fullMask)).text)" }
+    }
+  }
+}

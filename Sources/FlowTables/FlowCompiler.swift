@@ -8,6 +8,11 @@ struct FlowCompiler {
   /// Pools whose frames a rule for everybody's may see: the VMs', and the host's and nobody's if there are any.
   let pools: [Int]
 
+  /// The frames that a part sees.
+  private struct Sight: Hashable {
+    let cubes: [Cube]
+    let pool: Int?
+  }
   /// Where a part went.
   private enum Place { case fiveTuple, flowDirector }
   private struct Candidate {
@@ -20,13 +25,17 @@ struct FlowCompiler {
 
   func compile(into tables: inout CardTables) throws(RuleError) {
     var candidates: [Candidate] = []
+    // What an earlier rule has taken whole needs no filter, and two alike would be one to the card.
+    var seen: Set<Sight> = []
     for index in steering.rules.indices where steering.rules[index].step == .flow {
       let rule = steering.rules[index]
       if profile.hasSYNFilter && rule.owner == nil && FlowPart.isSYN(rule.match) && tables.syn == nil, let queue = try queueForAll(rule) {
         tables.syn = CardTables.SYN(queue: queue, isFirst: true, rule: index)
         continue
       }
-      for part in try parts(of: index) { candidates.append(try candidate(part)) }
+      for part in try parts(of: index) where seen.insert(Sight(cubes: part.match.cubes, pool: part.pool)).inserted {
+        candidates.append(try candidate(part))
+      }
     }
     try place(&candidates)
     try order(&candidates, &tables)
@@ -234,17 +243,16 @@ struct FlowCompiler {
 
   private func orderSYN(_ pairs: [(first: Int, second: Int)], _ candidates: [Candidate], _ tables: inout CardTables) throws(RuleError) {
     guard let syn = tables.syn else { return }
-    let before = pairs.first { $0.first < 0 && candidates[$0.second].place == .fiveTuple }
-    let behind = pairs.first { $0.second < 0 }
-    if let behind {
-      let other = steering.rules[candidates[behind.first].part.rule]
-      if before != nil || candidates[behind.first].place == .flowDirector {
-        throw RuleError(
-          .priority, "the one SYN filter of the \(profile.name) comes before all five-tuple filters or behind them all, and always before flow director",
-          fit: "give it a priority before \(other.label)", rule: steering.rules[syn.rule].label, holder: other.label)
-      }
-      tables.syn?.isFirst = false
+    let isBeforeTuples = pairs.contains { $0.first < 0 && candidates[$0.second].place == .fiveTuple }
+    let behind = pairs.filter { $0.second < 0 }.map(\.first)
+    guard let other = behind.first(where: { candidates[$0].place == .flowDirector }) ?? behind.first else { return }
+    if isBeforeTuples || candidates[other].place == .flowDirector {
+      let label = steering.rules[candidates[other].part.rule].label
+      throw RuleError(
+        .priority, "the one SYN filter of the \(profile.name) comes before all five-tuple filters or behind them all, and always before flow director",
+        fit: "give it a priority before \(label)", rule: steering.rules[syn.rule].label, holder: label)
     }
+    tables.syn?.isFirst = false
   }
 
   /// A five-tuple filter comes before any of flow director's: what must not is moved.

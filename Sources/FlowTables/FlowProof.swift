@@ -48,9 +48,12 @@ struct FlowProof {
     RuleError(.fieldUnsupported, "the filters made for it are not the rule: \(text)", fit: "this is a defect of ours, please report it", rule: steering.rules[rule].label)
   }
 
-  /// Every rule's frames, for every pool that it sees, have a filter that ends where it says; and no filter is more.
+  /// Every rule's frames, for every pool that it sees, have a filter that ends where it says, or have all been taken by
+  /// an earlier rule; and no filter is more.
   private func checkCover(_ filters: [Filter]) throws(RuleError) {
     let byRule = Dictionary(grouping: filters.indices, by: { filters[$0].rule })
+    var taken: Set<Cube> = []
+    var takenOfPool: [Int: Set<Cube>] = [:]
     for index in steering.rules.indices where steering.rules[index].step == .flow {
       let rule = steering.rules[index]
       let wanted = Set(rule.match.cubes.flatMap(Self.byVersion))
@@ -62,10 +65,15 @@ struct FlowProof {
           guard filter.end == end(of: rule, in: pool) else { throw fault(index, "frames for pool \(pool) end elsewhere") }
           found.formUnion(filter.cubes.flatMap(Self.byVersion))
         }
-        guard found == wanted else { throw fault(index, "\(found.count) filters, \(wanted.count) wanted") }
+        guard found.isSubset(of: wanted) else { throw fault(index, "it would see more") }
+        for cube in wanted where !found.contains(cube) && !taken.contains(cube) && takenOfPool[pool]?.contains(cube) != true {
+          throw fault(index, "it would see less")
+        }
       }
       for filter in own.map({ filters[$0] }) {
         guard filter.pool.map(seen.contains) ?? (rule.owner == nil) else { throw fault(index, "a filter for a pool that it does not see") }
+        let cubes = filter.cubes.flatMap(Self.byVersion)
+        if let pool = filter.pool { takenOfPool[pool, default: []].formUnion(cubes) } else { taken.formUnion(cubes) }
       }
     }
   }

@@ -1,13 +1,17 @@
+import FlowSteering
 import Replay
 
 /// Why there is no report: what the user is told, and the exit status that goes with it.
 struct Failure: Error, Equatable {
   let status: ExitStatus
   let message: String
+  /// The rule at fault, for programs.
+  var rule: RuleError?
 
   /// As JSON names it.
   var kind: String {
-    switch status {
+    if rule != nil { return "rule" }
+    return switch status {
     case .unreadable: "unreadable"
     case .nothingSent: "nothing_sent"
     case .machine: "machine"
@@ -30,6 +34,11 @@ struct Failure: Error, Equatable {
 }
 
 extension Failure {
+  /// - Parameter place: the file or the like that the rule is in.
+  init(_ error: RuleError, in place: String? = nil) {
+    self.init(status: .unaccounted, message: (place.map { "\($0): " } ?? "") + error.description, rule: error)
+  }
+
   init(_ error: ReplayError) {
     switch error {
     case .usage(let text): self = .usage(text)

@@ -1,3 +1,4 @@
+import FlowSteering
 import FoundationEssentials
 import Replay
 
@@ -15,16 +16,24 @@ struct JSONReport: Encodable {
   /// What stands there instead of a report when there is none.
   static func text(of failure: Failure) -> String {
     struct Body: Encodable {
-      struct Problem: Encodable { let kind, message: String }
+      struct Problem: Encodable {
+        let kind, message: String
+        var code, reason, fit, rule, holder, field: String?
+        var line, column: Int?
+      }
       let error: Problem
       let schema: Int
       let status: Int32
     }
-    let problem = Body.Problem(kind: failure.kind, message: failure.message)
+    var problem = Body.Problem(kind: failure.kind, message: failure.message)
+    if let rule = failure.rule {
+      (problem.code, problem.reason, problem.fit, problem.rule) = (rule.code.rawValue, rule.reason, rule.fit, rule.rule)
+      (problem.holder, problem.field, problem.line, problem.column) = (rule.holder, rule.field, rule.line, rule.column)
+    }
     return encode(Body(error: problem, schema: ReplayReport().schema, status: failure.status.rawValue), isPretty: false)
   }
 
-  private static func encode(_ value: some Encodable, isPretty: Bool) -> String {
+  static func encode(_ value: some Encodable, isPretty: Bool) -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = isPretty ? [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted] : [.sortedKeys, .withoutEscapingSlashes]
     do { return String(decoding: try encoder.encode(value), as: UTF8.self) } catch {

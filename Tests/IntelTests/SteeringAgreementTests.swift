@@ -116,6 +116,8 @@ import Testing
         let frame = generator.frame()
         let verdict = classifier.verdict(on: frame.span)
         #expect(index.verdict(on: frame.span) == verdict, "SLUICE_SEED=\(start) \(frame)")
+        let explanation = Explanation(frame.span, by: program)
+        #expect(explanation?.agrees ?? verdict.copies.isEmpty, "SLUICE_SEED=\(start) \(frame)")
         let places = try #require(bench.receive(frame), "SLUICE_SEED=\(start)")
         if places.count > 1 { used.replicated += 1 }
         if places.isEmpty { used.nowhere += 1 }
