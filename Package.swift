@@ -69,14 +69,14 @@ let package = Package(
       exclude: ["Card/Readings.md"]),
     // 6: a trace, a card, its driver, the paths and the guests, put together
     library(
-      "Replay", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
+      "Replay", "Datapath", "Intel", "Simulation", "Capture", "FlowTables", "FlowSteering", "NIC", "Virtio", "Bus",
       "GuestMemory", "Linux", "CLinux", "CCrypto", histogram),
     // 7: front-ends' sessions, workers, and what a running back-end says of itself
     library(
-      "Control", "Replay", "VhostUser", "Datapath", "Intel", "Simulation", "Capture", "FlowSteering", "NIC", "Virtio", "Bus",
+      "Control", "Replay", "VhostUser", "Datapath", "Intel", "Simulation", "Capture", "FlowTables", "FlowSteering", "NIC", "Virtio", "Bus",
       "GuestMemory", "Linux", "CLinux"),
     // 8: both ends of the control socket
-    .target(name: "ControlSocket", dependencies: ["Control", "Linux"] + nio, swiftSettings: settings),
+    .target(name: "ControlSocket", dependencies: ["Control", "FlowSteering", "Linux"] + nio, swiftSettings: settings),
     // 9: the program
     .executableTarget(
       name: "sluice",
@@ -123,7 +123,7 @@ let package = Package(
     tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
     .target(
       name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),
-    .testTarget(name: "ControlTests", dependencies: ["Control", "Linux"], swiftSettings: looseSettings),
+    .testTarget(name: "ControlTests", dependencies: ["Control", "FlowSteering", "Linux"], swiftSettings: looseSettings),
     .testTarget(
       name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport", "Linux", "Support"] + nio, swiftSettings: looseSettings),
     tests(

@@ -1,5 +1,6 @@
 internal import Bus
 internal import FlowSteering
+internal import FlowTables
 internal import Intel
 internal import Linux
 internal import NIC
@@ -18,27 +19,50 @@ final class CardHost {
   private let driver: Ixgbe
   private let ringSize: Int
   private let tap: TapWire?
+  private(set) var program: CardProgram
 
   /// Where windows, rings and host buffers are mapped.
   var space: any IOAddressSpace { card }
 
-  init(_ configuration: Configuration) throws(ServiceError) {
+  init(_ configuration: Configuration, rules: [Rule]) throws(ServiceError) {
     mtu = configuration.nic.mtu
     ringSize = configuration.nic.ringSize
     let card: SharedCard
     do { card = try SharedCard() } catch { throw .machine("\(error)") }
     self.card = card
     tap = try Self.openWire(configuration, card)
+    let program: CardProgram
+    do throws(RuleError) { program = try Self.compile(rules, configuration.receivers) } catch { throw .rule(error) }
+    self.program = program
+    let (tables, plan) = (Self.tables(of: program), Self.tables(of: program).plan)
     var settings = Ixgbe.Configuration()
     settings.mtu = mtu
-    settings.poolCount = configuration.vms.count
+    settings.poolCount = plan.count
     settings.queuesPerPool = configuration.vms.map(\.queuePairs).max() ?? 1
+    // Nobody's pools have one queue, so that RSS does not spread what ends there.
+    settings.usedQueues = configuration.vms.map(\.queuePairs) + Array(repeating: 1, count: plan.count - plan.vmCount)
+    settings.flowDirector = Ixgbe.Configuration.FlowDirectorMemory(filters: max(configuration.nic.exactFlows, tables.exactFlows.count)) ?? .filters8190
     do {
       driver = try Ixgbe(registers: card, space: card, allocator: allocator, clock: card, configuration: settings)
-      try Self.steer(configuration.vms, driver)
+      try driver.apply(tables)
+      // Nobody is ever behind these.
+      for queue in 0..<plan.queuesEach { card.stopWaiting(forQueue: plan.nowhere * plan.queuesEach + queue) }
       try driver.enableReceive()
       try driver.waitForLink()
     } catch { throw .card("\(error)") }
+  }
+
+  private static func tables(of program: CardProgram) -> CardTables {
+    guard let tables = program.tables else { preconditionFailure("an 82599 has tables") }
+    return tables
+  }
+
+  /// What rules make of the card.
+  static func compile(_ rules: [Rule], _ receivers: [Receiver]) throws(RuleError) -> CardProgram {
+    for rule in Steering.numbered(rules) where rule.decision == .host {
+      throw RuleError(.actionUnsupported, "\"host\": this back-end has no queue of its own", fit: "name a VM, or drop", rule: rule.label)
+    }
+    return try CardProgram(Steering(rules, for: receivers), for: .intel82599)
   }
 
   private static func openWire(_ configuration: Configuration, _ card: SharedCard) throws(ServiceError) -> TapWire? {
@@ -54,27 +78,19 @@ final class CardHost {
     } catch { throw .machine("--wire tap=\(name): \(error)") }
   }
 
-  /// Which frames go to which pool.
-  private static func steer(_ vms: [Configuration.VM], _ driver: Ixgbe) throws(IxgbeError) {
-    let someNameVLAN = vms.contains { $0.vlan != nil }
-    for (pool, vm) in vms.enumerated() {
-      guard let address = vm.address else {
-        // Only ever the port's one guest.
-        try driver.setPromiscuous(true)
-        continue
-      }
-      try driver.setAddress(address, slot: pool, pool: pool)
-      var accepted: IxgbeAccepted = [.broadcast, .allMulticast]
-      if vm.vlan == nil { accepted.insert(.untagged) }
-      try driver.setAccepted(accepted, pool: pool)
-      if let vlan = vm.vlan { try driver.setVLAN(vlan, pools: pools(of: vms) { $0.vlan == vlan }) }
-    }
-    // A priority tag is no VLAN's.
-    if someNameVLAN { try driver.setVLAN(0, pools: pools(of: vms) { $0.vlan == nil }) }
-  }
+  // MARK: Rules
 
-  private static func pools(of vms: [Configuration.VM], where condition: (Configuration.VM) -> Bool) -> UInt64 {
-    vms.enumerated().reduce(0) { $0 | (condition($1.element) ? 1 << UInt64($1.offset) : 0) }
+  /// What rules would make of the card; nothing is changed.
+  func check(_ rules: [Rule]) throws(RuleError) -> CardProgram { try Self.compile(rules, program.steering.receivers) }
+
+  /// Brings the card to other rules: all of them, or, if it refuses, none.
+  func apply(_ new: CardProgram) throws(RuleError) {
+    do throws(IxgbeError) { try driver.apply(Self.tables(of: new)) } catch {
+      let fit: String? =
+        if case .tableFull("flow director", let count) = error { "\(count) exact flows were reserved; start it with more of nic.exact-flows" } else { nil }
+      throw RuleError(.refusedByCard, "the card did not take the change, and is as it was: \(error)", fit: fit)
+    }
+    program = new
   }
 
   // MARK: Queues
@@ -172,14 +188,29 @@ extension CardHost {
     return result
   }
 
-  /// What the card has dropped for no queue.
+  /// Why a frame ended: for a queue that nobody is ever behind, what rules have it end for.
+  private func reason(_ drop: CardDrop, _ queue: Int?) -> String {
+    guard let queue, drop == .queueDisabled else { return drop.name }
+    let plan = Self.tables(of: program).plan
+    guard queue / plan.queuesEach == plan.nowhere else { return drop.name }
+    return (queue % plan.queuesEach == plan.dropQueue.number ? CardDrop.filtered : .noPool).name
+  }
+  /// Queues that are no VM's, and nil for those of no queue.
+  private var queuesOfNobody: [Int?] {
+    let plan = Self.tables(of: program).plan
+    return (plan.vmCount * plan.queuesEach..<SimulatedCard.queueCount).map { $0 } + [nil]
+  }
+
+  /// What the card has dropped for no VM.
   func unroutedDrops() -> [String: UInt64] {
     var result: [String: UInt64] = [:]
-    for reason in CardDrop.allCases {
-      let count = TrafficCounters.Origin.allCases.reduce(UInt64(0)) {
-        $0 + card.counters.droppedFrames(reason, queue: nil, from: $1)
+    for queue in queuesOfNobody {
+      for reason in CardDrop.allCases {
+        let count = TrafficCounters.Origin.allCases.reduce(UInt64(0)) {
+          $0 + card.counters.droppedFrames(reason, queue: queue, from: $1)
+        }
+        if count > 0 { result[self.reason(reason, queue), default: 0] += count }
       }
-      if count > 0 { result[reason.name] = count }
     }
     return result
   }
@@ -190,7 +221,7 @@ extension CardHost {
     for queue in (0..<SimulatedCard.queueCount).map(Optional.some) + [nil] {
       for reason in CardDrop.allCases {
         let count = counters.droppedFrames(reason, queue: queue, from: .wire)
-        if count > 0 { result[reason.name, default: 0] += count }
+        if count > 0 { result[self.reason(reason, queue), default: 0] += count }
       }
     }
     return result

@@ -14,6 +14,8 @@ public struct Configuration: Hashable, Sendable {
   /// Where rings' places are kept, so that packed rings survive our own death; nil: packed rings are not offered.
   public var stateDirectory: String?
   public var workers = Workers()
+  /// Which frames go to whom, besides what addresses and VLANs say.
+  public var rules: [Rule] = []
 
   public init() {}
 
@@ -27,6 +29,9 @@ public struct Configuration: Hashable, Sendable {
     public var mtu = 1500
     /// Descriptors of each of the card's rings, a multiple of 8 from 64 to 4096.
     public var ringSize = 1024
+    /// How many exact flows (flow director) rules may come to have: memory that is taken from the packet buffer when the
+    /// card starts, 2046, 4094 or 8190.
+    public var exactFlows = 2046
     public init() {}
   }
 
@@ -50,7 +55,7 @@ public struct Configuration: Hashable, Sendable {
     /// 1 to 32 letters, digits, '.', '_', '-'; no two alike.
     public var name: String
     public var endpoint: Endpoint
-    /// Whose frames it gets. With one VM alone nil means everything; with several each has one, no two alike.
+    /// Whose frames it gets. Without one: with one VM alone everything, with several what rules give it.
     public var address: MACAddress?
     /// From 1 to 4094; only with an address.
     public var vlan: UInt16?
@@ -106,6 +111,11 @@ extension Configuration {
     if let problem = problems().first { throw problem }
   }
 
+  /// The VMs as steering knows them.
+  public var receivers: [Receiver] {
+    vms.map { Receiver(name: $0.name, queueCount: $0.queuePairs, address: $0.address, vlan: $0.vlan) }
+  }
+
   /// Everything that is wrong, in the order of the parts.
   public func problems() -> [ConfigurationError] {
     var found: [ConfigurationError] = []
@@ -128,9 +138,20 @@ extension Configuration {
       (0...1_000_000).contains(workers.spinMicroseconds), "workers.spin-us",
       "\(workers.spinMicroseconds) microseconds; at most a second")
     expect(!vms.isEmpty, "vms", "there must be at least one VM")
-    expect(vms.count <= 32, "vms", "\(vms.count) VMs; the card has room for 32")
+    expect([2046, 4094, 8190].contains(nic.exactFlows), "nic.exact-flows", "\(nic.exactFlows); 2046, 4094 or 8190")
+    let most = vms.contains { $0.queuePairs == 4 } ? 29 : 32
+    expect(vms.count <= most, "vms", "\(vms.count) VMs; the card has room for \(most)")
     for (index, vm) in vms.enumerated() { found += problems(of: vm, "vms[\(index)]", before: vms[..<index]) }
+    if found.isEmpty, let problem = ruleProblem { found.append(ConfigurationError("rules", "\(problem)")) }
     return found
+  }
+
+  /// What the card cannot do of what the rules say.
+  private var ruleProblem: RuleError? {
+    do throws(RuleError) {
+      _ = try CardHost.compile(rules, receivers)
+      return nil
+    } catch { return error }
   }
 
   private func problems(of vm: VM, _ key: String, before others: ArraySlice<VM>) -> [ConfigurationError] {
@@ -156,23 +177,13 @@ extension Configuration {
       expect(!address.isGroup, "mac", "\(address) is a group's address, no machine's")
       expect(others.allSatisfy { $0.address != address || $0.vlan != vm.vlan }, "mac", "\(address) is taken")
     } else {
-      expect(vms.count <= 1, "mac", "of several VMs each needs its address: it decides whose a frame is")
+      expect(vms.count <= 1 || !rules.isEmpty, "mac", "of several VMs each needs its address, or rules: they decide whose a frame is")
     }
     return found
   }
 
   /// What a VM may be called: a word for files, labels and options.
-  public static func isName(_ text: String) -> Bool {
-    (1...32).contains(text.utf8.count)
-      && text.utf8.allSatisfy { byte in
-        switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-          UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
-          true
-        default: false
-        }
-      }
-  }
+  public static func isName(_ text: String) -> Bool { Rule.isName(text) }
 
   /// sun_path has 108 bytes with its end.
   private static func isSocketPath(_ text: String) -> Bool {

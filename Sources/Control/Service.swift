@@ -1,4 +1,5 @@
 internal import FlowSteering
+internal import FlowTables
 internal import Linux
 internal import Replay
 internal import Simulation
@@ -16,6 +17,7 @@ public final class Service: BackendService, @unchecked Sendable {
   private let log: @Sendable (LogEvent) -> Void
   private let loop: ControlLoop
   private let host: CardHost
+  private let store: RuleStore?
   private let workers: [WorkerThread]
   private var threads: [ThreadBox] = []
   private var sessions: [Session] = []
@@ -31,7 +33,13 @@ public final class Service: BackendService, @unchecked Sendable {
     self.configuration = configuration
     self.log = log
     loop = try Self.onMachine { () throws(SystemError) in try ControlLoop() }
-    host = try CardHost(configuration)
+    let store = configuration.stateDirectory.map { RuleStore(directory: $0, configured: configuration.rules) }
+    self.store = store
+    let kept = try store?.load()
+    if let kept, kept != configuration.rules {
+      log(LogEvent(.notice, "rules are as they were when the back-end last ran", ["rules": String(kept.count), "file": store?.path ?? ""]))
+    }
+    host = try CardHost(configuration, rules: kept ?? configuration.rules)
     workers = try Self.makeWorkers(configuration, host: host, loop: loop)
     try startWorkers()
     for (number, vm) in configuration.vms.enumerated() { sessions.append(try makeSession(number, vm)) }
@@ -168,6 +176,36 @@ public final class Service: BackendService, @unchecked Sendable {
     StatusReport(
       of: host, workers: workers, sessions: sessions, version: Self.version,
       uptime: Double(MonotonicClock.now() - startTime) / 1e9, wire: configuration.wire)
+  }
+
+  public func rules() async throws(ControlError) -> RulesReport {
+    try await ask { RulesReport(self.host.program) }
+  }
+
+  public func change(_ change: RuleChange) async throws(ControlError) -> RulesReport {
+    try await ask { self.make(change) }.get()
+  }
+
+  private func make(_ change: RuleChange) -> Swift.Result<RulesReport, ControlError> {
+    let old = host.program.steering.userRules
+    do throws(RuleError) {
+      let program = try host.check(try change.result(of: old))
+      let new = program.steering.userRules
+      if change.dry_run != true { try host.apply(program) }
+      var report = RulesReport(program)
+      report.dry_run = change.dry_run == true
+      let (before, after) = (Set(old), Set(new))
+      report.added = new.filter { !before.contains($0) }.map { RulesReport.Rule($0) }
+      report.removed = old.filter { !after.contains($0) }.map { RulesReport.Rule($0) }
+      if report.dry_run { return .success(report) }
+      log(LogEvent(.notice, "rules were changed", ["added": String(report.added.count), "removed": String(report.removed.count), "rules": String(new.count)]))
+      do throws(SystemError) { try store?.save(new) } catch {
+        log(LogEvent(.error, "rules could not be written down: after a restart they are as before", ["file": store?.path ?? "", "reason": "\(error)"]))
+      }
+      return .success(report)
+    } catch {
+      return .failure(.rule(error))
+    }
   }
 
   public func inject(_ request: InjectRequest) async throws(ControlError) -> InjectReport {

@@ -1,7 +1,12 @@
+public import FlowSteering
+
 /// What the control socket may ask of a running back-end. Called from any thread; each call is carried out by the
 /// control thread, between two of its own pieces of work.
 public protocol ServiceControl: Sendable {
   func status() async throws(ControlError) -> StatusReport
+  func rules() async throws(ControlError) -> RulesReport
+  /// All of the change, or none.
+  func change(_ change: RuleChange) async throws(ControlError) -> RulesReport
   /// Returns when every frame has been settled. Ends before its time, with what came of it until then, when the task
   /// that called is cancelled.
   func inject(_ request: InjectRequest) async throws(ControlError) -> InjectReport
@@ -25,12 +30,15 @@ public enum ControlError: Error, Hashable, Sendable, CustomStringConvertible {
   case badRequest(String)
   /// Not now: another injection is under way, say.
   case busy(String)
+  /// The card cannot do what the rules would say.
+  case rule(RuleError)
   /// The back-end is ending.
   case stopping
 
   public var description: String {
     switch self {
     case .badRequest(let text), .busy(let text): text
+    case .rule(let error): error.description
     case .stopping: "the back-end is ending"
     }
   }

@@ -1,3 +1,5 @@
+public import FlowSteering
+
 /// Why a back-end could not be started. The text names the thing, the reason and the mend.
 public enum ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
   case configuration(ConfigurationError)
@@ -9,6 +11,8 @@ public enum ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
   case socket(vm: String, String)
   /// Rings' places cannot be kept.
   case state(String)
+  /// The card cannot do what the rules say.
+  case rule(RuleError)
 
   public var description: String {
     switch self {
@@ -16,6 +20,7 @@ public enum ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
     case .card(let text): "the card: \(text)"
     case .machine(let text): text
     case .socket(let vm, let text): "VM \(vm): \(text)"
+    case .rule(let error): "rules: \(error)"
     case .state(let text): "the state directory: \(text)"
     }
   }

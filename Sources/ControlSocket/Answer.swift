@@ -1,4 +1,5 @@
 internal import Control
+internal import FlowSteering
 internal import FoundationEssentials
 internal import NIOHTTP1
 
@@ -17,10 +18,13 @@ struct Answer: Sendable {
   }
   init(_ refusal: Refusal) {
     struct Body: Encodable {
-      struct Problem: Encodable { let code, message: String }
+      struct Problem: Encodable {
+        let code, message: String
+        let rule: RuleError?
+      }
       let error: Problem
     }
-    self.init(json: Body(error: .init(code: refusal.code, message: refusal.message)))
+    self.init(json: Body(error: .init(code: refusal.code, message: refusal.message, rule: refusal.rule)))
     (status, allow) = (refusal.status, refusal.allow)
   }
 }
@@ -29,6 +33,7 @@ extension Refusal {
   init(_ error: ControlError) {
     switch error {
     case .badRequest(let text): self.init(.badRequest, "bad_request", text)
+    case .rule(let error): self.init(.unprocessableEntity, "rule", error.description, rule: error)
     case .busy(let text): self.init(.conflict, "busy", text)
     case .stopping: self.init(.serviceUnavailable, "stopping", error.description)
     }
@@ -47,6 +52,8 @@ extension Verb {
       case .status: return Answer(json: try await service.status())
       case .stats: return Answer(json: StatsReport(try await service.status()))
       case .metrics: return Answer(metrics: MetricsPage(try await service.status()))
+      case .rules: return Answer(json: try await service.rules())
+      case .change: return Answer(json: try await service.change(try Self.request(body)))
       case .inject: return Answer(json: try await service.inject(try Self.request(body)))
       }
     } catch {
@@ -59,8 +66,8 @@ extension Verb {
     let uptime_s: Double
   }
 
-  static func request(_ body: [UInt8]) throws(ControlError) -> InjectRequest {
-    do { return try JSONDecoder().decode(InjectRequest.self, from: Data(body)) } catch {
+  static func request<Request: Decodable>(_ body: [UInt8]) throws(ControlError) -> Request {
+    do { return try JSONDecoder().decode(Request.self, from: Data(body)) } catch {
       throw .badRequest("the body is no request: " + JSONText.reason(error))
     }
   }

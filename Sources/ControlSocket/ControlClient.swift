@@ -1,3 +1,4 @@
+public import FlowSteering
 internal import FoundationEssentials
 internal import Glibc
 internal import Linux
@@ -37,6 +38,7 @@ public final class ControlClient: Sendable {
       let response: Response
       do { response = try future.wait() } catch { throw ControlClientError(error, path: path) }
       if response.status == .ok { return response.body }
+      if let rule = Response.problem(response.body)?.rule { throw .rule(rule) }
       throw .refused(status: Int(response.status.code), message: Response.message(response.body))
     }
   }
@@ -68,12 +70,15 @@ public final class ControlClient: Sendable {
     let body: String
 
     /// What an error's JSON says, or else the body.
-    static func message(_ body: String) -> String {
-      struct Body: Decodable {
-        struct Problem: Decodable { let message: String }
-        let error: Problem
-      }
-      return (try? JSONDecoder().decode(Body.self, from: Data(body.utf8)))?.error.message ?? body
+    static func message(_ body: String) -> String { problem(body)?.message ?? body }
+
+    struct Problem: Decodable {
+      let message: String
+      let rule: RuleError?
+    }
+    static func problem(_ body: String) -> Problem? {
+      struct Body: Decodable { let error: Problem }
+      return (try? JSONDecoder().decode(Body.self, from: Data(body.utf8)))?.error
     }
   }
 }
@@ -88,6 +93,8 @@ public enum ControlClientError: Error, Hashable, Sendable, CustomStringConvertib
   case noAnswer(path: String)
   /// The back-end answered with this status.
   case refused(status: Int, message: String)
+  /// The card cannot do what the rules would say.
+  case rule(RuleError)
   case broken(path: String, String)
 
   public var description: String {
@@ -98,6 +105,7 @@ public enum ControlClientError: Error, Hashable, Sendable, CustomStringConvertib
     case .notPermitted(let path): "\(path): permission denied; ask as root, as the back-end's user, or as a member of the socket's group"
     case .noAnswer(let path): "\(path): no answer in time"
     case .refused(_, let message): message
+    case .rule(let error): error.description
     case .broken(let path, let text): "\(path): \(text)"
     }
   }

@@ -12,7 +12,7 @@ internal import Synchronization
 public final class ControlServer: Sendable {
   public struct Limits: Sendable {
     /// Of a request, header and body together.
-    public var requestBytes = 64 << 10
+    public var requestBytes = 4 << 20
     /// Open at a time.
     public var connections = 64
     /// Of these, those that may not change anything: however many they open, whoever may finds a place.
@@ -65,7 +65,7 @@ public final class ControlServer: Sendable {
           if hasPlace { channel.closeFuture.whenComplete { _ in core.leave(access) } }
           try pipeline.addHandler(ByteLimit(core.limits.requestBytes))
           var decoder = NIOHTTPDecoderLimitConfiguration()
-          decoder.maxHeaderListSize = core.limits.requestBytes
+          decoder.maxHeaderListSize = min(core.limits.requestBytes, 64 << 10)
           try pipeline.configureHTTPServerPipeline(
             withPipeliningAssistance: false, withErrorHandling: false, withEncoderConfiguration: .init(),
             withDecoderLimitConfiguration: decoder)

@@ -1,8 +1,9 @@
+internal import FlowSteering
 internal import NIOHTTP1
 
 /// What can be asked for, and who may.
 enum Verb: Hashable, CaseIterable {
-  case health, status, stats, metrics, inject
+  case health, status, stats, metrics, rules, change, inject
 
   var path: String {
     switch self {
@@ -10,24 +11,27 @@ enum Verb: Hashable, CaseIterable {
     case .status: "/v1/status"
     case .stats: "/v1/stats"
     case .metrics: "/metrics"
+    case .rules, .change: "/v1/rules"
     case .inject: "/v1/inject"
     }
   }
-  var methods: [HTTPMethod] { self == .inject ? [.POST] : [.GET, .HEAD] }
+  var methods: [HTTPMethod] { changes ? [.POST] : [.GET, .HEAD] }
   /// Whether something happens by it.
-  var changes: Bool { self == .inject }
+  var changes: Bool { self == .inject || self == .change }
 
   /// - Parameter uri: as it stands in the request line.
   static func route(_ method: HTTPMethod, _ uri: String, for access: Peer.Access) throws(Refusal) -> Verb {
     // Strangers are not told what there is.
     if access == .none { throw .strangers }
     if uri.contains("?") { throw Refusal(.badRequest, "bad_request", "a path alone is wanted, without a query") }
-    guard let verb = allCases.first(where: { $0.path == uri }) else {
-      throw Refusal(.notFound, "not_found", "no such path; there are \(allCases.map(\.path).joined(separator: ", "))")
+    let verbs = allCases.filter { $0.path == uri }
+    guard !verbs.isEmpty else {
+      let paths = allCases.filter { $0 != .change }.map(\.path)
+      throw Refusal(.notFound, "not_found", "no such path; there are \(paths.joined(separator: ", "))")
     }
-    guard verb.methods.contains(method) else {
-      let methods = verb.methods.map(\.rawValue).joined(separator: ", ")
-      throw Refusal(.methodNotAllowed, "method_not_allowed", "\(verb.path) takes \(methods)", allow: methods)
+    guard let verb = verbs.first(where: { $0.methods.contains(method) }) else {
+      let methods = verbs.flatMap(\.methods).map(\.rawValue).joined(separator: ", ")
+      throw Refusal(.methodNotAllowed, "method_not_allowed", "\(uri) takes \(methods)", allow: methods)
     }
     if verb.changes && access != .changes { throw .readers }
     return verb
@@ -43,9 +47,11 @@ struct Refusal: Error {
   let message: String
   /// With status 405: the methods that there are.
   let allow: String?
+  /// The rule that cannot be had.
+  let rule: RuleError?
 
-  init(_ status: HTTPResponseStatus, _ code: String, _ message: String, allow: String? = nil) {
-    (self.status, self.code, self.message, self.allow) = (status, code, message, allow)
+  init(_ status: HTTPResponseStatus, _ code: String, _ message: String, allow: String? = nil, rule: RuleError? = nil) {
+    (self.status, self.code, self.message, self.allow, self.rule) = (status, code, message, allow, rule)
   }
 
   static let strangers = Refusal(

@@ -1,7 +1,7 @@
 /// Why a rule, or a set of rules, cannot be had.
-public struct RuleError: Error, Hashable, Sendable {
+public struct RuleError: Error, Hashable, Codable, Sendable {
   /// For programs: these words stay.
-  public enum Code: String, Hashable, Sendable, CaseIterable {
+  public enum Code: String, Hashable, Codable, Sendable, CaseIterable {
     case syntax = "E_SYNTAX"
     case fieldUnsupported = "E_FIELD_UNSUPPORTED"
     case actionUnsupported = "E_ACTION_UNSUPPORTED"

@@ -59,6 +59,8 @@ public struct PoolPlan: Hashable, Sendable {
   /// end, and one that is not enabled at all, where they end at once.
   public var host: Int { count - 3 }
   public var nowhere: Int { count - 2 }
+  /// Where what rules drop ends: beside what is nobody's, so that the two can be told apart.
+  public var dropQueue: CardTables.Queue { CardTables.Queue(pool: nowhere, number: 1) }
   public var closed: Int { count - 1 }
 
   /// The layout with the fewest queues a pool that has enough.

@@ -257,3 +257,26 @@ extension CardTables.FlowMask {
     return result
   }
 }
+
+// MARK: How full they are
+
+extension CardTables {
+  public struct Fill: Hashable, Sendable {
+    public let name: String
+    public let used: Int
+    public let size: Int
+  }
+
+  /// What is taken of each table that a card has.
+  public func fill(of profile: CardProfile) -> [Fill] {
+    let flows = profile.exactFlows.first { $0.filters >= exactFlows.count }?.filters ?? 0
+    return [
+      Fill(name: "receive addresses", used: addresses.count, size: profile.receiveAddresses),
+      Fill(name: "VLAN filters", used: vlans.count, size: profile.vlanFilters),
+      Fill(name: "EtherType filters", used: etherTypes.count, size: profile.etherTypeFilters),
+      Fill(name: "SYN filter", used: syn == nil ? 0 : 1, size: profile.hasSYNFilter ? 1 : 0),
+      Fill(name: "five-tuple filters", used: fiveTuples.count, size: profile.fiveTupleFilters),
+      Fill(name: "flow director", used: exactFlows.count, size: flows),
+    ].filter { $0.size > 0 }
+  }
+}

@@ -73,7 +73,7 @@ struct FlowCompiler {
   /// A rule's one queue, whatever pool a frame is for; nil if it has none.
   private func queueForAll(_ rule: Rule) throws(RuleError) -> CardTables.Queue? {
     if case .queue = rule.decision { return nil }
-    return try target(rule) ?? CardTables.Queue(pool: plan.nowhere)
+    return try target(rule) ?? plan.dropQueue
   }
 
   private func parts(of index: Int) throws(RuleError) -> [FlowPart] {
@@ -123,7 +123,7 @@ struct FlowCompiler {
     var fiveTuple: CardTables.FiveTuple?
     var exact: (flow: CardTables.ExactFlow, mask: CardTables.FlowMask)?
     if profile.fiveTupleFilters > 0 {
-      do throws(Shortfall) { fiveTuple = try part.fiveTuple(nowhere: plan.nowhere) } catch { shortfalls.append(error) }
+      do throws(Shortfall) { fiveTuple = try part.fiveTuple(drop: plan.dropQueue) } catch { shortfalls.append(error) }
     }
     if !profile.exactFlows.isEmpty {
       do throws(Shortfall) { exact = try part.exactFlow() } catch { shortfalls.append(error) }

@@ -20,11 +20,11 @@ struct Shortfall: Error, Hashable {
 
 extension FlowPart {
   /// As a five-tuple filter: IPv4, no fragments, each field whole or not at all. 82599 datasheet 7.1.2.5.
-  func fiveTuple(nowhere: Int) throws(Shortfall) -> CardTables.FiveTuple {
+  func fiveTuple(drop: CardTables.Queue) throws(Shortfall) -> CardTables.FiveTuple {
     guard match.ipVersion == .v4 else {
       throw Shortfall(field: match.pairs.first { $0.field.ipVersion == .v6 }?.field, reason: "a five-tuple filter compares IPv4 only")
     }
-    var filter = CardTables.FiveTuple(pool: pool, queue: queue ?? CardTables.Queue(pool: nowhere), priority: 1, rule: rule)
+    var filter = CardTables.FiveTuple(pool: pool, queue: queue ?? drop, priority: 1, rule: rule)
     var isWhole = false
     for pair in match.pairs {
       func exactly() throws(Shortfall) -> UInt128 {

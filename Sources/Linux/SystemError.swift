@@ -6,7 +6,7 @@ public struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
   public enum Call: String, Sendable {
     case close, ftruncate, flock, mmap, munmap, memfdCreate = "memfd_create", eventfd, read, write, dup
     case pthreadCreate = "pthread_create", setAffinity = "pthread_setaffinity_np", open, fstat
-    case socket, socketpair, bind, listen, accept = "accept4", connect, recvmsg, sendmsg, getsockopt, fcntl, fstatfs
+    case fsync, socket, socketpair, bind, listen, accept = "accept4", connect, recvmsg, sendmsg, getsockopt, fcntl, fstatfs
     case lstat, chmod, chown, rename, unlink, epollCreate = "epoll_create1", epollControl = "epoll_ctl"
     case epollWait = "epoll_wait", pipe = "pipe2"
     case attachTap = "ioctl TUNSETIFF", setLinkUp = "ioctl SIOCSIFFLAGS", setLinkMTU = "ioctl SIOCSIFMTU"

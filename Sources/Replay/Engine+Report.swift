@@ -136,7 +136,9 @@ extension Engine {
         "delivered = found by the guests", frames.delivered,
         rig.machines.reduce(0) { $0 + $1.guest.counters().frames }),
     ]
-    let refused = [CardDrop.noDescriptors, .queueDisabled].reduce(0) { $0 + (report.dropped_by[$1.name] ?? 0) }
+    let refused = refusedForNobody + report.vms.values.reduce(0) { sum, vm in
+      [CardDrop.noDescriptors, .queueDisabled].reduce(sum) { $0 + (vm.dropped_by[$1.name] ?? 0) }
+    }
     laws += rig.cardLaws(accepted: accepted.reduce(0, +), refused: refused)
     report.conservation = laws
   }

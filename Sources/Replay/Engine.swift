@@ -34,6 +34,8 @@ internal import Simulation
   private(set) var receivedBytes: UInt64 = 0
   private(set) var replicated: UInt64 = 0
   private(set) var cardDrops: [String: UInt64] = [:]
+  /// Of these: for queues that nobody has, where rules let frames end.
+  private(set) var refusedForNobody: UInt64 = 0
   private(set) var laneDrops: [[String: UInt64]]
   private(set) var accepted: [UInt64]
   private(set) var settled: [UInt64]
@@ -155,8 +157,7 @@ internal import Simulation
     switch arrival {
     case .delivered(let queue): unsafe arrive(wire, queue: queue)
     case .dropped(let reason, let queue): drop(reason, queue: queue)
-    case .replicated(let delivered, let dropped, let queue):
-      unsafe replicate(wire, delivered: delivered, dropped: dropped, queue: queue)
+    case .replicated: unsafe replicate(wire)
     case .held: preconditionFailure("the card holds a frame that it was not asked to hold")
     }
     received += 1
@@ -165,12 +166,11 @@ internal import Simulation
   }
 
   /// One frame, copied by the card for several pools.
-  private mutating func replicate(_ wire: WireFrame, delivered: UInt64, dropped: UInt64, queue: Int) {
-    replicated += UInt64((delivered | dropped).nonzeroBitCount - 1)
-    for pool in 0..<rig.machines.count {
-      let number = rig.driver.queueIndex(pool: pool) + (queue & (rig.machines[pool].vm.queues - 1))
-      if delivered >> UInt64(pool) & 1 == 1 { unsafe arrive(wire, queue: number) }
-      if dropped >> UInt64(pool) & 1 == 1 { drop(.noDescriptors, queue: number) }
+  private mutating func replicate(_ wire: WireFrame) {
+    replicated += UInt64(card.copyCount - 1)
+    for index in 0..<card.copyCount {
+      let copy = card.copy(index)
+      if let reason = copy.drop { drop(reason, queue: copy.queue) } else { unsafe arrive(wire, queue: copy.queue) }
     }
   }
 
@@ -200,7 +200,9 @@ internal import Simulation
   /// Counts a frame that the card did not deliver: for the VM that it was for, or for none.
   private mutating func drop(_ reason: CardDrop, queue: Int?) {
     guard let queue, unsafe laneOfQueue[queue] >= 0 else {
-      cardDrops[reason.name, default: 0] += 1
+      let end = queue.flatMap { rig.end(at: $0) } ?? reason
+      if queue != nil { refusedForNobody += 1 }
+      cardDrops[end.name, default: 0] += 1
       return
     }
     laneDrops[unsafe laneOfQueue[queue]][reason.name, default: 0] += 1

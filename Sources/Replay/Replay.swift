@@ -70,8 +70,8 @@ public final class Replay: @unchecked Sendable {
     }
     var vms = options.vms.isEmpty ? [ReplayOptions.VM(name: "vm0")] : options.vms
     let largest = vms.map(\.queues).max() ?? 1
-    guard vms.count <= (largest > 2 ? 32 : 64) else {
-      throw .usage("\(vms.count) VMs: an 82599 has 64 pools of 2 queues, or 32 of 4")
+    guard vms.count <= (largest > 2 ? 29 : 61) else {
+      throw .usage("\(vms.count) VMs: an 82599 has 64 pools of 2 queues, or 32 of 4, and the last three are kept")
     }
     var names: Set<String> = []
     var keys: Set<String> = []
@@ -84,18 +84,18 @@ public final class Replay: @unchecked Sendable {
       if let vlan = vm.vlan, !(1...4094).contains(vlan) {
         throw .usage("--vm \(vm.name),vlan=\(vlan): must be from 1 to 4094")
       }
-      if vms.count > 1 && vm.address == nil && vm.vlan == nil {
+      if vms.count > 1 && vm.address == nil && vm.vlan == nil && options.rules.isEmpty {
         vms[index].address = MACAddress.local(index + 1)
       }
       if let address = vms[index].address, address.isGroup {
         throw .usage("--vm \(vm.name),mac=\(address): a multicast address cannot be a VM's own")
       }
       let key = "\(vms[index].address.map(String.init(describing:)) ?? "any") \(vm.vlan.map(String.init) ?? "any")"
-      guard keys.insert(key).inserted else {
+      guard keys.insert(key).inserted || vms[index].address == nil && !options.rules.isEmpty else {
         throw .usage("--vm \(vm.name): another VM has the same mac and vlan; a frame can belong to one of them only")
       }
     }
-    if vms.count > 1, let vm = vms.first(where: { $0.address == nil }) {
+    if vms.count > 1, let vm = vms.first(where: { $0.address == nil && (options.rules.isEmpty || $0.vlan != nil) }) {
       // A pool of the 82599 has no promiscuous mode of its own for unicast frames.
       throw .usage("--vm \(vm.name): with several VMs each needs a mac; a vlan alone does not keep its frames from the others")
     }

@@ -61,6 +61,9 @@ public struct ReplayOptions: Sendable {
   public var pace = Pace.top
   /// Empty: one VM that gets everything.
   public var vms: [VM] = []
+  /// Which frames go to whom, besides what addresses and VLANs say. With rules a VM without an address gets only what
+  /// they give it.
+  public var rules: [Rule] = []
   /// Entries of each guest ring, a power of two from 2 to 32768.
   public var ringSize = 1024
   /// Bytes of payload, as of a network interface: 1500 takes frames of 1514, and 1518 with a VLAN tag.

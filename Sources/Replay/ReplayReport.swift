@@ -1,3 +1,5 @@
+public import FlowSteering
+
 /// What a replay did: every frame is in one of its sums. The JSON report is this, with these keys.
 public struct ReplayReport: Sendable, Codable, Equatable {
   /// Goes up when a key changes its meaning or goes away; new keys do not change it.
@@ -174,9 +176,12 @@ public enum ReplayError: Error, Sendable, CustomStringConvertible {
   case nothingSent(String)
   /// The machine refused something: memory, a thread, a file.
   case machine(String)
+  /// The card cannot do what the rules say.
+  case rule(RuleError)
 
   public var description: String {
     switch self {
+    case .rule(let error): error.description
     case .usage(let text), .unreadable(let text), .nothingSent(let text), .machine(let text): text
     }
   }

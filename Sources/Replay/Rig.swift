@@ -1,6 +1,7 @@
 internal import Bus
 internal import Datapath
 internal import FlowSteering
+internal import FlowTables
 internal import GuestMemory
 internal import Intel
 internal import Linux
@@ -40,6 +41,8 @@ final class Rig {
   private(set) var lanes: [Lane] = []
   private(set) var worker = Worker<IxgbeReceiveQueue>()
   let classifier: RuleIndex
+  /// What the card's filters hold; nil: the port is one VM's, and has no pools.
+  let tables: CardTables?
   /// The lane that each of the card's queues belongs to; -1 for none.
   private(set) var laneOfQueue = Array(repeating: -1, count: SimulatedCard.queueCount)
 
@@ -52,14 +55,21 @@ final class Rig {
     let card = SimulatedCard(dma: space, clock: clock)
     iommu = space
     self.card = card
-    let receivers = vms.map { Receiver(name: $0.name, queueCount: $0.queues, address: $0.address, vlan: $0.vlan) }
-    classifier = RuleIndex(Steering(unchecked: [], for: receivers))
+    let steering = try Self.steering(options.rules, vms)
+    classifier = RuleIndex(steering)
     let allocator = IOVAAllocator()
     var configuration = Ixgbe.Configuration()
     configuration.mtu = options.mtu
-    configuration.poolCount = vms.count
     configuration.queuesPerPool = vms.map(\.queues).max() ?? 1
-    if vms.count > 1 { configuration.usedQueues = vms.map(\.queues) }
+    if vms.count > 1 || !options.rules.isEmpty {
+      let tables = try Self.compile(steering)
+      configuration.poolCount = tables.plan.count
+      configuration.usedQueues = vms.map(\.queues) + Array(repeating: 1, count: tables.plan.count - vms.count)
+      configuration.flowDirector = tables.exactFlows.isEmpty ? .off : Ixgbe.Configuration.FlowDirectorMemory(filters: tables.exactFlows.count) ?? .off
+      self.tables = tables
+    } else {
+      tables = nil
+    }
     driver = try Self.attempt("the card") { () throws(IxgbeError) in
       try Ixgbe(registers: card, space: space, allocator: allocator, clock: clock, configuration: configuration)
     }
@@ -176,32 +186,43 @@ final class Rig {
     }
   }
 
+  private static func steering(_ rules: [Rule], _ vms: [ReplayOptions.VM]) throws(ReplayError) -> Steering {
+    let receivers = vms.map { Receiver(name: $0.name, queueCount: $0.queues, address: $0.address, vlan: $0.vlan) }
+    do throws(RuleError) {
+      for rule in Steering.numbered(rules) where rule.decision == .host {
+        throw RuleError(.actionUnsupported, "\"host\": a replay has no host that takes frames", fit: "name a VM, or drop", rule: rule.label)
+      }
+      return try Steering(rules, for: receivers)
+    } catch { throw .rule(error) }
+  }
+  private static func compile(_ steering: Steering) throws(ReplayError) -> CardTables {
+    do throws(RuleError) {
+      guard let tables = try CardProgram(steering, for: .intel82599).tables else { preconditionFailure("an 82599 has tables") }
+      return tables
+    } catch { throw .rule(error) }
+  }
+
   /// Tells the card which frames go to which pool, and to none but that.
   private func steer(_ vms: [ReplayOptions.VM]) throws(ReplayError) {
-    let driver = driver
+    let (driver, tables) = (driver, tables)
     try Self.attempt("the card") { () throws(IxgbeError) in
-      let someNameVLAN = vms.contains { $0.vlan != nil }
-      for (pool, vm) in vms.enumerated() {
-        if let address = vm.address {
-          try driver.setAddress(address, slot: pool, pool: pool)
-          var accepted: IxgbeAccepted = [.broadcast, .allMulticast]
-          if vm.vlan == nil { accepted.insert(.untagged) }
-          try driver.setAccepted(accepted, pool: pool)
-        } else {
-          // Only ever the port's one guest.
-          try driver.setPromiscuous(true)
-        }
-        if let vlan = vm.vlan {
-          try driver.setVLAN(vlan, pools: Self.pools(of: vms) { $0.vlan == vlan })
-        }
+      if let tables { return try driver.apply(tables) }
+      // The port's one guest.
+      guard let address = vms[0].address else { return try driver.setPromiscuous(true) }
+      try driver.setAddress(address, slot: 0, pool: 0)
+      try driver.setAccepted([.broadcast, .allMulticast, .untagged], pool: 0)
+      if let vlan = vms[0].vlan {
+        try driver.setVLAN(vlan, pools: 1)
       }
-      // A priority tag is no VLAN's.
-      if someNameVLAN { try driver.setVLAN(0, pools: Self.pools(of: vms) { $0.vlan == nil }) }
     }
   }
 
-  private static func pools(of vms: [ReplayOptions.VM], where condition: (ReplayOptions.VM) -> Bool) -> UInt64 {
-    vms.enumerated().reduce(0) { $0 | (condition($1.element) ? 1 << UInt64($1.offset) : 0) }
+  /// What a queue that nobody has stands for, if frames can end there.
+  func end(at queue: Int) -> CardDrop? {
+    guard let tables else { return nil }
+    let stride = driver.queueIndex(pool: 1)
+    guard queue / stride == tables.plan.nowhere else { return nil }
+    return queue % stride == tables.plan.dropQueue.number ? .filtered : .noPool
   }
 
   /// Laws whose one side is what the card's own registers counted.
@@ -220,10 +241,14 @@ final class Rig {
   /// What steers frames to a VM, in words.
   func steering(of index: Int) -> String {
     let vm = machines[index].vm
-    if machines.count == 1 && vm.address == nil && vm.vlan == nil { return "everything" }
+    if machines.count == 1 && vm.address == nil && vm.vlan == nil {
+      return classifier.steering.userRules.isEmpty ? "everything" : "everything that no rule sends elsewhere"
+    }
     var parts: [String] = []
     if let address = vm.address { parts.append("mac \(address), broadcast and multicast") }
     if let vlan = vm.vlan { parts.append("vlan \(vlan)") }
+    let rules = classifier.steering.userRules.filter { $0.vms.contains(vm.name) }
+    if !rules.isEmpty { parts.append(rules.map(\.label).joined(separator: ", ")) }
     return parts.joined(separator: ", ")
   }
 

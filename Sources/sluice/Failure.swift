@@ -45,6 +45,7 @@ extension Failure {
     case .unreadable(let text): self.init(status: .unreadable, message: text)
     case .nothingSent(let text): self.init(status: .nothingSent, message: text)
     case .machine(let text): self.init(status: .machine, message: text)
+    case .rule(let error): self.init(error, in: "--rules")
     }
   }
 }

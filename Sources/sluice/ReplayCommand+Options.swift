@@ -15,6 +15,7 @@ extension ReplayCommand {
     options.ringSize = try ringSize()
     options.mtu = try number("--mtu", guests.mtu, in: 68...9710)
     options.vms = try vms()
+    for file in guests.rules { options.rules += try RuleSetOptions.read(file) }
     options.captures = try captures(of: options.vms)
     guard let mode = PathMode(rawValue: datapath.mode) else {
       throw .usage("--mode", datapath.mode, "no such mode; modes are \(PathMode.allCases.map(\.rawValue).joined(separator: ", "))")

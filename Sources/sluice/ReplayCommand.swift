@@ -15,6 +15,7 @@ struct ReplayCommand: ParsableCommand, CommandWithStatus {
         sluice replay trace.pcap --loop 1000 --preload
         sluice replay trace.pcap --speed original --duration 30s
         sluice replay trace.pcap --vm a,mac=02:00:00:00:00:01 --vm b,queues=2
+        sluice replay trace.pcap --vm web,mac=02:00:00:00:00:01 --vm dns --rules site.rules
         sluice replay trace.pcap --vm a,buffers=small:256 --write a=received.pcap
         sluice replay trace.pcap --deterministic --seed 7 --event-log run.log
         sluice replay trace.pcap --filter 'udp port 53' --json | jq .frames
@@ -74,6 +75,12 @@ struct ReplayCommand: ParsableCommand, CommandWithStatus {
         with :BYTES for another size; stall-after: frames after which it takes no more.
         """, valueName: "vm"))
     var vms: [String] = []
+
+    @Option(
+      name: .customLong("rules"),
+      help: .init("Rules for which frames go to whom, one a line; see sluice rules. A VM without mac then gets only what they give it.", valueName: "file"),
+      completion: .file())
+    var rules: [String] = []
 
     @Option(help: .init("Receive queues of VMs that do not say: 1, 2 or 4.", valueName: "n"), completion: .list(["1", "2", "4"]))
     var queues = "1"

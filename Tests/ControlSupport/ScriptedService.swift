@@ -7,6 +7,8 @@ public final class ScriptedService: BackendService {
   private struct State {
     var status = statusFixture()
     var requests: [InjectRequest] = []
+    var rules = RulesReport()
+    var changes: [RuleChange] = []
     var reloads: [Configuration] = []
     var cancelled = 0
     var error: ControlError?
@@ -20,6 +22,8 @@ public final class ScriptedService: BackendService {
   public init() {}
 
   public var requests: [InjectRequest] { state.withLock { $0.requests } }
+  public var changes: [RuleChange] { state.withLock { $0.changes } }
+  public func set(rules: RulesReport) { state.withLock { $0.rules = rules } }
   public var reloads: [Configuration] { state.withLock { $0.reloads } }
   /// Injections that ended because their task was cancelled.
   public var cancelled: Int { state.withLock { $0.cancelled } }
@@ -37,6 +41,23 @@ public final class ScriptedService: BackendService {
       state.status.uptime_s += 1
       state.status.nic.received.frames += 100
       return state.status
+    }
+  }
+
+  public func rules() async throws(ControlError) -> RulesReport {
+    if let error = state.withLock({ $0.error }) { throw error }
+    return state.withLock { $0.rules }
+  }
+  /// Answers what was asked as if it had been done.
+  public func change(_ change: RuleChange) async throws(ControlError) -> RulesReport {
+    if let error = state.withLock({ $0.error }) { throw error }
+    return state.withLock { state in
+      state.changes.append(change)
+      var report = state.rules
+      report.added = (change.add ?? []).enumerated().map { RulesReport.Rule(id: $0.offset + 1, text: $0.element) }
+      report.removed = (change.delete ?? []).map { RulesReport.Rule(id: $0, text: "id \($0) prio 100 match any then drop") }
+      report.dry_run = change.dry_run == true
+      return report
     }
   }
 

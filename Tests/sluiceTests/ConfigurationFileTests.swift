@@ -108,7 +108,7 @@ struct ConfigurationFileTests {
     ("nic: {mtu: -1}", "f:1:12: nic.mtu: -1: must be a whole number, without quotes"),
     ("nic: {mtu: [1500]}", "f:1:12: nic.mtu: must be a whole number, without quotes"),
     ("nic: {ring-size: 100}", "f:1:18: nic.ring-size: 100; a multiple of 8 from 64 to 4096"),
-    ("nic: {kind: ixgbe}", "f:1:13: nic.kind: ixgbe: must be one of sim"), ("nic: [sim]", "f:1:6: nic: must have keys: kind, mtu, ring-size"),
+    ("nic: {kind: ixgbe}", "f:1:13: nic.kind: ixgbe: must be one of sim"), ("nic: [sim]", "f:1:6: nic: must have keys: kind, mtu, ring-size, exact-flows"),
     ("wire: eth0", "f:1:7: wire: no such wire; write tap=NAME"), ("wire: {}", "f:1:7: wire.tap: is missing"),
     ("wire: {tap: 0123456789abcdef}", "f:1:7: wire: the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons"),
     ("wire: tap=a/b", "f:1:7: wire: the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons"),
@@ -129,8 +129,8 @@ struct ConfigurationFileTests {
     ("workers: {spin-us: 1000001}", "f:1:20: workers.spin-us: 1000001 microseconds; at most a second"),
     ("log: {level: loud}", "f:1:14: log.level: loud: must be one of debug, info, notice, warning, error"),
     ("log: {format: xml}", "f:1:15: log.format: xml: must be one of text, json"),
-    ("rules: [x]", "f:1:8: rules: steering rules are not built yet; VMs are told apart by mac and vlan"),
-    ("colour: red", "f:1:1: colour: no such key; keys are nic, wire, control, state-dir, workers, vms, log"),
+    ("rules: [x]", "f:1:9: rules[0]: column 1: E_SYNTAX: \"match\" should stand here; a rule is: [id N] [group N] [prio N] [for NAME] match field=value... then action"),
+    ("colour: red", "f:1:1: colour: no such key; keys are nic, wire, control, state-dir, workers, vms, log, rules"),
     ("? [a, b]\n: c", "f:1:3: a key must be a word"),
   ])
   func `a bad value outside the VMs is refused with its place`(text: String, message: String) {
@@ -165,7 +165,7 @@ struct ConfigurationFileTests {
       f:2:8: nic.mtu: 10 bytes; 68 to 9710 are possible
       f:6:9: vms[0].vlan: 5000; 1 to 4094
       f:7:8: vms[0].mac: x: not an address; write it like 02:00:00:00:00:01
-      f:8:3: vms[1].mac: of several VMs each needs its address: it decides whose a frame is
+      f:8:3: vms[1].mac: of several VMs each needs its address, or rules: they decide whose a frame is
       f:8:9: vms[1].name: a is taken
       f:9:11: vms[1].socket: /a is a's
       f:10:11: vms[1].qeues: no such key; keys are name, socket, mode, permissions, mac, vlan, queues, packed, config, datapath
@@ -258,6 +258,12 @@ struct EffectiveConfigurationTests {
       (vm.queuePairs, vm.offersPacked, vm.offersConfig, vm.mode) = (pick([1, 2, 4]), pick([true, false]), pick([true, false]), pick([.auto, .required, .copy]))
       file.configuration.vms.append(vm)
     }
+    let names = file.configuration.vms.map(\.name)
+    if Bool.random(using: &generator) {
+      let texts = ["match udp.dst=53 then vm \(pick(names)), count", "id 7 prio 1 match tcp.flags=syn/syn then drop"]
+      file.configuration.rules = texts.compactMap { try? Rule(parsing: $0) }
+    }
+    file.configuration.nic.exactFlows = pick([2046, 4094, 8190])
     file.log = LogOptions(level: pick(LogEvent.Level.allCases), format: pick(LogOptions.Format.allCases))
     return file
   }
@@ -275,6 +281,6 @@ struct EffectiveConfigurationTests {
     let file = try ConfigurationFile.parse("wire: tap=t\nvms: [{name: a, socket: /a, mode: client}]", name: "f")
     #expect(
       EffectiveConfiguration(file.configuration, file.log).json
-        == #"{"nic":{"kind":"sim","mtu":1500,"ring-size":1024},"wire":{"tap":"t"},"workers":{"count":1,"cpus":[],"spin-us":50},"vms":[{"name":"a","socket":"/a","mode":"client","queues":1,"packed":true,"config":false,"datapath":"auto"}],"log":{"level":"info","format":"text"}}"#)
+        == #"{"nic":{"kind":"sim","mtu":1500,"ring-size":1024,"exact-flows":2046},"wire":{"tap":"t"},"workers":{"count":1,"cpus":[],"spin-us":50},"vms":[{"name":"a","socket":"/a","mode":"client","queues":1,"packed":true,"config":false,"datapath":"auto"}],"rules":[],"log":{"level":"info","format":"text"}}"#)
   }
 }

@@ -68,7 +68,7 @@ struct ProgramTests {
 
   @Test(arguments: [
     (["replay"], 64, "usage"), (["replay", "x.pcap", "--no-such-option"], 64, "usage"),
-    (["replay", "x.pcap", "--vm", "a,b=c"], 64, "usage"), (["rules"], 64, "usage"), (["replai"], 64, "usage"),
+    (["replay", "x.pcap", "--vm", "a,b=c"], 64, "usage"), (["rules", "list", "x"], 64, "usage"), (["rules", "validate", "match x"], 1, "rule"), (["replai"], 64, "usage"),
     (["replay", "x.pcap"], 65, "unreadable"), (["replay", "/etc"], 65, "unreadable"),
     (["replay", "/etc/passwd"], 65, "unreadable"), (["replay", "/dev/null"], 65, "unreadable"),
     (["replay", trace("imix.pcap"), "--filter", "udp port 1"], 66, "nothing_sent"),

@@ -76,7 +76,7 @@ struct RunOptionsTests {
     (["--socket-path", "/a", "--fd", "3"], "--socket-path and --fd exclude each other"),
     (["--fd=-1"], "--fd -1: must be a whole number"), (["--fd", "9999999999"], "--fd 9999999999: no descriptor has that number"),
     (["--socket-path", String(repeating: "a", count: 108)], "--socket-path \(String(repeating: "a", count: 108)): a path of 1 to 107 bytes"),
-    (["--vm", "a,socket=/a", "--vm", "a,socket=/b"], "--vm a,socket=/a: mac: of several VMs each needs its address: it decides whose a frame is"),
+    (["--vm", "a,socket=/a", "--vm", "a,socket=/b"], "--vm a,socket=/a: mac: of several VMs each needs its address, or rules: they decide whose a frame is"),
     (["--vm", "a,socket=/a,mac=02:00:00:00:00:01", "--vm", "a,socket=/b,mac=02:00:00:00:00:02"], "--vm a,socket=/b,mac=02:00:00:00:00:02: name: a is taken"),
     (["--vm", "a,socket=/a,vlan=5"], "--vm a,socket=/a,vlan=5: vlan: needs mac too"),
     (["--vm", "a b,socket=/a"], "--vm a b,socket=/a: name: a name is 1 to 32 letters, digits, '.', '_' or '-'"),
@@ -93,7 +93,6 @@ struct RunOptionsTests {
     (["--vm", "a,socket=/a", "--spin-us", "2M"], "--spin-us 2M: 2000000 microseconds; at most a second"),
     (["--vm", "a,socket=/a", "--log-level", "loud"], "--log-level loud: no such level; levels are debug, info, notice, warning, error"),
     (["--vm", "a,socket=/a", "--log-format", "xml"], "--log-format xml: no such format; formats are text, json"),
-    (["--vm", "a,socket=/a", "--rules", "x"], "--rules x: steering rules are not built yet; VMs are told apart by mac and vlan"),
     (["--config", "f", "--vm", "a,socket=/a", "--mtu", "1500"], "--config f: everything but the log's options stands in the file; leave out --vm, --mtu"),
     (["--config", "f", "--fd", "3"], "--config f: everything but the log's options stands in the file; leave out --fd"),
   ] as [([String], String)])

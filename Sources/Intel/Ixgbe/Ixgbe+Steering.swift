@@ -142,7 +142,11 @@ extension Ixgbe {
 
   // MARK: EtherType and SYN
 
-  private func number(of queue: CardTables.Queue) -> UInt32 { UInt32(queueIndex(pool: queue.pool, queue: queue.number)) }
+  /// Also of queues that a pool has and no guest uses: frames end there.
+  private func number(of queue: CardTables.Queue) -> UInt32 {
+    precondition(queue.number >= 0 && queue.number < configuration.queueStride)
+    return UInt32(queue.pool * configuration.queueStride + queue.number)
+  }
 
   private func changeEtherTypes(to new: CardTables) throws(IxgbeError) {
     let wanted = Set(new.etherTypes.map(\.type))
@@ -282,7 +286,7 @@ extension Ixgbe {
       source: flow.source, destination: flow.destination, sourcePort: flow.sourcePort, destinationPort: flow.destinationPort,
       transport: transport, pool: UInt32(flow.pool ?? 0), isIPv6: flow.version == .v6, tag: flow.tag, flexible: flow.flexible)
   }
-  private func queue(of flow: CardTables.ExactFlow) -> Int? { flow.queue.map { queueIndex(pool: $0.pool, queue: $0.number) } }
+  private func queue(of flow: CardTables.ExactFlow) -> Int? { flow.queue.map { Int(number(of: $0)) } }
 
   private func add(_ flow: CardTables.ExactFlow) throws(IxgbeError) {
     let number = steering.freeFlowNumbers.popLast() ?? steering.nextFlowNumber

@@ -29,6 +29,9 @@ extension SimulatedCard {
   /// was for, and why it is not there; nil where it is.
   public var copies: [(queue: Int, drop: CardDrop?)] { (0..<copyRecord.count).map { copyRecord[$0] } }
 
+  public var copyCount: Int { copyRecord.count }
+  public func copy(_ index: Int) -> (queue: Int, drop: CardDrop?) { copyRecord[index] }
+
   /// Whether a queue's pool may send: PFVFTE, in virtualisation mode.
   func maySend(_ n: Int) -> Bool {
     let state = unsafe filters.current

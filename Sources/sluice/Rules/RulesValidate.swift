@@ -64,15 +64,7 @@ struct TableUsage: Encodable {
       rules = program.steering.rules.map { Place(id: $0.id, text: $0.text, tables: []) }
       return
     }
-    let flows = card.exactFlows.first { $0.filters >= made.exactFlows.count }?.filters ?? 0
-    tables = [
-      Table(name: "receive addresses", used: made.addresses.count, size: card.receiveAddresses),
-      Table(name: "VLAN filters", used: made.vlans.count, size: card.vlanFilters),
-      Table(name: "EtherType filters", used: made.etherTypes.count, size: card.etherTypeFilters),
-      Table(name: "SYN filter", used: made.syn == nil ? 0 : 1, size: card.hasSYNFilter ? 1 : 0),
-      Table(name: "five-tuple filters", used: made.fiveTuples.count, size: card.fiveTupleFilters),
-      Table(name: "flow director", used: made.exactFlows.count, size: flows),
-    ].filter { $0.size > 0 }
+    tables = made.fill(of: card).map { Table(name: $0.name, used: $0.used, size: $0.size) }
     var places: [Int: [String]] = [:]
     func place(_ rule: Int, _ name: String) { if places[rule]?.last != name { places[rule, default: []].append(name) } }
     for filter in made.etherTypes { place(filter.rule, "EtherType filter") }

@@ -29,7 +29,7 @@ final class ConfigurationReader {
         ("workers", { node, key in file.configuration.workers = self.workers(node, key) }),
         ("vms", { node, key in file.configuration.vms = self.vms(node, key) }),
         ("log", { node, key in file.log = self.log(node, key) }),
-        ("rules", { node, key in self.report(node, key, RunCommand.noRules) }),
+        ("rules", { node, key in file.configuration.rules = self.rules(node, key) }),
       ])
     return file
   }
@@ -65,6 +65,7 @@ final class ConfigurationReader {
         ("kind", { node, key in nic.kind = self.word(node, key) ?? nic.kind }),
         ("mtu", { node, key in nic.mtu = self.number(node, key) ?? nic.mtu }),
         ("ring-size", { node, key in nic.ringSize = self.number(node, key) ?? nic.ringSize }),
+        ("exact-flows", { node, key in nic.exactFlows = self.number(node, key) ?? nic.exactFlows }),
       ])
     return nic
   }
@@ -135,6 +136,16 @@ final class ConfigurationReader {
     return log
   }
 
+  private func rules(_ node: Node, _ key: String) -> [Rule] {
+    list(node, key).compactMap { node, key in
+      guard let text = text(node, key) else { return nil }
+      do throws(RuleError) { return try Rule(parsing: text) } catch {
+        report(node, key, "\(error)")
+        return nil
+      }
+    }
+  }
+
   private func vms(_ node: Node, _ key: String) -> [Configuration.VM] { list(node, key).map { vm($0.0, $0.1) } }
 
   private enum Side: String, CaseIterable { case server, client }
@@ -185,7 +196,7 @@ final class ConfigurationReader {
       }
       let full = path.isEmpty ? name : "\(path).\(name)"
       guard let entry = table.first(where: { $0.name == name }) else {
-        report(key, full, "no such key; keys are \(table.map(\.name).filter { $0 != "rules" }.joined(separator: ", "))")
+        report(key, full, "no such key; keys are \(table.map(\.name).joined(separator: ", "))")
         continue
       }
       note(value, at: full)

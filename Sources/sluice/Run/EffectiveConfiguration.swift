@@ -21,7 +21,7 @@ struct EffectiveConfiguration {
         "nic",
         .keys([
           ("kind", .word(configuration.nic.kind.rawValue)), ("mtu", .number(configuration.nic.mtu)),
-          ("ring-size", .number(configuration.nic.ringSize)),
+          ("ring-size", .number(configuration.nic.ringSize)), ("exact-flows", .number(configuration.nic.exactFlows)),
         ])
       )
     ]
@@ -40,6 +40,7 @@ struct EffectiveConfiguration {
         ])
       ))
     keys.append(("vms", .list(configuration.vms.map(Self.vm))))
+    keys.append(("rules", .list(configuration.rules.map { .text($0.text) })))
     keys.append(("log", .keys([("level", .word(log.level.rawValue)), ("format", .word(log.format.rawValue))])))
     tree = .keys(keys)
   }

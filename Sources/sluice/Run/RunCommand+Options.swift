@@ -6,7 +6,6 @@ import Datapath
 extension RunCommand {
   /// What is to be run, and how it logs.
   func plan() throws(Failure) -> ConfigurationFile {
-    if let rules = machines.rules { throw .usage("--rules", rules, Self.noRules) }
     var plan: ConfigurationFile
     if let path = file.config {
       let others = optionsBesideFile
@@ -26,7 +25,7 @@ extension RunCommand {
       ("--vm", !machines.vms.isEmpty), ("--nic", card.nic != nil), ("--wire", card.wire != nil), ("--mtu", card.mtu != nil),
       ("--ring-size", card.ringSize != nil), ("--control", running.control != nil), ("--state-dir", running.stateDir != nil),
       ("--workers", running.workers != nil), ("--cpus", running.cpus != nil), ("--spin-us", running.spinUs != nil),
-      ("--socket-path", program.socketPath != nil), ("--fd", program.fd != nil),
+      ("--rules", machines.rules != nil), ("--socket-path", program.socketPath != nil), ("--fd", program.fd != nil),
     ]
     return options.filter(\.1).map(\.0)
   }
@@ -48,6 +47,7 @@ extension RunCommand {
     if let text = running.spinUs { configuration.workers.spinMicroseconds = try number("--spin-us", text) }
     if let text = running.cpus { configuration.workers.processors = try processors(text) }
     configuration.vms = try vms()
+    if let file = machines.rules { configuration.rules = try RuleSetOptions.read(file) }
     if let problem = (configuration.problems() + configuration.problemsHere()).first { throw refusal(problem) }
     return configuration
   }

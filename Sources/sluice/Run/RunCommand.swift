@@ -34,8 +34,6 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
       \(ExitStatus.table(statuses))
       """)
 
-  /// Said of `--rules` and of `rules:`.
-  static let noRules = "steering rules are not built yet; VMs are told apart by mac and vlan"
 
   @OptionGroup(title: "Virtual machines") var machines: MachineOptions
   @OptionGroup(title: "Network card") var card: CardOptions
@@ -56,7 +54,9 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
         """, valueName: "vm"))
     var vms: [String] = []
 
-    @Option(help: .init("Not built yet.", valueName: "file", visibility: .hidden)) var rules: String?
+    @Option(
+      help: .init("A file of rules for which frames go to whom, one a line; see sluice rules.", valueName: "file"), completion: .file())
+    var rules: String?
   }
 
   struct CardOptions: ParsableArguments {

@@ -25,11 +25,16 @@ struct ControlOptions: ParsableArguments {
 
 extension Failure {
   init(_ error: ControlClientError) {
+    if case .rule(let rule) = error {
+      self.init(rule)
+      return
+    }
     let status: ExitStatus =
       switch error {
       case .badPath: .usage
       case .notPermitted: .permission
       case .refused(let code, _): code == 403 ? .permission : code == 400 ? .usage : .unavailable
+      case .rule: .unaccounted
       case .noSocket, .nobodyListens, .noAnswer, .broken: .unavailable
       }
     self.init(status: status, message: error.description)
