@@ -109,6 +109,8 @@ let package = Package(
       name: "PumpRate",
       dependencies: ["Intel", "Simulation", "NIC", "Bus", "FlowSteering", "Linux", argumentParser], path: "Bench/PumpRate",
       swiftSettings: settings),
+    .executableTarget(
+      name: "SteeringCost", dependencies: ["FlowTables", "FlowSteering", argumentParser], path: "Bench/SteeringCost", swiftSettings: settings),
     // What tests share.
     .target(
       name: "Support", dependencies: ["NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"],

@@ -20,6 +20,8 @@ final class CardHost {
   private let ringSize: Int
   private let tap: TapWire?
   private(set) var program: CardProgram
+  /// How often the rules have been changed.
+  private(set) var generation: UInt64 = 0
 
   /// Where windows, rings and host buffers are mapped.
   var space: any IOAddressSpace { card }
@@ -80,16 +82,29 @@ final class CardHost {
 
   // MARK: Rules
 
-  /// What rules would make of the card; nothing is changed.
-  func check(_ rules: [Rule]) throws(RuleError) -> CardProgram { try Self.compile(rules, program.steering.receivers) }
+  /// Adds a rule that needs one filter more and touches nothing else; nil for one that is not of this kind.
+  func add(_ rule: Rule) throws(RuleError) -> Rule? {
+    guard rule.decision != .host else { return nil }
+    guard let (added, filter) = try program.add(rule) else { return nil }
+    do throws(IxgbeError) { try driver.add(filter) } catch {
+      // Without it again: from the rules anew, for nothing takes a rule out of a program.
+      program = try Self.compile(program.steering.userRules.filter { $0.id != added.id }, program.steering.receivers)
+      throw Self.refusal(error)
+    }
+    generation += 1
+    return added
+  }
+
+  private static func refusal(_ error: IxgbeError) -> RuleError {
+    let fit: String? =
+      if case .tableFull("flow director", let count) = error { "\(count) exact flows were reserved; start it with more of nic.exact-flows" } else { nil }
+    return RuleError(.refusedByCard, "the card did not take the change, and is as it was: \(error)", fit: fit)
+  }
 
   /// Brings the card to other rules: all of them, or, if it refuses, none.
   func apply(_ new: CardProgram) throws(RuleError) {
-    do throws(IxgbeError) { try driver.apply(Self.tables(of: new)) } catch {
-      let fit: String? =
-        if case .tableFull("flow director", let count) = error { "\(count) exact flows were reserved; start it with more of nic.exact-flows" } else { nil }
-      throw RuleError(.refusedByCard, "the card did not take the change, and is as it was: \(error)", fit: fit)
-    }
+    do throws(IxgbeError) { try driver.apply(Self.tables(of: new)) } catch { throw Self.refusal(error) }
+    generation += 1
     program = new
   }
 
@@ -98,6 +113,10 @@ final class CardHost {
   /// A receive queue that runs, empty. Its interrupts go to a worker's vector.
   func startReceiveQueue(pool: Int, queue: Int, worker: Int) throws(RingRefusal) -> IxgbeReceiveQueue {
     let number = driver.queueIndex(pool: pool, queue: queue)
+    // Guest memory is lent to it from now on: nothing but its owner's rules may reach it.
+    do throws(RuleError) {
+      try Exclusivity(program).check(pool: pool, in: driver.readSteering(Self.tables(of: program).plan))
+    } catch { throw RingRefusal("\(error)") }
     do {
       var receive = try driver.makeReceiveQueue(number, ringSize: ringSize, bufferByteCount: driver.largestFrame)
       try driver.assign(vector: worker, receiveQueue: number)

@@ -54,6 +54,7 @@ public struct RulesReport: Codable, Hashable, Sendable {
     public var used: Int
     public var size: Int
   }
+  /// In the order in which they are asked. Empty in the answer to a change.
   public var rules: [Rule] = []
   public var tables: [Table] = []
   /// What a change has brought: rules that came, and rules that went.
@@ -68,8 +69,28 @@ extension RulesReport.Rule {
 }
 
 extension RulesReport {
+  /// All rules.
   init(_ program: CardProgram) {
     rules = program.steering.rules.map { Rule($0) }
+    setTables(program)
+  }
+
+  /// What a change brings; the rules that stay are not told.
+  init(_ program: CardProgram, after old: [FlowSteering.Rule], isDry: Bool) {
+    setTables(program)
+    dry_run = isDry
+    let new = program.steering.userRules
+    let (before, after) = (Set(old), Set(new))
+    added = new.filter { !before.contains($0) }.map { Rule($0) }
+    removed = old.filter { !after.contains($0) }.map { Rule($0) }
+  }
+
+  init(_ program: CardProgram, added rule: FlowSteering.Rule) {
+    setTables(program)
+    added = [Rule(rule)]
+  }
+
+  private mutating func setTables(_ program: CardProgram) {
     tables = program.tables?.fill(of: program.profile).map { Table(name: $0.name, used: $0.used, size: $0.size) } ?? []
   }
 }

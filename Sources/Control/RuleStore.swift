@@ -1,13 +1,16 @@
 internal import FlowSteering
 internal import Linux
+internal import Synchronization
 
 /// Where rules that were changed while the back-end ran are kept: a file of rules in the state directory, that a restart
 /// reads. Written whole beside the old one and then put in its place, so that there is always a whole one.
 ///
 /// Its first line names what the configuration said then. If that says something else now, it was changed by a person
 /// since, and goes before what is kept.
-struct RuleStore {
+final class RuleStore: Sendable {
   let path: String
+  /// The last change that was written down.
+  private let saved = Mutex<UInt64>(0)
   /// Stands for the configured rules.
   private let mark: String
 
@@ -31,7 +34,14 @@ struct RuleStore {
     }
   }
 
-  func save(_ rules: [Rule]) throws(SystemError) {
-    try WholeFile.replace(path, with: Array((mark + "\n" + rules.map { $0.text + "\n" }.joined()).utf8))
+  /// Called from several threads; of two changes the later one stays.
+  ///
+  /// - Parameter generation: grows with every change.
+  func save(_ rules: [Rule], generation: UInt64) throws(SystemError) {
+    try saved.withLock { last throws(SystemError) in
+      guard generation > last else { return }
+      try WholeFile.replace(path, with: Array((mark + "\n" + rules.map { $0.text + "\n" }.joined()).utf8))
+      last = generation
+    }
   }
 }

@@ -182,29 +182,54 @@ public final class Service: BackendService, @unchecked Sendable {
     try await ask { RulesReport(self.host.program) }
   }
 
+  /// Rules are compiled on the caller's thread, for many take long: the control thread only compares what the card has
+  /// with what it is to have. If the rules have changed meanwhile, all begins again.
   public func change(_ change: RuleChange) async throws(ControlError) -> RulesReport {
-    try await ask { self.make(change) }.get()
+    if let report = try await addOne(change) { return report }
+    while true {
+      let (old, generation) = try await ask { (self.host.program.steering, self.host.generation) }
+      let report: RulesReport
+      let program: CardProgram
+      do throws(RuleError) {
+        program = try CardHost.compile(try change.result(of: old.userRules), old.receivers)
+        report = RulesReport(program, after: old.userRules, isDry: change.dry_run == true)
+      } catch { throw .rule(error) }
+      if report.dry_run { return report }
+      let outcome: Swift.Result<UInt64?, RuleError> = try await ask {
+        guard self.host.generation == generation else { return .success(nil) }
+        do throws(RuleError) {
+          try self.host.apply(program)
+          return .success(self.host.generation)
+        } catch { return .failure(error) }
+      }
+      do throws(RuleError) {
+        guard let new = try outcome.get() else { continue }
+        noteChange(report, program.steering.userRules, new)
+        return report
+      } catch { throw .rule(error) }
+    }
   }
 
-  private func make(_ change: RuleChange) -> Swift.Result<RulesReport, ControlError> {
-    let old = host.program.steering.userRules
+  /// One more rule that touches no other: the usual change of a large set, and one that takes no time.
+  private func addOne(_ change: RuleChange) async throws(ControlError) -> RulesReport? {
+    guard change == RuleChange(add: change.add), let texts = change.add, texts.count == 1 else { return nil }
+    let rule: Rule
+    do throws(RuleError) { rule = try Rule(parsing: texts[0]) } catch { throw .rule(error) }
+    let outcome: Swift.Result<(Rule, CardProgram, UInt64)?, RuleError> = try await ask {
+      do throws(RuleError) { return .success(try self.host.add(rule).map { ($0, self.host.program, self.host.generation) }) } catch { return .failure(error) }
+    }
     do throws(RuleError) {
-      let program = try host.check(try change.result(of: old))
-      let new = program.steering.userRules
-      if change.dry_run != true { try host.apply(program) }
-      var report = RulesReport(program)
-      report.dry_run = change.dry_run == true
-      let (before, after) = (Set(old), Set(new))
-      report.added = new.filter { !before.contains($0) }.map { RulesReport.Rule($0) }
-      report.removed = old.filter { !after.contains($0) }.map { RulesReport.Rule($0) }
-      if report.dry_run { return .success(report) }
-      log(LogEvent(.notice, "rules were changed", ["added": String(report.added.count), "removed": String(report.removed.count), "rules": String(new.count)]))
-      do throws(SystemError) { try store?.save(new) } catch {
-        log(LogEvent(.error, "rules could not be written down: after a restart they are as before", ["file": store?.path ?? "", "reason": "\(error)"]))
-      }
-      return .success(report)
-    } catch {
-      return .failure(.rule(error))
+      guard let (added, program, generation) = try outcome.get() else { return nil }
+      let report = RulesReport(program, added: added)
+      noteChange(report, program.steering.userRules, generation)
+      return report
+    } catch { throw .rule(error) }
+  }
+
+  private func noteChange(_ report: RulesReport, _ rules: [Rule], _ generation: UInt64) {
+    log(LogEvent(.notice, "rules were changed", ["added": String(report.added.count), "removed": String(report.removed.count), "rules": String(rules.count)]))
+    do throws(SystemError) { try store?.save(rules, generation: generation) } catch {
+      log(LogEvent(.error, "rules could not be written down: after a restart they are as before", ["file": store?.path ?? "", "reason": "\(error)"]))
     }
   }
 

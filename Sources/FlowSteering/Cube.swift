@@ -27,13 +27,17 @@ package struct Cube: Hashable, Sendable {
 
   /// - Precondition: ranges have been resolved.
   package init(_ pairs: [Match.Pair]) {
+    var etherType: (UInt64, UInt64)?
     for pair in pairs {
       switch pair.pattern {
-      case .bits(let value, let mask): add(pair.field, value, mask)
+      case .bits(let value, let mask):
+        // It comes last: what it implies depends on the rest.
+        if pair.field == .etherType { etherType = (UInt64(value), UInt64(mask)) } else { add(pair.field, value, mask) }
       case .absent: set(0, Flag.isTagged, 1, 0)
       case .range: preconditionFailure("a range is no cube")
       }
     }
+    if let (value, mask) = etherType { addEtherType(value, mask) }
   }
 
   private mutating func add(_ field: Field, _ value: UInt128, _ mask: UInt128) {
@@ -43,7 +47,7 @@ package struct Cube: Hashable, Sendable {
     switch field {
     case .ethernetDestination: set(0, 0, 48, low, lowMask)
     case .ethernetSource: set(1, 0, 48, low, lowMask)
-    case .etherType: addEtherType(low, lowMask)
+    case .etherType: break
     case .vlanID:
       set(0, Flag.isTagged, 1, 1)
       set(6, 32, 12, low, lowMask)
@@ -160,9 +164,9 @@ extension Match {
 
   /// Its pairs with each range as a prefix of it, in all combinations.
   package var withoutRanges: [[Pair]] {
+    guard pairs.contains(where: { if case .range = $0.pattern { true } else { false } }) else { return [pairs] }
     var lists: [[Pair]] = [[]]
-    // The EtherType comes last: what it implies depends on the rest.
-    for pair in pairs.sorted(by: { $0.field != .etherType && $1.field == .etherType }) {
+    for pair in pairs {
       if case .range(let range) = pair.pattern {
         let parts = Self.prefixes(of: range).map { Pair(pair.field, $0) }
         lists = lists.flatMap { list in parts.map { list + [$0] } }

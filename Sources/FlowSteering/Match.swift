@@ -23,6 +23,9 @@ public struct Match: Hashable, Sendable {
     }
   }
 
+  /// Takes pairs that are known to go together, in the order of the fields.
+  package init(ordered pairs: [Pair]) { self.pairs = pairs }
+
   /// The field that a new pair cannot go with.
   public struct Conflict: Error, Hashable, Sendable {
     public let field: Field

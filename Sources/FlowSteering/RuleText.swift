@@ -71,16 +71,18 @@ struct RuleReader {
       if let first = start { words.append(Word(text: line[first..<index], column: startColumn)) }
       start = nil
     }
-    for index in line.indices {
-      let character = line[index]
-      if character == "#" && start == nil { break }
-      if character.isWhitespace || character == "," {
+    // Words are ASCII, so bytes will do: no part of another character is one of these.
+    for index in line.utf8.indices {
+      let byte = line.utf8[index]
+      if byte == UInt8(ascii: "#") && start == nil { break }
+      let isComma = byte == UInt8(ascii: ",")
+      if isComma || byte == UInt8(ascii: " ") || (0x09...0x0D).contains(byte) {
         close(index)
-        if character == "," { words.append(Word(text: line[index...index], column: column)) }
+        if isComma { words.append(Word(text: line[index..<line.utf8.index(after: index)], column: column)) }
       } else if start == nil {
         (start, startColumn) = (index, column)
       }
-      column += character.utf8.count
+      column += 1
     }
     if start != nil { close(line.endIndex) }
     self.words = words

@@ -2,8 +2,10 @@
 public struct Steering: Sendable {
   public let receivers: [Receiver]
   /// In the order in which they are asked; those that follow from the VMs come last.
-  public let rules: [Rule]
+  public private(set) var rules: [Rule]
   private let numbers: [String: Int]
+  /// The number that a rule without one gets.
+  private var nextNumber: Int
 
   /// Takes rules that have been checked.
   ///
@@ -11,6 +13,7 @@ public struct Steering: Sendable {
   public init(unchecked rules: [Rule], for receivers: [Receiver]) {
     self.receivers = receivers
     numbers = Dictionary(uniqueKeysWithValues: receivers.enumerated().map { ($1.name, $0) })
+    nextNumber = (rules.map(\.id).max() ?? 0) + 1
     // Stable: by number where all else is equal.
     self.rules = (rules + Receiver.rules(for: receivers)).sorted { ($0.precedence, $0.id) < ($1.precedence, $1.id) }
   }
@@ -27,6 +30,27 @@ public struct Steering: Sendable {
       throw RuleError(.duplicate, "there are two rules with this number", fit: "leave the number out, and the next free one is given", rule: rule.label)
     }
     try checkOrder()
+  }
+
+  /// Puts one more rule in its place, with a number if it has none.
+  ///
+  /// - Parameter isFree: whether a number is nobody's.
+  /// - Throws: what is wrong with its names and number. Whether it has an order with all others is not looked at.
+  package mutating func insert(_ rule: Rule, isFree: (Int) -> Bool) throws(RuleError) -> Rule {
+    var rule = rule
+    if rule.id == 0 { rule.id = nextNumber }
+    try Self.checkNames(rule, receivers)
+    guard isFree(rule.id) else {
+      throw RuleError(.duplicate, "there is a rule with this number", fit: "leave the number out, and the next free one is given", rule: rule.label)
+    }
+    nextNumber = max(nextNumber, rule.id + 1)
+    var (low, high) = (0, rules.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if (rules[middle].precedence, rules[middle].id) < (rule.precedence, rule.id) { low = middle + 1 } else { high = middle }
+    }
+    rules.insert(rule, at: low)
+    return rule
   }
 
   /// The number of a VM.
@@ -145,6 +169,20 @@ package struct OverlapFinder {
       shapes.append((shape, []))
     }
     shapes[number].entries.append(Entry(value: cube.value, rule: rule))
+  }
+
+  /// Whether a cube has a frame in common with any that was added.
+  package func overlaps(_ cube: Cube) -> Bool {
+    for (shape, entries) in shapes {
+      if shape.flexible == cube.flexible {
+        let common = shape.mask & cube.mask
+        let value = cube.value & common
+        for entry in entries where entry.value & common == value { return true }
+      } else {
+        for entry in entries where cube.overlaps(Cube(entry.value, shape.mask, shape.flexible)) { return true }
+      }
+    }
+    return false
   }
 
   /// The first pair of rules that overlap and fulfil a condition.

@@ -80,6 +80,9 @@ public struct CardTables: Hashable, Sendable {
     public var type: UInt16
     public var queue: Queue
     public var rule: Int
+    public init(type: UInt16, queue: Queue, rule: Int) {
+      (self.type, self.queue, self.rule) = (type, queue, rule)
+    }
   }
   /// SYNQF.
   public struct SYN: Hashable, Sendable {
@@ -87,6 +90,9 @@ public struct CardTables: Hashable, Sendable {
     /// Before the five-tuple filters, or behind.
     public var isFirst: Bool
     public var rule: Int
+    public init(queue: Queue, isFirst: Bool, rule: Int) {
+      (self.queue, self.isFirst, self.rule) = (queue, isFirst, rule)
+    }
   }
 
   /// SAQF, DAQF, SDPQF, FTQF, L34TIMIR. IPv4, no fragments; nil is not compared.
@@ -102,6 +108,9 @@ public struct CardTables: Hashable, Sendable {
     /// 1, the lowest, to 7.
     public var priority: Int
     public var rule: Int
+    public init(pool: Int?, queue: Queue, priority: Int, rule: Int) {
+      (self.pool, self.queue, self.priority, self.rule) = (pool, queue, priority, rule)
+    }
   }
 
   /// FDIRM and the masks of addresses and ports: one for the port. Bits that are set are compared.
@@ -193,14 +202,13 @@ extension CardTables.ExactFlow {
 extension CardTables.FiveTuple {
   /// The frames that it takes of those for its pool.
   public var match: Match {
-    var match = Match()
+    var pairs: [Match.Pair] = []
     func add(_ field: Field, _ value: (some FixedWidthInteger)?) {
-      guard let value else { return }
-      do throws(Match.Conflict) { try match.insert(Match.Pair(field, .exactly(value, in: field))) } catch { preconditionFailure("\(error)") }
+      if let value { pairs.append(Match.Pair(field, .exactly(value, in: field))) }
     }
+    if source == nil && destination == nil { add(.etherType, IPVersion.v4.etherType) }
     add(.ip4Source, source)
     add(.ip4Destination, destination)
-    if source == nil && destination == nil { add(.etherType, IPVersion.v4.etherType) }
     if let transport {
       if sourcePort == nil && destinationPort == nil { add(.ipProtocol, transport.number) }
       add(transport.source, sourcePort)
@@ -208,17 +216,18 @@ extension CardTables.FiveTuple {
     } else {
       add(.ipFragment, UInt8(0))
     }
-    return match
+    return Match(ordered: pairs)
   }
 }
 
 extension CardTables.ExactFlow {
   /// The frames that it takes of those for its pool.
   public func match(under mask: CardTables.FlowMask) -> Match {
-    var match = Match()
-    func add(_ field: Field, _ value: UInt128, _ mask: UInt128) {
-      do throws(Match.Conflict) { try match.insert(Match.Pair(field, .bits(value & mask, mask: mask))) } catch { preconditionFailure("\(error)") }
-    }
+    var pairs: [Match.Pair] = []
+    pairs.reserveCapacity(6)
+    func add(_ field: Field, _ value: UInt128, _ mask: UInt128) { pairs.append(Match.Pair(field, .bits(value & mask, mask: mask))) }
+    if mask.comparesVLAN { add(.vlanID, UInt128(tag & 0xFFF), 0xFFF) }
+    if mask.comparesPriority { add(.vlanPriority, UInt128(tag >> 13), 7) }
     switch version {
     case .v4:
       // An empty mask still says IPv4.
@@ -227,15 +236,13 @@ extension CardTables.ExactFlow {
     case .v6: add(.ip6Source, source, CardTables.FlowMask.bytes(mask.source6))
     }
     if mask.comparesTransport, let transport {
-      add(.ipProtocol, UInt128(transport.number), 0xFF)
       let ports = transport == .tcp ? mask.tcp : transport == .udp ? mask.udp : CardTables.FlowMask.Ports()
+      if ports == CardTables.FlowMask.Ports() { add(.ipProtocol, UInt128(transport.number), 0xFF) }
       if ports.source != 0 { add(transport.source, UInt128(sourcePort), UInt128(ports.source)) }
       if ports.destination != 0 { add(transport.destination, UInt128(destinationPort), UInt128(ports.destination)) }
     }
-    if mask.comparesVLAN { add(.vlanID, UInt128(tag & 0xFFF), 0xFFF) }
-    if mask.comparesPriority { add(.vlanPriority, UInt128(tag >> 13), 7) }
     if let offset = mask.flexibleOffset { add(.flexible(offset: offset), UInt128(flexible), 0xFFFF) }
-    return match
+    return Match(ordered: pairs)
   }
 }
 

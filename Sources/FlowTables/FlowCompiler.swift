@@ -93,7 +93,7 @@ struct FlowCompiler {
     }
     var matches: [Match] = []
     for pairs in rule.match.withoutRanges {
-      let match = Match(pairs)
+      let match = Match(ordered: pairs)
       guard match.ipVersion == nil else {
         matches.append(match)
         continue

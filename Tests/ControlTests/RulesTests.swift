@@ -35,10 +35,12 @@ import Testing
     let kept = Steering.numbered([try Rule(parsing: "id 5 prio 7 for web match tcp.dst=80 then queue 1, count")])
     let store = RuleStore(directory: folder, configured: configured)
     #expect(try store.load() == nil)
-    try store.save(kept)
+    try store.save(kept, generation: 1)
     #expect(try store.load() == kept)
     #expect(try RuleStore(directory: folder, configured: []).load() == nil)
-    try store.save([])
+    try store.save([], generation: 2)
+    // An older one that comes late.
+    try store.save(kept, generation: 1)
     #expect(try store.load() == [])
     try "\(try String(contentsOfFile: store.path, encoding: .utf8))nonsense\n".write(toFile: store.path, atomically: true, encoding: .utf8)
     #expect(throws: ServiceError.self) { try store.load() }

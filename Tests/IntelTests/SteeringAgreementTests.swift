@@ -111,6 +111,8 @@ import Testing
       used.flows6 += tables.exactFlows.count { $0.version == .v6 }
       let bench = try Bench(program.steering)
       try bench.device.apply(tables)
+      let state = bench.device.readSteering(bench.plan)
+      for pool in receivers.indices { #expect(throws: Never.self, "SLUICE_SEED=\(start)") { try Exclusivity(program).check(pool: pool, in: state) } }
       let (classifier, index) = (Classifier(program.steering), RuleIndex(program.steering))
       for _ in 0..<200 {
         let frame = generator.frame()
@@ -132,5 +134,35 @@ import Testing
     print("\(decided) decisions over \(sets) sets of rules; refused: \(refused.map { "\($0.key.rawValue) \($0.value)" }.sorted()); \(used)")
     #expect(used.addresses > 0 && used.vlans > 0 && used.types > 0 && used.syn > 0 && used.tuples > 0 && used.flows4 > 0 && used.flows6 > 0)
     #expect(used.replicated > 0)
+  }
+
+  /// From rules to rules on a card that runs: whatever was before, afterwards it does what the new ones say.
+  @Test func `a change from any rules to any others leaves what the others say`() throws {
+    let start = ProcessInfo.processInfo.environment["SLUICE_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0 ... .max)
+    print("SLUICE_SEED=\(start)")
+    var generator = SteeringGenerator(seed: Seed(start))
+    for _ in 0..<15 {
+      let receivers = generator.receivers()
+      let bench = try Bench(Steering([], for: receivers))
+      var changes = 0
+      while changes < 12 {
+        guard let program = try? CardProgram(Steering(generator.rules(for: receivers), for: receivers), for: .intel82599) else { continue }
+        changes += 1
+        let tables = try #require(program.tables)
+        try bench.device.apply(tables)
+        let state = bench.device.readSteering(bench.plan)
+        #expect(state.exactFlowCount == tables.exactFlows.count && state.tables.fiveTuples.count == tables.fiveTuples.count, "SLUICE_SEED=\(start)")
+        #expect(state.tables.addresses.count == tables.addresses.count && state.tables.vlans.count == (tables.filtersVLANs ? tables.vlans.count : 0), "SLUICE_SEED=\(start)")
+        let classifier = Classifier(program.steering)
+        for _ in 0..<60 {
+          let frame = generator.frame()
+          let places = try #require(bench.receive(frame))
+          guard Self.agrees(classifier.verdict(on: frame.span), places, program.steering) else {
+            Issue.record("SLUICE_SEED=\(start): change \(changes): \(places)\n\(program.steering.rules.map(\.text).joined(separator: "\n"))\n\(frame)\n\(tables)")
+            return
+          }
+        }
+      }
+    }
   }
 }

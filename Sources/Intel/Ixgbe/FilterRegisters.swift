@@ -253,3 +253,10 @@ struct PFDTXGSWC: Register32 {
   /// LBE: frames between pools go from one to the other inside the card.
   var switchesLocally: Bool { get { self[bit: 0] } set { self[bit: 0] = newValue } }
 }
+/// PF Mirror Rule Control, n 0 to 3. 8.2.3.27.18. No mirror is ever set here.
+struct PFMRCTL: Register32 {
+  static func offset(_ n: Int) -> Int { 0x0F600 + 4 * n }
+  var rawValue: UInt32
+  /// VPME, UPME, DPME, VLME: of a pool, of the uplink, of the downlink, of a VLAN.
+  var isEnabled: Bool { self[bits: 0...3] != 0 }
+}

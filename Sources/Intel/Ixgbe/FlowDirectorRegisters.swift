@@ -123,3 +123,9 @@ struct FDIRCMD: Register32 {
   var queue: UInt32 { get { self[bits: 16...22] } set { self[bits: 16...22] = newValue } }
   var pool: UInt32 { get { self[bits: 24...29] } set { self[bits: 24...29] = newValue } }
 }
+/// Flow Director Filters Free.
+struct FDIRFREE: Register32 {
+  static func offset(_ n: Int) -> Int { 0x0EE38 }
+  var rawValue: UInt32
+  var free: UInt32 { self[bits: 0...15] }
+}

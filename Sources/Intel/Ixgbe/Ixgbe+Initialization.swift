@@ -159,6 +159,7 @@ extension Ixgbe {
       registers.write(ETQS(rawValue: 0), n)
     }
     registers.write(SYNQF(rawValue: 0))
+    for n in 0..<4 { registers.write(PFMRCTL(rawValue: 0), n) }
   }
 
   /// Pools and RSS. 4.6.10.1, 7.1.2.

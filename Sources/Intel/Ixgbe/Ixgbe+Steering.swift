@@ -42,6 +42,26 @@ extension Ixgbe {
     }
   }
 
+  /// Puts one filter in that touches no other. If the card refuses, it is as it was.
+  public func add(_ filter: CardProgram.Addition) throws(IxgbeError) {
+    switch filter {
+    case .fiveTuple(let entry):
+      guard let slot = steering.freeTupleSlots.popLast() else { throw .tableFull("five-tuple filters", count: 128) }
+      write(entry, slot: slot)
+      steering.tupleSlots[entry.key] = slot
+      steering.tables?.fiveTuples.append(entry)
+    case .exactFlow(let entry):
+      guard steering.flowNumbers.count < configuration.flowDirector.filterCount else {
+        throw .tableFull("flow director", count: configuration.flowDirector.filterCount)
+      }
+      do throws(IxgbeError) { try add(entry) } catch {
+        try? remove(entry)
+        throw error
+      }
+      steering.tables?.exactFlows.append(entry)
+    }
+  }
+
   private func change(from old: CardTables, to new: CardTables) throws(IxgbeError) {
     if steering.tables == nil { closePool(new.plan.closed) }
     try lowerPriorities(new)

@@ -64,7 +64,7 @@ struct StatusText: CustomStringConvertible {
     let times = vm.connections > 1 ? ", for the \(ordinal(vm.connections)) time" : ""
     lines += row("front-end", vm.connection + peer + times, paint: vm.connection == "connected" ? style.good : style.faint)
     lines += row("socket", printable(vm.socket))
-    let address = vm.mac.map { "frames for \(printable($0))" + (vm.vlan.map { ", VLAN \($0)" } ?? "") } ?? "all frames"
+    let address = vm.mac.map { "frames for \(printable($0))" + (vm.vlan.map { ", VLAN \($0)" } ?? "") } ?? (report.vms.count == 1 ? "all frames" : "what rules give it")
     lines += row("gets", "\(address); MTU \(grouped(vm.mtu)); worker \(vm.worker)")
     if !vm.features.isEmpty { lines += row("features", printable(vm.features.joined(separator: " "))) }
     if !vm.protocol_features.isEmpty { lines += row("protocol", printable(vm.protocol_features.joined(separator: " "))) }
