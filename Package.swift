@@ -88,7 +88,8 @@ let package = Package(
       swiftSettings: settings),
     // Tests, one folder a target
     tests(of: "FlowSteering"),
-    tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowTables", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),
+    tests(of: "FlowTables", "FlowSteering"),
+    tests(of: "Intel", "Simulation", "Capture", "NIC", "Bus", "FlowTables", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(
       name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",

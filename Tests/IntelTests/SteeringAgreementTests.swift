@@ -1,4 +1,5 @@
 import Bus
+import Capture
 import FlowSteering
 import FlowTables
 import Foundation
@@ -26,6 +27,7 @@ import Testing
       configuration.queuesPerPool = steering.receivers.map(\.queueCount).max() ?? 1
       configuration.usedQueues = steering.receivers.map(\.queueCount) + Array(repeating: 1, count: plan.count - plan.vmCount)
       configuration.flowDirector = .filters2046
+      configuration.mtu = 9710
       device = try Ixgbe(registers: card, space: space, allocator: IOVAAllocator(), clock: clock, configuration: configuration)
       try device.enableReceive()
       try device.waitForLink()
@@ -164,5 +166,60 @@ import Testing
         }
       }
     }
+  }
+
+  /// Frames of a trace; nil: it is none of Ethernet, or cannot be read.
+  private static func frames(of path: String, most: Int) -> [[UInt8]]? {
+    guard var reader = try? CaptureReader(path: path) else { return nil }
+    var frames: [[UInt8]] = []
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: CaptureReader.largestFrame, alignment: 16)
+    defer { unsafe buffer.deallocate() }
+    while frames.count < most, let frame = try? unsafe reader.next(into: buffer) {
+      if (14...9000).contains(frame.capturedByteCount) { frames.append(unsafe Array(buffer[..<frame.capturedByteCount])) }
+    }
+    return frames
+  }
+
+  @Test func `they agree on every trace that there is`() throws {
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+    // Captures of others lie beside the project, where they are.
+    let folders = [root.appendingPathComponent("Traces"), root.deletingLastPathComponent().appendingPathComponent("shared/traces")]
+    var paths: [String] = []
+    for folder in folders {
+      let names = FileManager.default.enumerator(atPath: folder.path)?.compactMap { $0 as? String } ?? []
+      paths += names.filter { $0.contains("cap") }.sorted().map { folder.path + "/" + $0 }
+    }
+    let start = ProcessInfo.processInfo.environment["SLUICE_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0 ... .max)
+    print("SLUICE_SEED=\(start)")
+    let most = ProcessInfo.processInfo.environment["SLUICE_STEERING_FRAMES"].flatMap { Int($0) } ?? 40
+    let sets = ProcessInfo.processInfo.environment["SLUICE_STEERING_SETS"].flatMap { Int($0) } ?? 3
+    var (traces, decisions) = (0, 0)
+    for (number, path) in paths.enumerated() {
+      guard let frames = Self.frames(of: path, most: most), !frames.isEmpty else { continue }
+      traces += 1
+      var generator = SteeringGenerator(seed: Seed(start &+ UInt64(number)), meeting: frames)
+      var done = 0
+      while done < sets {
+        let receivers = generator.receivers()
+        guard let program = try? CardProgram(Steering(generator.rules(for: receivers), for: receivers), for: .intel82599) else { continue }
+        done += 1
+        let bench = try Bench(program.steering)
+        try bench.device.apply(try #require(program.tables))
+        let (classifier, index) = (Classifier(program.steering), RuleIndex(program.steering))
+        for frame in frames {
+          let verdict = classifier.verdict(on: frame.span)
+          let places = try #require(bench.receive(frame))
+          decisions += 1
+          let isSame = Self.agrees(verdict, places, program.steering) && index.verdict(on: frame.span) == verdict
+            && Explanation(frame.span, by: program)?.agrees == true
+          guard isSame else {
+            Issue.record("SLUICE_SEED=\(start): \(path): \(verdict) but the card \(places)\n\(program.steering.rules.map(\.text).joined(separator: "\n"))\n\(frame)")
+            return
+          }
+        }
+      }
+    }
+    print("\(decisions) decisions on \(traces) traces")
+    #expect(traces >= 6)
   }
 }

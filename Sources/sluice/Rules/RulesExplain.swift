@@ -65,7 +65,7 @@ struct RulesExplain: ParsableCommand, CommandWithStatus {
   static func text(_ explanation: Explanation, _ program: CardProgram, _ style: Style) -> String {
     var lines = [style.bold("Frame")]
     lines += wrapped(explanation.fields.joined(separator: " "), width: 76).map { "  " + $0 }
-    lines += ["", style.bold("Taken, on the \(program.profile.name)")]
+    lines += ["", style.bold(program.profile.isIdeal ? "Taken, by the rules alone" : "Taken, on the \(program.profile.name)")]
     for copy in explanation.copies {
       let place =
         switch copy.fate {
