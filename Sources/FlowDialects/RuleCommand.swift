@@ -42,6 +42,10 @@ extension RuleCommand {
     /// Where it starts, from 1.
     public var line: Int
     public var command: RuleCommand
+    public init(line: Int, command: RuleCommand) {
+      self.line = line
+      self.command = command
+    }
   }
 
   /// Reads a file, each line in its own dialect unless one is given.
