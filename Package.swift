@@ -54,6 +54,7 @@ let package = Package(
     // 2: memory and traces
     library("GuestMemory", "Linux", "CLinux"),
     library("FlowTables", "FlowSteering"),
+    library("FlowDialects", "FlowSteering"),
     library("Capture", "CPcap", exclude: ["Readings.md"]),
     // 3: the guest's rings, and the bus
     library("Virtio", "GuestMemory", "Linux", "CLinux"),
@@ -88,6 +89,7 @@ let package = Package(
       swiftSettings: settings),
     // Tests, one folder a target
     tests(of: "FlowSteering"),
+    tests(of: "FlowDialects", "FlowSteering"),
     tests(of: "Intel", "Simulation", "NIC", "Bus", "FlowTables", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(
