@@ -129,8 +129,10 @@ struct FlowerReader {
     if let type, type.value != 3, type.value != 0x8100 { try insert(Match.Pair(.etherType, .exactly(type.value, in: .etherType)), at: type.word) }
     var isDone = false
     while let word = words.peek, !isDone {
-      if Self.matches(word.text, "action") { isDone = true } else { try key() }
+      isDone = Self.matches(word.text, "action") && !Self.keys.contains { Self.matches(word.text, $0) }
+      if !isDone { try key() }
     }
+    if type?.value == 0x8100 && match[.vlanID] == .absent { throw words.failure("protocol 802.1Q asks for a tag, num_of_vlans 0 for none", at: type?.word) }
     if type?.value == 0x8100 && match[.vlanID] == nil && match[.vlanPriority] == nil, let type { try insert(Match.Pair(.vlanID, .bits(0, mask: 0)), at: type.word) }
     try resolve()
     guard isDone else { throw words.failure("\"action\" should stand here", at: nil) }
@@ -341,7 +343,7 @@ struct FlowerReader {
         guard Self.matches(what.text, "queue_mapping") else {
           throw words.refusal(.actionUnsupported, of: "skbedit \(what.text)", "a frame's queue is all that can be set", at: what, fit: "skbedit queue_mapping N")
         }
-        queue = try words.queue()
+        queue = try words.queue(radix: 10)
         _ = words.takeIf("pipe")
       case "mirred":
         let direction = try words.take("egress")

@@ -386,7 +386,7 @@ struct TestpmdReader {
       switch relation.text {
       case "is":
         try once(part.spec)
-        (part.spec, part.mask) = ((try value(), word), part.mask ?? (full, word))
+        (part.spec, part.mask) = ((try value(), word), (full, word))
       case "spec":
         try once(part.spec)
         part.spec = (try value(), word)

@@ -93,7 +93,13 @@ struct Words {
     }
     return Int(value)
   }
-  mutating func queue() throws(RuleError) -> Int { Int(try number("a queue", to: UInt64(Number.lastQueue))) }
+  mutating func queue(radix: Int? = nil) throws(RuleError) -> Int {
+    let word = try take("a queue")
+    guard let value = Number.parse(word.text, radix: radix), value <= UInt64(Number.lastQueue) else {
+      throw failure("a queue is a number from 0 to \(Number.lastQueue), not \"\(word.text)\"", at: word)
+    }
+    return Int(value)
+  }
 }
 
 /// Numbers and addresses as C programs read them.

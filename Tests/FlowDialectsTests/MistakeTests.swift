@@ -93,6 +93,9 @@ import Testing
     ("tc filter add dev eth0 ingress flower action mirred egress mirror dev web", .actionUnsupported, 46, "redirect"),
     ("tc filter add dev eth0 ingress flower action drop action trap", .syntax, 58, "one fate"),
     ("tc filter add dev eth0 ingress flower action skbedit priority 3", .actionUnsupported, 54, "queue_mapping"),
+    ("tc filter add dev eth0 ingress protocol 802.1Q flower num_of_vlans 0 action drop", .syntax, 41, "none"),
+    ("tc filter add dev eth0 ingress flower a drop", .fieldUnsupported, 39, "arp_tip"),
+    ("tc filter add dev eth0 ingress flower action skbedit queue_mapping 0x3", .syntax, 68, "127"),
     ("tc filter del dev eth0 ingress pref 3", .syntax, 38, "handle"),
     ("tc filter add dev eth0 dev eth1 ingress", .syntax, 24, "twice"),
   ]

@@ -57,6 +57,7 @@ import Testing
     ("flow create 0 ingress pattern eth / raw relative is 0 offset is 40 pattern_hex spec 0800ab00 pattern_hex mask ffffff00 / end actions drop / end", "prio 0 match flex@40=0x800 flex@42=0xab00/0xff00 then drop"),
     ("flow create 0 ingress pattern eth dst spec 01:00:00:00:00:00 dst mask 01:00:00:00:00:00 / end actions drop / end", "prio 0 match eth.dst=multicast then drop"),
     ("flow create 0 ingress pattern eth / any num is 1 / udp dst is 53 / end actions drop / end", "prio 0 match udp.dst=53 then drop"),
+    ("flow create 0 ingress pattern eth / ipv4 dst mask 255.0.0.0 dst is 10.0.0.1 / end actions drop / end", "prio 0 match ip.dst=10.0.0.1 then drop"),
     ("flow create 0 ingress pattern tcp / end actions drop / end", "prio 0 match ip.proto=tcp then drop"),
   ]
 
@@ -77,7 +78,7 @@ import Testing
     ("tc filter add dev eth0 ingress protocol arp flower skip_sw action mirred egress mirror dev web pipe action mirred egress redirect dev db", "prio 49152 match eth.type=arp then vm web, vm db"),
     ("tc filter add dev web ingress protocol ip pref 3 flower ip_proto tcp dst_port 80 action skbedit queue_mapping 1", "prio 3 for web match eth.type=ip tcp.dst=80 then queue 1"),
     ("tc filter add dev eth0 ingress protocol 0x88cc pref 1 flower action drop hw_stats immediate", "prio 1 match eth.type=lldp then drop, count"),
-    ("tc f a dev eth0 ingress proto ip pri 7 flower src_i 10.0.0.0/8 a gact drop", "prio 7 match ip.src=10.0.0.0/8 then drop"),
+    ("tc f a dev eth0 ingress proto ip pri 7 flower src_i 10.0.0.0/8 ac gact drop", "prio 7 match ip.src=10.0.0.0/8 then drop"),
     ("tc filter add dev eth0 ingress protocol ip pref 1 flower src_ip 10.1.2.3/255.255.0.0 dst_mac 52:54:00:00:00:01/24 action drop", "prio 1 match eth.dst=52:54:00:00:00:00/24 ip.src=10.1.0.0/16 then drop"),
     ("tc filter add dev eth0 ingress protocol ip prio 1 flower ip_proto udp src_port 0x1000/0xf000 action drop", "prio 1 match eth.type=ip udp.src=4096/0xf000 then drop"),
   ]
