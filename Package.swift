@@ -54,6 +54,7 @@ let package = Package(
     // 2: memory and traces
     library("GuestMemory", "Linux", "CLinux"),
     library("FlowTables", "FlowSteering"),
+    library("FlowDialects", "FlowSteering"),
     library("Capture", "CPcap", exclude: ["Readings.md"]),
     // 3: the guest's rings, and the bus
     library("Virtio", "GuestMemory", "Linux", "CLinux"),
@@ -90,6 +91,7 @@ let package = Package(
     tests(of: "FlowSteering"),
     tests(of: "FlowTables", "FlowSteering"),
     tests(of: "Intel", "Simulation", "Capture", "NIC", "Bus", "FlowTables", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),
+    tests(of: "FlowDialects", "FlowSteering"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(
       name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",
