@@ -82,7 +82,8 @@ let package = Package(
     .executableTarget(
       name: "sluice",
       dependencies: [
-        "ControlSocket", "Control", "Replay", "Datapath", "Simulation", "FlowTables", "FlowSteering", "Linux", argumentParser, logging,
+        "ControlSocket", "Control", "Replay", "Datapath", "Simulation", "FlowTables", "FlowDialects", "FlowSteering", "Linux", argumentParser,
+        logging,
         yams,
       ],
       resources: ["sluice.service", "sluice.yaml", "sluice-vhost-user.json"].map { .embedInCode("Packaging/" + $0) },

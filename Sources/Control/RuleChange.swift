@@ -57,6 +57,8 @@ public struct RulesReport: Codable, Hashable, Sendable {
   /// In the order in which they are asked. Empty in the answer to a change.
   public var rules: [Rule] = []
   public var tables: [Table] = []
+  /// The VMs, in the order of their numbers.
+  public var vms: [String] = []
   /// What a change has brought: rules that came, and rules that went.
   public var added: [Rule] = []
   public var removed: [Rule] = []
@@ -91,6 +93,7 @@ extension RulesReport {
   }
 
   private mutating func setTables(_ program: CardProgram) {
+    vms = program.steering.receivers.map(\.name)
     tables = program.tables?.fill(of: program.profile).map { Table(name: $0.name, used: $0.used, size: $0.size) } ?? []
   }
 }

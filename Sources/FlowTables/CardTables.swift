@@ -166,6 +166,12 @@ public struct CardTables: Hashable, Sendable {
 }
 
 extension CardTables.FiveTuple {
+  /// Whether some frame matches both.
+  public func overlaps(_ other: Self) -> Bool {
+    func differ<T: Equatable>(_ a: T?, _ b: T?) -> Bool { if let a, let b { a != b } else { false } }
+    return !(differ(source, other.source) || differ(destination, other.destination) || differ(sourcePort, other.sourcePort)
+      || differ(destinationPort, other.destinationPort) || differ(transport, other.transport) || differ(pool, other.pool))
+  }
   /// All but where its frames go, and before whom.
   public struct Key: Hashable, Sendable {
     let source, destination: UInt32?

@@ -18,6 +18,8 @@ import Testing
     let device: Ixgbe
     let plan: PoolPlan
 
+    let registers: BusyRegisters
+
     init(_ steering: Steering) throws {
       let space = SimulatedIOMMU(clock: clock)
       card = SimulatedCard(dma: space, clock: clock)
@@ -28,7 +30,8 @@ import Testing
       configuration.usedQueues = steering.receivers.map(\.queueCount) + Array(repeating: 1, count: plan.count - plan.vmCount)
       configuration.flowDirector = .filters2046
       configuration.mtu = 9710
-      device = try Ixgbe(registers: card, space: space, allocator: IOVAAllocator(), clock: clock, configuration: configuration)
+      registers = BusyRegisters(card)
+      device = try Ixgbe(registers: registers, space: space, allocator: IOVAAllocator(), clock: clock, configuration: configuration)
       try device.enableReceive()
       try device.waitForLink()
     }
@@ -56,6 +59,19 @@ import Testing
       if pool < plan.vmCount { return .vm(pool, queue: number) }
       return pool == plan.host ? .host : nil
     }
+  }
+
+  /// A card's registers on a busy wire: between any two writes something happens.
+  final class BusyRegisters: RegisterFile {
+    let card: SimulatedCard
+    var between: () -> Void = {}
+    init(_ card: SimulatedCard) { self.card = card }
+    func read(_ offset: Int) -> UInt32 { card.read(offset) }
+    func write(_ value: UInt32, _ offset: Int) {
+      card.write(value, offset)
+      between()
+    }
+    func doorbell(_ offset: Int) -> Doorbell { card.doorbell(offset) }
   }
 
   /// Whether a card's places are what a verdict says.
@@ -221,5 +237,85 @@ import Testing
     }
     print("\(decisions) decisions on \(traces) traces")
     #expect(traces >= 6)
+  }
+
+  /// Frames come between any two register writes of a change: none goes to a VM to which neither the old rules nor the
+  /// new ones send it, and one that both send the same way goes that way, but for a moment when nothing is received.
+  @Test func `while rules change, every frame goes by the old ones or by the new ones`() throws {
+    let start = ProcessInfo.processInfo.environment["SLUICE_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0 ... .max)
+    print("SLUICE_SEED=\(start)")
+    let rounds = ProcessInfo.processInfo.environment["SLUICE_STEERING_CHANGES"].flatMap { Int($0) } ?? 150
+    var generator = SteeringGenerator(seed: Seed(start))
+    var (looks, held, changes) = (0, 0, 0)
+    var fault: String?
+    while changes < rounds && fault == nil {
+      let receivers = generator.receivers()
+      let bench = try Bench(Steering([], for: receivers))
+      var old = try CardProgram(Steering([], for: receivers), for: .intel82599)
+      try bench.device.apply(try #require(old.tables))
+      for _ in 0..<6 {
+        // Often a few rules more, fewer or other: what people change.
+        var rules = generator.rules(for: receivers)
+        if generator.chance(2) { rules = Steering.numbered(Array((old.steering.userRules + rules).shuffled(using: &generator.seed).prefix(6)).map { rule in
+          var rule = rule
+          rule.id = 0
+          return rule
+        }) }
+        guard let new = try? CardProgram(Steering(rules, for: receivers), for: .intel82599) else { continue }
+        changes += 1
+        let (before, after) = (Classifier(old.steering), Classifier(new.steering))
+        let frames = (0..<40).map { _ in generator.frame() }
+        let verdicts = frames.map { (before.verdict(on: $0.span), after.verdict(on: $0.span)) }
+        var next = 0
+        bench.registers.between = {
+          guard fault == nil else { return }
+          for _ in 0..<3 {
+            next = (next + 1) % frames.count
+            let (was, will) = verdicts[next]
+            looks += 1
+            guard let places = bench.receive(frames[next]) else {
+              held += 1
+              continue
+            }
+            if Self.agrees(was, places, old.steering) || Self.agrees(will, places, new.steering) { continue }
+            // Copies may have changed one by one; each must be one that was or will be, and what is both must be there.
+            if Self.isBetween(places, was, will, old.steering) { continue }
+            fault = "change \(changes): \(places), neither \(was) nor \(will)\nold\n\(old.steering.rules.map(\.text).joined(separator: "\n"))\nnew\n\(new.steering.rules.map(\.text).joined(separator: "\n"))\n\(receivers)\n\(frames[next])"
+          }
+        }
+        try bench.device.apply(try #require(new.tables))
+        bench.registers.between = {}
+        old = new
+        if fault != nil { break }
+      }
+    }
+    print("\(looks) looks between register writes of \(changes) changes, \(held) of them while nothing was received")
+    #expect(fault == nil, "SLUICE_SEED=\(start) \(fault ?? "")")
+    #expect(looks > 20 * rounds)
+  }
+
+  /// VMs that get a frame by a verdict, and their queues.
+  private static func places(_ verdict: Verdict, _ steering: Steering) -> [(vm: Int, queues: Range<Int>)] {
+    verdict.copies.compactMap { copy in
+      switch copy.fate {
+      case .deliver(let vm, let queue?): (vm, queue..<queue + 1)
+      case .deliver(let vm, nil): (vm, 0..<steering.receivers[vm].queueCount)
+      case .host: (-1, 0..<1)
+      case .drop, .unclaimed: nil
+      }
+    }
+  }
+
+  /// Whether each place is one of the old verdict's or of the new one's, and none has more copies than either.
+  static func isBetween(_ found: [Bench.Place], _ was: Verdict, _ will: Verdict, _ steering: Steering) -> Bool {
+    let (old, new) = (places(was, steering), places(will, steering))
+    func count(_ list: [(vm: Int, queues: Range<Int>)], _ vm: Int, _ queue: Int) -> Int { list.count { $0.vm == vm && $0.queues.contains(queue) } }
+    for place in found {
+      let (vm, queue): (Int, Int) = if case .vm(let vm, let queue) = place { (vm, queue) } else { (-1, 0) }
+      let most = max(count(old, vm, queue), count(new, vm, queue))
+      if found.count(where: { $0 == place }) > most { return false }
+    }
+    // A frame of one copy has no "one by one".
+    return was.copies.count > 1 || will.copies.count > 1
   }
 }

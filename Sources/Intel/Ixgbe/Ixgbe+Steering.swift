@@ -9,6 +9,8 @@ struct SteeringState {
   var addressSlots: [MACAddress: Int] = [:]
   var freeAddressSlots = Array((0..<128).reversed())
   var tupleSlots: [CardTables.FiveTuple.Key: Int] = [:]
+  /// Of filters that are about to go.
+  var oldTupleSlots: [CardTables.FiveTuple.Key: Int] = [:]
   var freeTupleSlots = Array((0..<128).reversed())
   var typeSlots: [UInt16: Int] = [:]
   var freeTypeSlots = Array((0..<8).reversed())
@@ -18,9 +20,16 @@ struct SteeringState {
   var nextFlowNumber = 0
 }
 
-// The order of every change: at no moment does a frame reach a queue to which neither the old rules nor the new ones
-// send it, and a frame that both send to a queue reaches it all the time. Entries are written whole before they are
-// enabled; what narrows comes before what widens; a flow filter goes in before its rule counts, and out first.
+// The order of every change. At no moment does a frame reach a VM to which neither the old rules nor the new ones send
+// it, and a frame that both send the same way goes that way all the time. Each frame changes from the old rules to the
+// new ones once:
+//
+// - New filters stand above the old ones and come in from the top down: a frame changes when the one that is to decide
+//   for it comes. Old filters then go from the bottom up.
+// - What nobody claims is let in after the filters that wait for it, and shut out before they go.
+// - Addresses and VLANs are a product: where both change, first what both have in common.
+// - Where whose a frame is and what becomes of it change at once, no such order exists, and nothing is received for the
+//   moment that the change takes.
 extension Ixgbe {
   /// Brings the filter tables to what the rules of a port were made into. If the card refuses half way, it is brought
   /// back to what it had.
@@ -64,14 +73,24 @@ extension Ixgbe {
 
   private func change(from old: CardTables, to new: CardTables) throws(IxgbeError) {
     if steering.tables == nil { closePool(new.plan.closed) }
-    try lowerPriorities(new)
+    let changesBoth = !old.hasSameAddressStep(as: new) && !old.hasSameFlows(as: new)
+    let changesMask = new.flowMask != nil && new.flowMask != old.flowMask && !old.exactFlows.isEmpty
+    let movesSYN = old.syn != nil && new.syn != nil && (old.syn?.queue != new.syn?.queue || old.syn?.isFirst != new.syn?.isFirst)
+    let isHeld = (changesBoth || changesMask || movesSYN || !hasRoomForBoth(old, new)) && registers.read(RXCTRL.self).isEnabled
+    if isHeld { try disableReceive() }
     try changeFlowMask(from: old, to: new)
-    try addFlows(new)
+    if new.syn?.isFirst == true || new.syn != nil && old.syn != nil { setSYN(new.syn) }
+    try addTuples(from: old, to: new)
+    if let syn = new.syn, !syn.isFirst, old.syn == nil { setSYN(syn) }
+    try addExactFlows(new)
+    try addEtherTypes(new)
     try changeAddressStep(from: old, to: new)
-    try changeEtherTypes(to: new)
-    changeSYN(to: new)
-    try removeFlows(notIn: new)
-    try raisePriorities(new)
+    try removeEtherTypes(notIn: new)
+    try removeExactFlows(notIn: new)
+    if new.syn == nil, old.syn?.isFirst == false { setSYN(nil) }
+    try removeTuples(from: old, to: new)
+    if new.syn == nil { setSYN(nil) }
+    if isHeld { try enableReceive() }
   }
 
   /// A pool that takes part in nothing: what is for it ends.
@@ -88,6 +107,8 @@ extension Ixgbe {
       try setVLANs(common)
       try setAddresses(common)
     }
+    // What nobody claims has no place to wait any more.
+    if new.defaultPool == nil { setDefaultPool(nil) }
     // The gates that open come first, those that close come last: behind them the pools decide.
     setAdmitted(old.admitted.union(new.admitted))
     if new.filtersVLANs { try setVLANs(new) }
@@ -112,13 +133,11 @@ extension Ixgbe {
     }
   }
 
+  /// Each destination changes once: by its own entry if it comes or stays, with all others if it goes.
   private func setAddresses(_ tables: CardTables) throws(IxgbeError) {
     let wanted = Dictionary(tables.addresses.map { ($0.address, $0.pools) }, uniquingKeysWith: |)
-    for (address, slot) in steering.addressSlots where wanted[address] == nil {
-      try clearAddress(slot: slot)
-      steering.addressSlots[address] = nil
-      steering.freeAddressSlots.append(slot)
-    }
+    let fresh = wanted.keys.count { steering.addressSlots[$0] == nil }
+    if fresh > steering.freeAddressSlots.count { try removeAddresses(notIn: wanted) }
     for (address, pools) in wanted.sorted(by: { $0.key < $1.key }) {
       let known = steering.addressSlots[address]
       guard let slot = known ?? steering.freeAddressSlots.popLast() else { throw .tableFull("receive addresses", count: 128) }
@@ -132,9 +151,23 @@ extension Ixgbe {
       registers.write(RAH(address), slot)
       steering.addressSlots[address] = slot
     }
-    let all: UInt32 = tables.unicastPools == 0 ? 0 : .max
-    if registers.read(PFUTA.self).rawValue != all { for n in 0..<128 { registers.write(PFUTA(rawValue: all), n) } }
+    if tables.unicastPools != 0 { setUnicastTable(.max) }
     for pool in 0..<configuration.poolCount { setAccepted(pool, tables) }
+    if tables.unicastPools == 0 { setUnicastTable(0) }
+    try removeAddresses(notIn: wanted)
+  }
+
+  private func removeAddresses(notIn wanted: [MACAddress: UInt64]) throws(IxgbeError) {
+    for (address, slot) in steering.addressSlots where wanted[address] == nil {
+      try clearAddress(slot: slot)
+      steering.addressSlots[address] = nil
+      steering.freeAddressSlots.append(slot)
+    }
+  }
+
+  /// Every unicast address, or none: which pools take them, they say themselves.
+  private func setUnicastTable(_ bits: UInt32) {
+    if registers.read(PFUTA.self).rawValue != bits { for n in 0..<128 { registers.write(PFUTA(rawValue: bits), n) } }
   }
 
   /// What a pool takes besides its addresses.
@@ -149,15 +182,46 @@ extension Ixgbe {
   }
 
   private func setVLANs(_ tables: CardTables) throws(IxgbeError) {
+    if !tables.filtersVLANs { registers.modify(VLNCTRL.self) { $0.filters = false } }
     let wanted = Dictionary(tables.vlans.map { ($0.identifier, $0.pools) }, uniquingKeysWith: |)
-    for identifier in vlans.all where wanted[identifier] == nil { try setVLAN(identifier, pools: 0) }
-    for (identifier, pools) in wanted.sorted(by: { $0.key < $1.key }) { try setVLAN(identifier, pools: pools) }
-    for pool in 0..<configuration.poolCount { registers.modify(PFVML2FLT.self, pool) { $0.acceptsUntagged = tables.untaggedPools >> UInt64(pool) & 1 == 1 } }
-    for n in 0..<128 {
-      let bits: UInt32 = tables.admitsEveryVLAN ? .max : (0..<32).reduce(0) { wanted[UInt16(32 * n + $1)] == nil ? $0 : $0 | 1 << UInt32($1) }
-      if registers.read(VFTA.self, n).rawValue != bits { registers.write(VFTA(rawValue: bits), n) }
+    func bits(_ n: Int) -> UInt32 {
+      tables.admitsEveryVLAN ? .max : (0..<32).reduce(0) { wanted[UInt16(32 * n + $1)] == nil ? $0 : $0 | 1 << UInt32($1) }
     }
-    registers.modify(VLNCTRL.self) { $0.filters = tables.filtersVLANs }
+    // What comes in at all: more of it before its pools are said, less of it after.
+    for n in 0..<128 { setVFTA(n, registers.read(VFTA.self, n).rawValue | bits(n)) }
+    let stale = vlans.all.filter { wanted[$0] == nil }
+    if wanted.count + stale.count > 64 { for identifier in stale { setVLANPools(identifier, 0) } }
+    for (identifier, pools) in wanted.sorted(by: { $0.key < $1.key }) {
+      guard vlans.slot(identifier) != nil else { throw .tableFull("VLAN filters", count: 64) }
+      setVLANPools(identifier, pools)
+    }
+    for pool in 0..<configuration.poolCount {
+      let isIn = tables.untaggedPools >> UInt64(pool) & 1 == 1
+      if registers.read(PFVML2FLT.self, pool).acceptsUntagged != isIn { registers.modify(PFVML2FLT.self, pool) { $0.acceptsUntagged = isIn } }
+    }
+    if tables.filtersVLANs { registers.modify(VLNCTRL.self) { $0.filters = true } }
+    for identifier in stale { setVLANPools(identifier, 0) }
+    for n in 0..<128 { setVFTA(n, bits(n)) }
+  }
+
+  private func setVFTA(_ n: Int, _ bits: UInt32) {
+    if registers.read(VFTA.self, n).rawValue != bits { registers.write(VFTA(rawValue: bits), n) }
+  }
+
+  /// The pools of a VLAN, which has an entry or finds a free one; none frees it.
+  private func setVLANPools(_ identifier: UInt16, _ pools: UInt64) {
+    guard let slot = vlans.slot(identifier) else { return }
+    if pools == 0 { registers.write(PFVLVF(rawValue: 0), slot) }
+    for n in 0..<2 {
+      let half = Self.half(n, of: pools)
+      if registers.read(PFVLVFB.self, 2 * slot + n).rawValue != half { registers.write(PFVLVFB(rawValue: half), 2 * slot + n) }
+    }
+    vlans.set(slot, pools == 0 ? nil : identifier)
+    if pools == 0 { return }
+    var filter = PFVLVF(rawValue: 0)
+    filter.identifier = UInt32(identifier)
+    filter.isEnabled = true
+    if registers.read(PFVLVF.self, slot).rawValue != filter.rawValue { registers.write(filter, slot) }
   }
 
   // MARK: EtherType and SYN
@@ -168,13 +232,18 @@ extension Ixgbe {
     return UInt32(queue.pool * configuration.queueStride + queue.number)
   }
 
-  private func changeEtherTypes(to new: CardTables) throws(IxgbeError) {
+  private func removeEtherTypes(notIn new: CardTables) throws(IxgbeError) {
     let wanted = Set(new.etherTypes.map(\.type))
     for (type, slot) in steering.typeSlots where !wanted.contains(type) {
       try clearEtherType(slot: slot)
       steering.typeSlots[type] = nil
       steering.freeTypeSlots.append(slot)
     }
+  }
+
+  private func addEtherTypes(_ new: CardTables) throws(IxgbeError) {
+    let needed = new.etherTypes.count { steering.typeSlots[$0.type] == nil }
+    if needed > steering.freeTypeSlots.count { try removeEtherTypes(notIn: new) }
     for entry in new.etherTypes {
       guard let slot = steering.typeSlots[entry.type] ?? steering.freeTypeSlots.popLast() else { throw .tableFull("EtherType filters", count: 8) }
       steering.typeSlots[entry.type] = slot
@@ -191,9 +260,9 @@ extension Ixgbe {
     }
   }
 
-  private func changeSYN(to new: CardTables) {
+  private func setSYN(_ syn: CardTables.SYN?) {
     var filter = SYNQF(rawValue: 0)
-    if let syn = new.syn {
+    if let syn {
       filter.isEnabled = true
       filter.queue = number(of: syn.queue)
       filter.isFirst = syn.isFirst
@@ -235,57 +304,111 @@ extension Ixgbe {
     return filter
   }
 
-  /// Priorities of filters that stay: those that fall do so before new ones come, the lowest first, so that two that
-  /// have an order before and after have it between.
-  private func lowerPriorities(_ new: CardTables) throws(IxgbeError) {
-    for filter in new.fiveTuples.sorted(by: { $0.priority < $1.priority }) {
-      guard let slot = steering.tupleSlots[filter.key] else { continue }
-      if filter.priority < Int(registers.read(FTQF.self, slot).priority) { registers.write(Self.flowFilter(filter), slot) }
-    }
+  private func priority(_ slot: Int) -> Int { Int(registers.read(FTQF.self, slot).priority) }
+  private func setPriority(_ priority: Int, _ slot: Int) {
+    registers.modify(FTQF.self, slot) { $0.priority = UInt32(priority) }
   }
-  private func raisePriorities(_ new: CardTables) throws(IxgbeError) {
-    for filter in new.fiveTuples.sorted(by: { $0.priority > $1.priority }) {
-      guard let slot = steering.tupleSlots[filter.key] else { continue }
-      if filter.priority > Int(registers.read(FTQF.self, slot).priority) { registers.write(Self.flowFilter(filter), slot) }
+
+  /// Whether new filters can stand above the old ones for a while.
+  private func hasRoomForBoth(_ old: CardTables, _ new: CardTables) -> Bool {
+    if canChangeInPlace(old, new) { return true }
+    return old.fiveTuples.count + new.fiveTuples.count <= 128 && Self.levels(old) + Self.levels(new) <= 7
+  }
+  private static func levels(_ tables: CardTables) -> Int { Set(tables.fiveTuples.map(\.priority)).count }
+
+  /// Whether what comes, goes, or changes its queue shares frames with nothing else, and the rest stays as it is.
+  private func canChangeInPlace(_ old: CardTables, _ new: CardTables) -> Bool {
+    let before = Dictionary(old.fiveTuples.map { ($0.key, $0) }, uniquingKeysWith: { first, _ in first })
+    let after = Dictionary(new.fiveTuples.map { ($0.key, $0) }, uniquingKeysWith: { first, _ in first })
+    var changed: [CardTables.FiveTuple] = []
+    var kept: [CardTables.FiveTuple] = []
+    for entry in new.fiveTuples {
+      guard let known = before[entry.key] else {
+        changed.append(entry)
+        continue
+      }
+      if known.priority != entry.priority { return false }
+      if known.queue == entry.queue { kept.append(entry) } else { changed.append(entry) }
+    }
+    changed += old.fiveTuples.filter { after[$0.key] == nil }
+    let fresh = new.fiveTuples.count(where: { before[$0.key] == nil })
+    guard changed.count <= 32, fresh <= 128 - old.fiveTuples.count else { return changed.isEmpty }
+    for (index, entry) in changed.enumerated() {
+      for other in kept + changed[(index + 1)...] where entry.overlaps(other) { return false }
+    }
+    return true
+  }
+
+  /// New filters come in above the old ones, the highest first.
+  private func addTuples(from old: CardTables, to new: CardTables) throws(IxgbeError) {
+    if canChangeInPlace(old, new) {
+      for entry in new.fiveTuples {
+        if let slot = steering.tupleSlots[entry.key] { writeTarget(entry, slot: slot) } else { try addTuple(entry) }
+      }
+      return
+    }
+    // Nothing is received if they cannot stand side by side: then the old ones go at once.
+    if !hasRoomForBoth(old, new) {
+      for slot in steering.tupleSlots.values { clearTuple(slot) }
+      steering.tupleSlots = [:]
+      for entry in new.fiveTuples { try addTuple(entry) }
+      return
+    }
+    // The old ones step down, the lowest first: their order stays.
+    var next = 0
+    var last = 0
+    for slot in steering.tupleSlots.values.sorted(by: { priority($0) < priority($1) }) {
+      let now = priority(slot)
+      if now != last { (last, next) = (now, next + 1) }
+      setPriority(next, slot)
+    }
+    steering.oldTupleSlots = steering.tupleSlots
+    steering.tupleSlots = [:]
+    let distinct = Set(new.fiveTuples.map(\.priority)).sorted()
+    for entry in new.fiveTuples.sorted(by: { $0.priority > $1.priority }) {
+      var placed = entry
+      placed.priority = next + 1 + (distinct.firstIndex(of: entry.priority) ?? 0)
+      try addTuple(placed)
     }
   }
 
-  private func addFlows(_ new: CardTables) throws(IxgbeError) {
-    for filter in new.fiveTuples {
-      if let slot = steering.tupleSlots[filter.key] {
-        // One write moves it from queue to queue.
-        writeTarget(filter, slot: slot)
-      } else {
-        // In a full table room must be made first.
-        if steering.freeTupleSlots.isEmpty { removeTuples(notIn: new) }
-        guard let slot = steering.freeTupleSlots.popLast() else { throw .tableFull("five-tuple filters", count: 128) }
-        write(filter, slot: slot)
-        steering.tupleSlots[filter.key] = slot
-      }
+  private func addTuple(_ entry: CardTables.FiveTuple) throws(IxgbeError) {
+    guard let slot = steering.freeTupleSlots.popLast() else { throw .tableFull("five-tuple filters", count: 128) }
+    write(entry, slot: slot)
+    steering.tupleSlots[entry.key] = slot
+  }
+  private func clearTuple(_ slot: Int) {
+    registers.write(FTQF(rawValue: 0), slot)
+    steering.freeTupleSlots.append(slot)
+  }
+
+  /// Old filters go, the lowest first; what is left rises to where it belongs, the highest first.
+  private func removeTuples(from old: CardTables, to new: CardTables) throws(IxgbeError) {
+    for slot in steering.oldTupleSlots.values.sorted(by: { priority($0) < priority($1) }) { clearTuple(slot) }
+    steering.oldTupleSlots = [:]
+    let wanted = Dictionary(new.fiveTuples.map { ($0.key, $0.priority) }, uniquingKeysWith: { first, _ in first })
+    for (key, slot) in steering.tupleSlots where wanted[key] == nil {
+      clearTuple(slot)
+      steering.tupleSlots[key] = nil
     }
+    for (key, slot) in steering.tupleSlots.sorted(by: { priority($0.value) > priority($1.value) }) {
+      if let priority = wanted[key], priority != self.priority(slot) { setPriority(priority, slot) }
+    }
+  }
+
+  private func addExactFlows(_ new: CardTables) throws(IxgbeError) {
     let before = Dictionary(steering.tables?.exactFlows.map { ($0.key, $0.queue) } ?? [], uniquingKeysWith: { first, _ in first })
     for flow in new.exactFlows {
       if let number = steering.flowNumbers[flow.key] {
         if before[flow.key] != .some(flow.queue) { try add(input(of: flow), number: number, queue: queue(of: flow)) }
       } else {
+        // In a full table room must be made first.
         if steering.flowNumbers.count == configuration.flowDirector.filterCount { try removeExactFlows(notIn: new) }
         try add(flow)
       }
     }
   }
 
-  private func removeFlows(notIn new: CardTables) throws(IxgbeError) {
-    removeTuples(notIn: new)
-    try removeExactFlows(notIn: new)
-  }
-  private func removeTuples(notIn new: CardTables) {
-    let wanted = Set(new.fiveTuples.map(\.key))
-    for (key, slot) in steering.tupleSlots where !wanted.contains(key) {
-      registers.write(FTQF(rawValue: 0), slot)
-      steering.tupleSlots[key] = nil
-      steering.freeTupleSlots.append(slot)
-    }
-  }
   private func removeExactFlows(notIn new: CardTables) throws(IxgbeError) {
     guard let old = steering.tables?.exactFlows, !old.isEmpty else { return }
     let wanted = Set(new.exactFlows.map(\.key))
@@ -325,15 +448,12 @@ extension Ixgbe {
   private func changeFlowMask(from old: CardTables, to new: CardTables) throws(IxgbeError) {
     guard let mask = new.flowMask, mask != old.flowMask else { return }
     guard configuration.flowDirector != .off else { throw .unavailable("flow director, which has no memory") }
-    let isReceiving = registers.read(RXCTRL.self).isEnabled
-    if isReceiving && !steering.flowNumbers.isEmpty { try disableReceive() }
     var command = FDIRCMD(rawValue: 0)
     command.clears = true
     registers.write(command)
     (steering.flowNumbers, steering.freeFlowNumbers, steering.nextFlowNumber) = ([:], [], 0)
     try initializeFlowDirector(comparing: mask)
     for flow in new.exactFlows { try add(flow) }
-    if isReceiving { try enableReceive() }
   }
 }
 
@@ -343,6 +463,30 @@ extension CardTables {
   }
   fileprivate func hasSameAddresses(as other: CardTables) -> Bool {
     addresses == other.addresses && broadcastPools == other.broadcastPools && multicastPools == other.multicastPools && unicastPools == other.unicastPools
+  }
+
+  /// Whose frames are, apart from where those wait that nobody claims.
+  fileprivate func hasSameAddressStep(as other: CardTables) -> Bool {
+    let open: UInt64 = ~(1 << UInt64(plan.closed))
+    func claims(_ tables: CardTables) -> [MACAddress: UInt64] {
+      Dictionary(tables.addresses.map { ($0.address, $0.pools & open) }, uniquingKeysWith: |).filter { $0.value != 0 }
+    }
+    func tags(_ tables: CardTables) -> [UInt16: UInt64] {
+      Dictionary(tables.vlans.map { ($0.identifier, $0.pools & open) }, uniquingKeysWith: |).filter { $0.value != 0 }
+    }
+    return claims(self) == claims(other) && broadcastPools & open == other.broadcastPools & open && multicastPools & open == other.multicastPools & open
+      && unicastPools & open == other.unicastPools & open && filtersVLANs == other.filtersVLANs && tags(self) == tags(other)
+      && untaggedPools & open == other.untaggedPools & open && etherTypes.map(\.type) == other.etherTypes.map(\.type)
+      && etherTypes.map(\.queue) == other.etherTypes.map(\.queue)
+  }
+
+  fileprivate func hasSameFlows(as other: CardTables) -> Bool {
+    func tuples(_ tables: CardTables) -> [FiveTuple.Key: [Int]] {
+      Dictionary(tables.fiveTuples.map { ($0.key, [$0.queue.pool, $0.queue.number, $0.priority]) }, uniquingKeysWith: { first, _ in first })
+    }
+    func flows(_ tables: CardTables) -> [ExactFlow.Key: Queue?] { Dictionary(tables.exactFlows.map { ($0.key, $0.queue) }, uniquingKeysWith: { first, _ in first }) }
+    return syn?.queue == other.syn?.queue && syn?.isFirst == other.syn?.isFirst && tuples(self) == tuples(other)
+      && (exactFlows.isEmpty || flowMask == other.flowMask) && flows(self) == flows(other)
   }
 
   /// What both let through.

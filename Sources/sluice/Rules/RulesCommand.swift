@@ -21,6 +21,8 @@ struct RulesCommand: ParsableCommand {
       that VM's frames only. The lowest priority is asked first (as with tc and rte_flow); what a VM's own address and \
       VLAN say comes last.
 
+      Rules of ethtool, testpmd's flow and tc's flower are taken as they are, wherever a rule may stand.
+
       Examples:
         sluice rules validate --rules site.rules --vm dns --vm web
         sluice rules explain trace.pcap#17 --rules site.rules
@@ -30,7 +32,7 @@ struct RulesCommand: ParsableCommand {
         sluice rules list
       """,
     subcommands: [
-      RulesAdd.self, RulesDelete.self, RulesFlush.self, RulesList.self, RulesShow.self, RulesApply.self, RulesValidate.self,
-      RulesExplain.self, RulesTest.self, RulesCapabilities.self,
+      RulesAdd.self, RulesDelete.self, RulesFlush.self, RulesList.self, RulesShow.self, RulesApply.self, RulesImport.self,
+      RulesExport.self, RulesValidate.self, RulesExplain.self, RulesTest.self, RulesCapabilities.self,
     ])
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Control
 import ControlSocket
+import FlowDialects
 import FlowSteering
 import FoundationEssentials
 
@@ -33,6 +34,32 @@ enum LiveRules {
     try stream.write(lines.joined(separator: "\n") + "\n")
   }
 
+  /// What a back-end's VMs are called in other dialects.
+  static func context(_ control: ControlOptions) throws(Failure) -> DialectContext {
+    DialectContext(vms: try ask(control).report.vms)
+  }
+
+  /// What lines ask for, in any dialect, as one change.
+  static func change(_ texts: [String], _ control: ControlOptions) throws(Failure) -> RuleChange {
+    var change = RuleChange()
+    var context: DialectContext?
+    for text in texts {
+      if Dialect(of: text) != .native && context == nil { context = try Self.context(control) }
+      do throws(RuleError) {
+        switch try RuleCommand(parsing: text, in: context ?? DialectContext()) {
+        case .add(let rule)?: change.add = (change.add ?? []) + [rule.text]
+        case .delete(let id)?: change.delete = (change.delete ?? []) + [id]
+        case .flush(let vm)?: if let vm { change.flush_vm = vm } else { change.flush = true }
+        case .validate(let rule)?:
+          change.add = (change.add ?? []) + [rule.text]
+          change.dry_run = true
+        case nil: throw RuleError(.syntax, "there is no rule in it", column: 1)
+        }
+      } catch { throw Failure(error, in: "'\(printable(text))'") }
+    }
+    return change
+  }
+
   static func number(_ text: String) throws(Failure) -> Int {
     guard let count = Quantity.count(text), let number = Int(exactly: count), Rule.ids.contains(number) else {
       throw .usage("rule", text, "a rule is named by its number, from 1; sluice rules list shows them")
@@ -49,6 +76,8 @@ struct RulesAdd: ParsableCommand, CommandWithStatus {
       Examples:
         sluice rules add 'match eth.type=ip udp.dst=53 then vm dns'
         sluice rules add 'id 7 prio 10 match ip.src=192.0.2.1 ip.frag=no then drop' --dry-run
+        sluice rules add 'ethtool -N eth0 flow-type udp4 dst-port 53 vf 1'
+        sluice rules add 'flow create 0 ingress pattern eth / ipv4 / udp dst is 53 / end actions vf id 1 / end'
 
       Exit statuses:
       \(ExitStatus.table(LiveRules.statuses))
@@ -59,9 +88,9 @@ struct RulesAdd: ParsableCommand, CommandWithStatus {
   @Flag(help: "Print the back-end's answer as JSON, as it came.") var json = false
 
   func finish() throws(Failure) -> ExitStatus {
-    // Mistakes in the text are told without asking anybody.
-    for text in rules { do throws(RuleError) { _ = try Rule(parsing: text) } catch { throw Failure(error, in: text) } }
-    try LiveRules.show(try LiveRules.change(control, RuleChange(add: rules, dryRun: dryRun)), json: json)
+    var change = try LiveRules.change(rules, control)
+    if dryRun { change.dry_run = true }
+    try LiveRules.show(try LiveRules.change(control, change), json: json)
     return .accounted
   }
   mutating func run() throws { _ = try finish() }
@@ -200,8 +229,79 @@ struct RulesApply: ParsableCommand, CommandWithStatus {
   @Flag(help: "Print the back-end's answer as JSON, as it came.") var json = false
 
   func finish() throws(Failure) -> ExitStatus {
-    let rules = try RuleSetOptions.read(file)
+    let rules = try RuleSetOptions.read(file, in: try LiveRules.context(control))
     try LiveRules.show(try LiveRules.change(control, RuleChange(flush: true, add: rules.map(\.text), dryRun: dryRun)), json: json)
+    return .accounted
+  }
+  mutating func run() throws { _ = try finish() }
+}
+
+/// `sluice rules export`
+struct RulesExport: ParsableCommand, CommandWithStatus {
+  static let configuration = CommandConfiguration(
+    commandName: "export", abstract: "Write the rules of a running back-end, or of files, in a dialect.",
+    discussion: """
+      Examples:
+        sluice rules export > site.rules
+        sluice rules export --format tc --device eth0
+        sluice rules export --format ethtool --rules site.rules --vm web --vm dns
+
+      What a dialect cannot say is refused, and nothing is written.
+
+      Exit statuses:
+      \(ExitStatus.table(LiveRules.statuses))
+      """)
+  @OptionGroup var control: ControlOptions
+  @OptionGroup var set: RuleSetOptions
+  @Option(help: .init("The network device that stands for the port, in ethtool and tc.", valueName: "name")) var device = "eth0"
+  @Option(help: .init("The port's number in testpmd.", valueName: "n")) var port = "0"
+
+  func finish() throws(Failure) -> ExitStatus {
+    guard let count = Quantity.count(port), let number = Int(exactly: count), number <= 65_535 else { throw .usage("--port", port, "must be a port's number, from 0") }
+    var rules: [Rule] = []
+    var context = DialectContext(device: device, port: number)
+    if set.files.isEmpty {
+      let report = try LiveRules.ask(control).report
+      context.vms = report.vms
+      for rule in report.rules where rule.id != 0 { do throws(RuleError) { rules.append(try Rule(parsing: rule.text)) } catch { throw Failure(error) } }
+    } else {
+      // The dialect is that of what is written; files are read as they are.
+      var files = set
+      files.format = nil
+      rules = Steering.numbered(try files.rules())
+      context.vms = try files.receivers(rules).map(\.name)
+    }
+    let dialect = try set.format.map { name throws(Failure) in try RuleSetOptions.dialect(name) } ?? .native
+    var lines: [String] = []
+    for rule in rules { do throws(RuleError) { lines.append(try rule.text(in: dialect, context: context)) } catch { throw Failure(error) } }
+    try StandardStream.output.write(lines.map { $0 + "\n" }.joined())
+    return .accounted
+  }
+  mutating func run() throws { _ = try finish() }
+}
+
+/// `sluice rules import`
+struct RulesImport: ParsableCommand, CommandWithStatus {
+  static let configuration = CommandConfiguration(
+    commandName: "import", abstract: "Read rules of ethtool, testpmd or tc, and print them as ours.",
+    discussion: """
+      Examples:
+        sluice rules import old.sh --vm web --vm dns > site.rules
+        ethtool-rules | sluice rules import - --format ethtool --vm web --vm dns | sluice rules apply -
+
+      The n-th --vm is ethtool's "vf n" and testpmd's "vf id n", from 0; for tc a VM's name is that of its device.
+
+      Exit statuses:
+      \(ExitStatus.table(RulesValidate.statuses))
+      """)
+  @OptionGroup var set: RuleSetOptions
+  @Argument(help: .init("A file, one command a line; - is standard input.", valueName: "file"), completion: .file()) var file: String
+
+  func finish() throws(Failure) -> ExitStatus {
+    var all = set
+    all.files.append(file)
+    let rules = try all.rules()
+    try StandardStream.output.write(rules.map { $0.text + "\n" }.joined())
     return .accounted
   }
   mutating func run() throws { _ = try finish() }
