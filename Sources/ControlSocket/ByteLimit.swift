@@ -10,6 +10,9 @@ final class ByteLimit: ChannelInboundHandler {
 
   init(_ byteCount: Int) { rest = byteCount }
 
+  /// Lets so many more come.
+  func widen(by byteCount: Int) { rest += byteCount }
+
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     guard rest >= 0 else { return }
     rest -= unwrapInboundIn(data).readableBytes

@@ -12,7 +12,9 @@ internal import Synchronization
 public final class ControlServer: Sendable {
   public struct Limits: Sendable {
     /// Of a request, header and body together.
-    public var requestBytes = 4 << 20
+    public var requestBytes = 64 << 10
+    /// Of one that changes rules: a card has thousands.
+    public var rulesBytes = 4 << 20
     /// Open at a time.
     public var connections = 64
     /// Of these, those that may not change anything: however many they open, whoever may finds a place.
@@ -63,13 +65,14 @@ public final class ControlServer: Sendable {
           let access = peer?.access(service: user, group: readers) ?? .none
           let hasPlace = core.enter(access)
           if hasPlace { channel.closeFuture.whenComplete { _ in core.leave(access) } }
-          try pipeline.addHandler(ByteLimit(core.limits.requestBytes))
+          let limit = ByteLimit(core.limits.requestBytes)
+          try pipeline.addHandler(limit)
           var decoder = NIOHTTPDecoderLimitConfiguration()
-          decoder.maxHeaderListSize = min(core.limits.requestBytes, 64 << 10)
+          decoder.maxHeaderListSize = core.limits.requestBytes
           try pipeline.configureHTTPServerPipeline(
             withPipeliningAssistance: false, withErrorHandling: false, withEncoderConfiguration: .init(),
             withDecoderLimitConfiguration: decoder)
-          try pipeline.addHandler(hasPlace ? Exchange(core, peer: peer, access: access) : Turnstile())
+          try pipeline.addHandler(hasPlace ? Exchange(core, peer: peer, access: access, limit: limit) : Turnstile())
         }
       }
   }

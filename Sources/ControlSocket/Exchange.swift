@@ -22,14 +22,15 @@ final class Exchange: ChannelInboundHandler {
   private let server: ControlServer.Core
   private let peer: Peer?
   private let access: Peer.Access
+  private let byteLimit: ByteLimit
   private var state = State.head
   private var isHead = false
   private var isWhole = false
   private var bytes: [UInt8] = []
   private var timer: Scheduled<Void>?
 
-  init(_ server: ControlServer.Core, peer: Peer?, access: Peer.Access) {
-    (self.server, self.peer, self.access) = (server, peer, access)
+  init(_ server: ControlServer.Core, peer: Peer?, access: Peer.Access, limit: ByteLimit) {
+    (self.server, self.peer, self.access, byteLimit) = (server, peer, access, limit)
   }
 
   // MARK: The request
@@ -55,9 +56,9 @@ final class Exchange: ChannelInboundHandler {
     isHead = head.method == .HEAD
     do throws(Refusal) {
       let verb = try Verb.route(head.method, head.uri, for: access)
-      if let length = head.headers.first(name: "content-length").flatMap({ Int($0) }), length > server.limits.requestBytes {
-        throw .tooLarge(server.limits.requestBytes)
-      }
+      let most = verb == .change ? server.limits.rulesBytes : server.limits.requestBytes
+      if let length = head.headers.first(name: "content-length").flatMap({ Int($0) }), length > most { throw .tooLarge(most) }
+      byteLimit.widen(by: most - server.limits.requestBytes)
       state = .body(verb)
       if head.headers[canonicalForm: "expect"].contains("100-continue") {
         context.writeAndFlush(wrapOutboundOut(.head(HTTPResponseHead(version: .http1_1, status: .continue))), promise: nil)

@@ -235,7 +235,6 @@ struct FlowCompiler {
       if one.decision != other.decision || one.counts || other.counts { pairs.append((first, second)) }
       return true
     }
-    if pairs.isEmpty { return }
     try repair(pairs, &candidates)
     try orderSYN(pairs, candidates, &tables)
     try setPriorities(pairs, &candidates)

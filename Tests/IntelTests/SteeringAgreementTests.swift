@@ -279,7 +279,7 @@ import Testing
             }
             if Self.agrees(was, places, old.steering) || Self.agrees(will, places, new.steering) { continue }
             // Copies may have changed one by one; each must be one that was or will be, and what is both must be there.
-            if Self.isBetween(places, was, will, old.steering) { continue }
+            if Self.isBetween(places, was, will, old.steering, isGroup: (frames[next].first ?? 0) & 1 == 1) { continue }
             fault = "change \(changes): \(places), neither \(was) nor \(will)\nold\n\(old.steering.rules.map(\.text).joined(separator: "\n"))\nnew\n\(new.steering.rules.map(\.text).joined(separator: "\n"))\n\(receivers)\n\(frames[next])"
           }
         }
@@ -307,7 +307,7 @@ import Testing
   }
 
   /// Whether each place is one of the old verdict's or of the new one's, and none has more copies than either.
-  static func isBetween(_ found: [Bench.Place], _ was: Verdict, _ will: Verdict, _ steering: Steering) -> Bool {
+  static func isBetween(_ found: [Bench.Place], _ was: Verdict, _ will: Verdict, _ steering: Steering, isGroup: Bool) -> Bool {
     let (old, new) = (places(was, steering), places(will, steering))
     func count(_ list: [(vm: Int, queues: Range<Int>)], _ vm: Int, _ queue: Int) -> Int { list.count { $0.vm == vm && $0.queues.contains(queue) } }
     for place in found {
@@ -315,7 +315,7 @@ import Testing
       let most = max(count(old, vm, queue), count(new, vm, queue))
       if found.count(where: { $0 == place }) > most { return false }
     }
-    // A frame of one copy has no "one by one".
-    return was.copies.count > 1 || will.copies.count > 1
+    // A frame for one address has no "one by one"; who takes groups is said pool by pool.
+    return isGroup || was.copies.count > 1 || will.copies.count > 1
   }
 }
