@@ -100,7 +100,9 @@ let package = Package(
     tests(of: "Capture", "TraceGenerator"),
     .testTarget(
       name: "ScenarioTests",
-      dependencies: ["Replay", "Capture", "FlowSteering", "GuestMemory", "Simulation", "Bus", "Linux", "Datapath"],
+      dependencies: [
+        "Replay", "Intel", "Capture", "FlowTables", "FlowSteering", "GuestMemory", "Simulation", "Bus", "Linux", "Datapath",
+      ],
       swiftSettings: looseSettings),
     .testTarget(
       name: "HostileTests", dependencies: ["Control", "Datapath", "FlowSteering", "CLinux"], swiftSettings: looseSettings),

@@ -63,6 +63,8 @@ public struct RulesReport: Codable, Hashable, Sendable {
   public var added: [Rule] = []
   public var removed: [Rule] = []
   public var dry_run = false
+  /// For how long a change has kept the control thread.
+  public var control_s = 0.0
   public init() {}
 }
 

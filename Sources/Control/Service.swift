@@ -188,23 +188,25 @@ public final class Service: BackendService, @unchecked Sendable {
     if let report = try await addOne(change) { return report }
     while true {
       let (old, generation) = try await ask { (self.host.program.steering, self.host.generation) }
-      let report: RulesReport
+      var report: RulesReport
       let program: CardProgram
       do throws(RuleError) {
         program = try CardHost.compile(try change.result(of: old.userRules), old.receivers)
         report = RulesReport(program, after: old.userRules, isDry: change.dry_run == true)
       } catch { throw .rule(error) }
       if report.dry_run { return report }
-      let outcome: Swift.Result<UInt64?, RuleError> = try await ask {
+      let outcome: Swift.Result<(generation: UInt64, seconds: Double)?, RuleError> = try await ask {
         guard self.host.generation == generation else { return .success(nil) }
         do throws(RuleError) {
+          let start = MonotonicClock.now()
           try self.host.apply(program)
-          return .success(self.host.generation)
+          return .success((self.host.generation, Double(MonotonicClock.now() - start) / 1e9))
         } catch { return .failure(error) }
       }
       do throws(RuleError) {
         guard let new = try outcome.get() else { continue }
-        noteChange(report, program.steering.userRules, new)
+        report.control_s = new.seconds
+        noteChange(report, program.steering.userRules, new.generation)
         return report
       } catch { throw .rule(error) }
     }
@@ -215,12 +217,17 @@ public final class Service: BackendService, @unchecked Sendable {
     guard change == RuleChange(add: change.add), let texts = change.add, texts.count == 1 else { return nil }
     let rule: Rule
     do throws(RuleError) { rule = try Rule(parsing: texts[0]) } catch { throw .rule(error) }
-    let outcome: Swift.Result<(Rule, CardProgram, UInt64)?, RuleError> = try await ask {
-      do throws(RuleError) { return .success(try self.host.add(rule).map { ($0, self.host.program, self.host.generation) }) } catch { return .failure(error) }
+    let outcome: Swift.Result<(Rule, CardProgram, UInt64, Double)?, RuleError> = try await ask {
+      let start = MonotonicClock.now()
+      do throws(RuleError) {
+        guard let added = try self.host.add(rule) else { return .success(nil) }
+        return .success((added, self.host.program, self.host.generation, Double(MonotonicClock.now() - start) / 1e9))
+      } catch { return .failure(error) }
     }
     do throws(RuleError) {
-      guard let (added, program, generation) = try outcome.get() else { return nil }
-      let report = RulesReport(program, added: added)
+      guard let (added, program, generation, seconds) = try outcome.get() else { return nil }
+      var report = RulesReport(program, added: added)
+      report.control_s = seconds
       noteChange(report, program.steering.userRules, generation)
       return report
     } catch { throw .rule(error) }
