@@ -65,9 +65,19 @@ import Testing
   final class BusyRegisters: RegisterFile {
     let card: SimulatedCard
     var between: () -> Void = {}
+    /// Commands of flow director until one does not end, nor any other before the filters are cleared; nil: all do.
+    var commandsLeft: Int?
     init(_ card: SimulatedCard) { self.card = card }
-    func read(_ offset: Int) -> UInt32 { card.read(offset) }
+    func read(_ offset: Int) -> UInt32 {
+      if offset == 0xEE2C, let left = commandsLeft, left <= 0 { return card.read(offset) | 1 }
+      return card.read(offset)
+    }
     func write(_ value: UInt32, _ offset: Int) {
+      if offset == 0xEE2C, value & 0x100 != 0 { commandsLeft = nil }
+      if offset == 0xEE2C, value & 3 != 0, let left = commandsLeft {
+        commandsLeft = left - 1
+        if left <= 1 { return }
+      }
       card.write(value, offset)
       between()
     }
@@ -317,5 +327,34 @@ import Testing
     }
     // A frame for one address has no "one by one"; who takes groups is said pool by pool.
     return isGroup || was.copies.count > 1 || will.copies.count > 1
+  }
+
+  /// The card stops answering half way: it is brought back to the rules that it had.
+  @Test(arguments: [1, 2, 3, 5]) func `a change that the card refuses half way leaves the old rules`(_ command: Int) throws {
+    let receivers = [Receiver(name: "a", address: .local(1)), Receiver(name: "b", address: .local(2))]
+    func program(_ texts: [String]) throws -> CardProgram { try CardProgram(Steering(try texts.map { try Rule(parsing: $0) }, for: receivers), for: .intel82599) }
+    let old = try program(["match ip.src=2001:db8::1 then vm a", "prio 1 match eth.type=ip udp.dst=53 then vm b", "prio 2 match eth.type=ip ip.frag=no then drop"])
+    let more = (1...6).map { "match ip.src=2001:db8::\($0) then vm b" }
+    let new = try program(more + ["match eth.type=ip tcp.dst=80 then vm a", "match eth.dst=02:00:00:00:00:03 then vm b"])
+    let bench = try Bench(old.steering)
+    try bench.device.apply(try #require(old.tables))
+    bench.registers.commandsLeft = command
+    // What ends the refusal is the driver's way back: it clears the filters.
+    #expect(throws: IxgbeError.self) { try bench.device.apply(try #require(new.tables)) }
+    bench.registers.commandsLeft = nil
+    var generator = SteeringGenerator(seed: Seed(7))
+    let classifier = Classifier(old.steering)
+    for _ in 0..<300 {
+      let frame = generator.frame()
+      let places = try #require(bench.receive(frame))
+      #expect(Self.agrees(classifier.verdict(on: frame.span), places, old.steering), "\(frame) \(places)")
+    }
+    // And the next change is as any other.
+    try bench.device.apply(try #require(new.tables))
+    let next = Classifier(new.steering)
+    for _ in 0..<300 {
+      let frame = generator.frame()
+      #expect(Self.agrees(next.verdict(on: frame.span), try #require(bench.receive(frame)), new.steering))
+    }
   }
 }

@@ -14,8 +14,8 @@ struct SteeringState {
   var freeTupleSlots = Array((0..<128).reversed())
   var typeSlots: [UInt16: Int] = [:]
   var freeTypeSlots = Array((0..<8).reversed())
-  /// Names of flow director's filters.
-  var flowNumbers: [CardTables.ExactFlow.Key: Int] = [:]
+  /// Flow director's filters, and the numbers that name them.
+  var flows: [CardTables.ExactFlow.Key: (number: Int, entry: CardTables.ExactFlow)] = [:]
   var freeFlowNumbers: [Int] = []
   var nextFlowNumber = 0
 }
@@ -45,10 +45,28 @@ extension Ixgbe {
       try change(from: old ?? CardTables(plan: new.plan), to: new)
       steering.tables = new
     } catch {
-      // The card has refused; if it refuses to go back too, what stands is the narrower of both.
-      if let old { try? change(from: new, to: old) }
+      // If it refuses to go back too, nothing is received any more: better that than by half a set of rules.
+      if let old { try? restore(old) }
       throw error
     }
+  }
+
+  /// Makes all filters anew while nothing is received.
+  private func restore(_ tables: CardTables) throws(IxgbeError) {
+    try disableReceive()
+    for n in 0..<128 { registers.write(FTQF(rawValue: 0), n) }
+    let fresh = SteeringState()
+    (steering.tupleSlots, steering.oldTupleSlots, steering.freeTupleSlots) = ([:], [:], fresh.freeTupleSlots)
+    if configuration.flowDirector != .off { try makeFlowDirector(tables.flowMask, tables.exactFlows) }
+    for entry in tables.fiveTuples { try addTuple(entry) }
+    setSYN(tables.syn)
+    try addEtherTypes(tables)
+    try removeEtherTypes(notIn: tables)
+    try setVLANs(tables)
+    try setAddresses(tables)
+    setDefaultPool(tables.defaultPool)
+    setAdmitted(tables.admitted)
+    try enableReceive()
   }
 
   /// Puts one filter in that touches no other. If the card refuses, it is as it was.
@@ -60,11 +78,11 @@ extension Ixgbe {
       steering.tupleSlots[entry.key] = slot
       steering.tables?.fiveTuples.append(entry)
     case .exactFlow(let entry):
-      guard steering.flowNumbers.count < configuration.flowDirector.filterCount else {
+      guard steering.flows.count < configuration.flowDirector.filterCount else {
         throw .tableFull("flow director", count: configuration.flowDirector.filterCount)
       }
       do throws(IxgbeError) { try add(entry) } catch {
-        try? remove(entry)
+        try? removeExactFlows { $0.key == entry.key }
         throw error
       }
       steering.tables?.exactFlows.append(entry)
@@ -397,22 +415,31 @@ extension Ixgbe {
   }
 
   private func addExactFlows(_ new: CardTables) throws(IxgbeError) {
-    let before = Dictionary(steering.tables?.exactFlows.map { ($0.key, $0.queue) } ?? [], uniquingKeysWith: { first, _ in first })
     for flow in new.exactFlows {
-      if let number = steering.flowNumbers[flow.key] {
-        if before[flow.key] != .some(flow.queue) { try add(input(of: flow), number: number, queue: queue(of: flow)) }
-      } else {
+      guard let known = steering.flows[flow.key] else {
         // In a full table room must be made first.
-        if steering.flowNumbers.count == configuration.flowDirector.filterCount { try removeExactFlows(notIn: new) }
+        if steering.flows.count == configuration.flowDirector.filterCount { try removeExactFlows(notIn: new) }
         try add(flow)
+        continue
+      }
+      // One command moves it from queue to queue.
+      if known.entry.queue != flow.queue {
+        steering.flows[flow.key] = (known.number, flow)
+        try add(input(of: flow), number: known.number, queue: queue(of: flow))
       }
     }
   }
 
   private func removeExactFlows(notIn new: CardTables) throws(IxgbeError) {
-    guard let old = steering.tables?.exactFlows, !old.isEmpty else { return }
     let wanted = Set(new.exactFlows.map(\.key))
-    for flow in old where !wanted.contains(flow.key) { try remove(flow) }
+    try removeExactFlows { !wanted.contains($0.key) }
+  }
+  private func removeExactFlows(where isUnwanted: (CardTables.ExactFlow) -> Bool) throws(IxgbeError) {
+    for (key, flow) in steering.flows where isUnwanted(flow.entry) {
+      steering.flows[key] = nil
+      steering.freeFlowNumbers.append(flow.number)
+      try remove(input(of: flow.entry), number: flow.number)
+    }
   }
 
   // MARK: Flow director
@@ -434,26 +461,26 @@ extension Ixgbe {
   private func add(_ flow: CardTables.ExactFlow) throws(IxgbeError) {
     let number = steering.freeFlowNumbers.popLast() ?? steering.nextFlowNumber
     if number == steering.nextFlowNumber { steering.nextFlowNumber += 1 }
-    steering.flowNumbers[flow.key] = number
+    steering.flows[flow.key] = (number, flow)
     try add(input(of: flow), number: number, queue: queue(of: flow))
   }
-  private func remove(_ flow: CardTables.ExactFlow) throws(IxgbeError) {
-    guard let number = steering.flowNumbers.removeValue(forKey: flow.key) else { return }
-    steering.freeFlowNumbers.append(number)
-    try remove(input(of: flow), number: number)
-  }
 
-  /// The mask is one for all filters, so they go and come back with it; nothing is received meanwhile, for no filter
-  /// must not mean another queue.
+  /// The mask is one for all filters, so they go and come back with it. Nothing is received meanwhile if there are any:
+  /// no filter must not mean another queue.
   private func changeFlowMask(from old: CardTables, to new: CardTables) throws(IxgbeError) {
     guard let mask = new.flowMask, mask != old.flowMask else { return }
     guard configuration.flowDirector != .off else { throw .unavailable("flow director, which has no memory") }
+    try makeFlowDirector(mask, old.exactFlows.isEmpty ? [] : new.exactFlows)
+  }
+
+  /// Forgets all of flow director's filters, and makes these.
+  private func makeFlowDirector(_ mask: CardTables.FlowMask?, _ flows: [CardTables.ExactFlow]) throws(IxgbeError) {
     var command = FDIRCMD(rawValue: 0)
     command.clears = true
     registers.write(command)
-    (steering.flowNumbers, steering.freeFlowNumbers, steering.nextFlowNumber) = ([:], [], 0)
+    (steering.flows, steering.freeFlowNumbers, steering.nextFlowNumber) = ([:], [], 0)
     try initializeFlowDirector(comparing: mask)
-    for flow in new.exactFlows { try add(flow) }
+    for flow in flows { try add(flow) }
   }
 }
 
