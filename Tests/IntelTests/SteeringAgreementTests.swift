@@ -283,7 +283,7 @@ import Testing
     }
     print("\(looks) looks between register writes of \(changes) changes, \(held) of them while nothing was received")
     #expect(fault == nil, "SLUICE_SEED=\(start) \(fault ?? "")")
-    #expect(looks > 20 * rounds)
+    #expect(fault != nil || looks > 20 * rounds)
   }
 
   /// Changes rules while frames come, and says what went wrong.
@@ -305,6 +305,8 @@ import Testing
           continue
         }
         if agrees(was, places, old.steering) || agrees(will, places, new.steering) { continue }
+        // A frame that gets another owner may be lost on the way: pools are said in two registers, and VLANs apart.
+        if places.isEmpty && Set(was.copies.map(\.holder)) != Set(will.copies.map(\.holder)) { continue }
         // Copies may have changed one by one; each must be one that was or will be, and what is both must be there.
         if isBetween(places, was, will, old.steering, isGroup: (frames[next].first ?? 0) & 1 == 1) { continue }
         result.fault = "\(places), neither \(was) nor \(will)\nold\n\(old.steering.rules.map(\.text).joined(separator: "\n"))\nnew\n\(new.steering.rules.map(\.text).joined(separator: "\n"))\n\(old.steering.receivers)\n\(frames[next])"
@@ -343,13 +345,14 @@ import Testing
     }
   }
 
-  /// Whether each place is one of the old verdict's or of the new one's, and none has more copies than either.
+  /// Whether each place is one of the old verdict's or of the new one's.
   static func isBetween(_ found: [Bench.Place], _ was: Verdict, _ will: Verdict, _ steering: Steering, isGroup: Bool) -> Bool {
     let (old, new) = (places(was, steering), places(will, steering))
     func count(_ list: [(vm: Int, queues: Range<Int>)], _ vm: Int, _ queue: Int) -> Int { list.count { $0.vm == vm && $0.queues.contains(queue) } }
     for place in found {
       let (vm, queue): (Int, Int) = if case .vm(let vm, let queue) = place { (vm, queue) } else { (-1, 0) }
-      let most = max(count(old, vm, queue), count(new, vm, queue))
+      // Of several copies each is on its own: one may be there by the old rules and another by the new ones.
+      let most = count(old, vm, queue) + count(new, vm, queue)
       if found.count(where: { $0 == place }) > most { return false }
     }
     // A frame for one address has no "one by one"; who takes groups is said pool by pool.

@@ -27,7 +27,8 @@ struct SteeringState {
 // - New filters stand above the old ones and come in from the top down: a frame changes when the one that is to decide
 //   for it comes. Old filters then go from the bottom up.
 // - What nobody claims is let in after the filters that wait for it, and shut out before they go.
-// - Addresses and VLANs are a product: where both change, first what both have in common.
+// - Addresses and VLANs are a product: where both change, first what both have in common. A frame that gets another
+//   owner may be lost between; it never reaches both.
 // - Where whose a frame is and what becomes of it change at once, no such order exists, and nothing is received for the
 //   moment that the change takes.
 extension Ixgbe {
@@ -159,9 +160,13 @@ extension Ixgbe {
     for (address, pools) in wanted.sorted(by: { $0.key < $1.key }) {
       let known = steering.addressSlots[address]
       guard let slot = known ?? steering.freeAddressSlots.popLast() else { throw .tableFull("receive addresses", count: 128) }
-      for n in 0..<2 {
-        let half = MPSAR(rawValue: Self.half(n, of: pools))
-        if registers.read(MPSAR.self, 2 * slot + n).rawValue != half.rawValue { registers.write(half, 2 * slot + n) }
+      // Of a frame that moves between the halves nobody gets it for a moment, rather than both.
+      for isLast in [false, true] {
+        for n in 0..<2 {
+          let now = registers.read(MPSAR.self, 2 * slot + n).rawValue
+          let half = isLast ? Self.half(n, of: pools) : Self.half(n, of: pools) & now
+          if now != half { registers.write(MPSAR(rawValue: half), 2 * slot + n) }
+        }
       }
       guard known == nil else { continue }
       // The valid bit comes with the last of them.
@@ -170,7 +175,9 @@ extension Ixgbe {
       steering.addressSlots[address] = slot
     }
     if tables.unicastPools != 0 { setUnicastTable(.max) }
-    for pool in 0..<configuration.poolCount { setAccepted(pool, tables) }
+    for isLast in [false, true] {
+      for pool in 0..<configuration.poolCount { setAccepted(pool, tables, onlyLess: !isLast) }
+    }
     if tables.unicastPools == 0 { setUnicastTable(0) }
     try removeAddresses(notIn: wanted)
   }
@@ -188,15 +195,19 @@ extension Ixgbe {
     if registers.read(PFUTA.self).rawValue != bits { for n in 0..<128 { registers.write(PFUTA(rawValue: bits), n) } }
   }
 
-  /// What a pool takes besides its addresses.
-  private func setAccepted(_ pool: Int, _ tables: CardTables) {
+  /// What a pool takes besides its addresses. Whether it takes frames without a tag is said with the VLANs.
+  ///
+  /// - Parameter onlyLess: leaves away what it takes no more, and adds nothing.
+  private func setAccepted(_ pool: Int, _ tables: CardTables, onlyLess: Bool) {
     func has(_ pools: UInt64) -> Bool { pools >> UInt64(pool) & 1 == 1 }
+    let now = registers.read(PFVML2FLT.self, pool)
     var filter = PFVML2FLT(rawValue: 0)
+    filter.acceptsUntagged = now.acceptsUntagged
     filter.acceptsBroadcast = has(tables.broadcastPools)
     filter.acceptsAllMulticast = has(tables.multicastPools)
     filter.acceptsListedUnicast = has(tables.unicastPools)
-    filter.acceptsUntagged = has(tables.untaggedPools)
-    if registers.read(PFVML2FLT.self, pool).rawValue != filter.rawValue { registers.write(filter, pool) }
+    if onlyLess { filter.rawValue &= now.rawValue }
+    if now.rawValue != filter.rawValue { registers.write(filter, pool) }
   }
 
   private func setVLANs(_ tables: CardTables) throws(IxgbeError) {
