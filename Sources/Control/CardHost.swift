@@ -61,9 +61,7 @@ final class CardHost {
 
   /// What rules make of the card.
   static func compile(_ rules: [Rule], _ receivers: [Receiver]) throws(RuleError) -> CardProgram {
-    for rule in Steering.numbered(rules) where rule.decision == .host {
-      throw RuleError(.actionUnsupported, "\"host\": this back-end has no queue of its own", fit: "name a VM, or drop", rule: rule.label)
-    }
+    try Steering.checkIsBuilt(rules)
     return try CardProgram(Steering(rules, for: receivers), for: .intel82599)
   }
 
@@ -84,7 +82,7 @@ final class CardHost {
 
   /// Adds a rule that needs one filter more and touches nothing else; nil for one that is not of this kind.
   func add(_ rule: Rule) throws(RuleError) -> Rule? {
-    guard rule.decision != .host else { return nil }
+    try Steering.checkIsBuilt([rule])
     guard let (added, filter) = try program.add(rule) else { return nil }
     do throws(IxgbeError) { try driver.add(filter) } catch {
       // Without it again: from the rules anew, for nothing takes a rule out of a program.
@@ -98,6 +96,7 @@ final class CardHost {
   private static func refusal(_ error: IxgbeError) -> RuleError {
     let fit: String? =
       if case .tableFull("flow director", let count) = error { "\(count) exact flows were reserved; start it with more of nic.exact-flows" } else { nil }
+    if case .steeringLost = error { return RuleError(.refusedByCard, "the card: \(error)", fit: "restart the back-end") }
     return RuleError(.refusedByCard, "the card did not take the change, and is as it was: \(error)", fit: fit)
   }
 

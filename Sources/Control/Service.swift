@@ -39,7 +39,11 @@ public final class Service: BackendService, @unchecked Sendable {
     if let kept, kept != configuration.rules {
       log(LogEvent(.notice, "rules are as they were when the back-end last ran", ["rules": String(kept.count), "file": store?.path ?? ""]))
     }
-    host = try CardHost(configuration, rules: kept ?? configuration.rules)
+    do throws(ServiceError) { host = try CardHost(configuration, rules: kept ?? configuration.rules) } catch {
+      // Configured rules were checked; kept ones may name what is there no more.
+      guard let kept, let store, kept != configuration.rules, case .rule(let reason) = error else { throw error }
+      throw .state("\(store.path), the rules as they were when the back-end last ran: \(reason); remove the file, and the configured rules count")
+    }
     workers = try Self.makeWorkers(configuration, host: host, loop: loop)
     try startWorkers()
     for (number, vm) in configuration.vms.enumerated() { sessions.append(try makeSession(number, vm)) }

@@ -203,7 +203,7 @@ struct FlowerReader {
     guard let value = Number.ethernet(text) else { throw words.failure("\"\(text)\" is no Ethernet address", at: word) }
     guard let mask else { return try insert(Match.Pair(field, .exactly(value, in: field)), at: word) }
     let bits: UInt128
-    if let length = Number.parse(mask, radix: 10), length <= 48 { bits = Number.prefixMask(Int(length), width: 48) }
+    if let length = Number.parse(mask, radix: 10), length <= 48 { bits = Prefix.mask(Int(length), width: 48) }
     else if let whole = Number.ethernet(mask) { bits = whole }
     else { throw words.failure("behind \"/\" stands a number of bits, or a mask like an address", at: word, offset: text.utf8.count + 1) }
     try insert(Match.Pair(field, .bits(value & bits, mask: bits)), at: word)
@@ -280,8 +280,8 @@ struct FlowerReader {
     guard let value = Number.ip(text, version) else { throw words.failure("\"\(text)\" is no \(version == .v4 ? "IPv4" : "IPv6") address", at: word) }
     var bits = field.fullMask
     if let mask {
-      if let length = Number.parse(mask, radix: 10), length <= field.width { bits = Number.prefixMask(Int(length), width: field.width) }
-      else if let whole = Number.ip(mask, version), Number.prefixLength(whole, width: field.width) != nil { bits = whole }
+      if let length = Number.parse(mask, radix: 10), length <= field.width { bits = Prefix.mask(Int(length), width: field.width) }
+      else if let whole = Number.ip(mask, version), Prefix.length(whole, width: field.width) != nil { bits = whole }
       else { throw words.failure("behind \"/\" stands a number of bits, 0 to \(field.width)", at: word, offset: text.utf8.count + 1) }
     }
     try insert(Match.Pair(field, .bits(value & bits, mask: bits)), at: word)
@@ -311,11 +311,7 @@ struct FlowerReader {
   }
 
   private mutating func insert(_ pair: Match.Pair, at word: Words.Word) throws(RuleError) {
-    do throws(Match.Conflict) { try match.insert(pair) } catch {
-      throw words.failure(
-        error.isTwice ? "\(pair.field.name) is given twice" : "no frame can match both \(pair.field.name)=\(pair.text) and what is said of \(error.field.name)",
-        at: word)
-    }
+    try words.insert(pair, into: &match, at: word)
   }
 
   // MARK: Actions

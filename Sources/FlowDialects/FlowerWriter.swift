@@ -103,7 +103,7 @@ struct FlowerWriter {
     return "\(name) \(Number.text(value, of: pair.field))" + (mask == pair.field.fullMask ? "" : "/\(Number.maskText(mask, of: pair.field))")
   }
   private func prefix(_ name: String, _ pair: Match.Pair) throws(RuleError) -> String {
-    guard case .bits(let value, let mask) = pair.pattern, let length = Number.prefixLength(mask, width: pair.field.width) else {
+    guard case .bits(let value, let mask) = pair.pattern, let length = Prefix.length(mask, width: pair.field.width) else {
       throw rule.refusal(pair.field, "tc takes prefixes of addresses only", fit: "a mask whose ones all come first")
     }
     return "\(name) \(Number.text(value, of: pair.field))" + (length == pair.field.width ? "" : "/\(length)")

@@ -396,7 +396,7 @@ struct TestpmdReader {
       case "mask": part.mask = (try value(), word)
       case "prefix":
         guard let length = Number.parse(word.text), length <= width else { throw words.failure("a prefix of \(name.text) has 0 to \(width) bits", at: word) }
-        part.mask = (Number.prefixMask(Int(length), width: width), word)
+        part.mask = (Prefix.mask(Int(length), width: width), word)
       default: throw words.failure("behind \(name.text) stands is, spec, last, mask or prefix, not \"\(relation.text)\"", at: relation)
       }
       parts[name.text] = part
@@ -428,11 +428,7 @@ struct TestpmdReader {
   }
   private mutating func insert(_ value: Value, _ field: Field) throws(RuleError) { try insert(try pair(value, field), at: value.word) }
   private mutating func insert(_ pair: Match.Pair, at word: Words.Word) throws(RuleError) {
-    do throws(Match.Conflict) { try match.insert(pair) } catch {
-      throw words.failure(
-        error.isTwice ? "\(pair.field.name) is given twice" : "no frame can match both \(pair.field.name)=\(pair.text) and what is said of \(error.field.name)",
-        at: word)
-    }
+    try words.insert(pair, into: &match, at: word)
   }
 
   // MARK: Actions

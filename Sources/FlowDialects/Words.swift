@@ -102,6 +102,18 @@ struct Words {
   }
 }
 
+extension Words {
+  /// Adds what a word has said.
+  func insert(_ pair: Match.Pair, into match: inout Match, at word: Word) throws(RuleError) {
+    do throws(Match.Conflict) { try match.insert(pair) } catch {
+      throw failure(
+        error.isTwice ? "\(pair.field.name) is given twice" : "no frame can match both \(pair.field.name)=\(pair.text) and what is said of \(error.field.name)",
+        at: word)
+    }
+  }
+}
+
+
 /// Numbers and addresses as C programs read them.
 enum Number {
   /// The last queue that a rule can name.
@@ -147,16 +159,6 @@ enum Number {
     return parse(text).map { UInt128($0) }.flatMap { $0 <= field.fullMask ? $0 : nil }
   }
 
-  static func prefixMask(_ length: Int, width: Int) -> UInt128 {
-    let full: UInt128 = width == 128 ? .max : 1 << UInt128(width) - 1
-    return length == 0 ? 0 : full << UInt128(width - length) & full
-  }
-  /// The length of a mask that is a prefix.
-  static func prefixLength(_ mask: UInt128, width: Int) -> Int? {
-    let length = mask.nonzeroBitCount
-    return prefixMask(length, width: width) == mask ? length : nil
-  }
-
   static func hexadecimal(_ value: UInt128) -> String { "0x" + String(value, radix: 16) }
   /// A field's value as all three dialects write it.
   static func text(_ value: UInt128, of field: Field) -> String {
@@ -174,7 +176,6 @@ enum Number {
 
 extension Field {
   var isEthernetAddress: Bool { self == .ethernetDestination || self == .ethernetSource }
-  var isFlexible: Bool { if case .flexible = self { true } else { false } }
 }
 
 extension IPVersion {

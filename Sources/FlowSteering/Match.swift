@@ -96,5 +96,5 @@ public struct Match: Hashable, Sendable {
 }
 
 extension Field {
-  var isFlexible: Bool { if case .flexible = self { true } else { false } }
+  package var isFlexible: Bool { if case .flexible = self { true } else { false } }
 }

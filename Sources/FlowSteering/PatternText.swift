@@ -58,20 +58,10 @@ enum PatternText {
     return Match.Pair(field, .bits(value, mask: mask))
   }
 
-  static func prefixMask(_ length: Int, width: Int) -> UInt128 {
-    let full: UInt128 = width == 128 ? .max : 1 << UInt128(width) - 1
-    return length == 0 ? 0 : full << UInt128(width - length) & full
-  }
-  /// The length of a mask that is a prefix.
-  static func prefixLength(_ mask: UInt128, width: Int) -> Int? {
-    let length = mask.nonzeroBitCount
-    return prefixMask(length, width: width) == mask ? length : nil
-  }
-
   private static func prefix(_ text: Substring, width: Int, at offset: Int) throws(Failure) -> UInt128? {
     guard let length = IPAddressText.decimal(text) else { return nil }
     guard length <= width else { throw Failure(reason: "a prefix of this field has 0 to \(width) bits", offset: offset) }
-    return prefixMask(length, width: width)
+    return Prefix.mask(length, width: width)
   }
 
   private static func address(_ text: Substring, _ field: Field) throws(Failure) -> Match.Pair {
@@ -190,10 +180,10 @@ enum PatternText {
     case .ethernetDestination, .ethernetSource:
       if mask == field.fullMask { return value == field.fullMask ? "broadcast" : word(value, field) }
       if value == 1 << 40 && mask == 1 << 40 { return "multicast" }
-      return word(value, field) + "/" + (prefixLength(mask, width: 48).map(String.init) ?? word(mask, field))
+      return word(value, field) + "/" + (Prefix.length(mask, width: 48).map(String.init) ?? word(mask, field))
     case .ip4Source, .ip4Destination, .ip6Source, .ip6Destination:
       if mask == field.fullMask { return word(value, field) }
-      return word(value, field) + "/" + (prefixLength(mask, width: field.width).map(String.init) ?? word(mask, field))
+      return word(value, field) + "/" + (Prefix.length(mask, width: field.width).map(String.init) ?? word(mask, field))
     case .ipFragment:
       switch (value, mask) {
       case (0, 3): return "no"

@@ -75,6 +75,19 @@ public struct Steering: Sendable {
     }
   }
 
+  /// Refuses what rules can say and neither a replay nor a back-end can do yet.
+  public static func checkIsBuilt(_ rules: [Rule]) throws(RuleError) {
+    for rule in numbered(rules) {
+      if rule.decision == .host {
+        throw RuleError(.actionUnsupported, "\"host\": no queue of the card's is our own yet", fit: "name a VM, or drop", rule: rule.label)
+      }
+      if rule.counts {
+        throw RuleError(
+          .actionUnsupported, "\"count\": frames of a rule are not counted here yet", fit: "leave it out; sluice rules test counts on traces", rule: rule.label)
+      }
+    }
+  }
+
   private static func checkNames(_ rule: Rule, _ receivers: [Receiver]) throws(RuleError) {
     func receiver(_ name: String) throws(RuleError) -> Receiver {
       if let receiver = receivers.first(where: { $0.name == name }) { return receiver }
@@ -129,11 +142,11 @@ public struct Steering: Sendable {
       let (first, second) = (rules[a], rules[b])
       return first.step == second.step && first.precedence == second.precedence
         && (first.owner == nil || second.owner == nil || first.owner == second.owner)
-        && (first.decision != second.decision || first.match == second.match && first.owner == second.owner)
+        && (first.decision != second.decision || first.match.canonical == second.match.canonical && first.owner == second.owner)
     }
     guard let (a, b) = found else { return }
     let (first, second) = rules[a].id <= rules[b].id ? (rules[a], rules[b]) : (rules[b], rules[a])
-    if first.match == second.match && first.owner == second.owner {
+    if first.match.canonical == second.match.canonical && first.owner == second.owner {
       throw RuleError(
         .duplicate, "it matches what \(first.label) matches, at the same priority \(first.priority)",
         fit: "delete one of them, or give it another priority", rule: second.label, holder: first.label)

@@ -174,23 +174,33 @@ struct FlowCompiler {
     let rest = candidates.indices.filter { candidates[$0].fiveTuple != nil }
     var room = profile.fiveTupleFilters
     if rest.count <= room { return }
-    // The mask that fits most, if none is set.
+    // Where no rule has set the mask, the one that most ask for, or the next, until the five-tuple filters hold the rest.
     if book.mask == nil {
       var counts: [CardTables.FlowMask: (count: Int, first: Int)] = [:]
       for index in rest { if let mask = candidates[index].exact?.mask { counts[mask, default: (0, index)].count += 1 } }
-      if let best = counts.values.max(by: { ($0.count, -$0.first) < ($1.count, -$1.first) }), let exact = candidates[best.first].exact {
-        try? book.add(exact.flow, exact.mask)
-      }
+      let masks = counts.values.sorted { ($0.count, -$0.first) > ($1.count, -$1.first) }.map(\.first)
+      let fitting = masks.first { self.fit(rest, in: candidates, Self.book(of: candidates[$0])).left.count <= room }
+      if let first = fitting ?? masks.first { book = Self.book(of: candidates[first]) }
     }
-    for index in rest {
-      if let exact = candidates[index].exact, book.conflict(exact.flow, exact.mask) == nil {
-        try? book.add(exact.flow, exact.mask)
-        candidates[index].place = .flowDirector
-        continue
-      }
-      guard room > 0 else { throw full(candidates[index], book) }
-      room -= 1
+    let fit = fit(rest, in: candidates, book)
+    for index in fit.held { candidates[index].place = .flowDirector }
+    room -= fit.left.count
+    if room < 0 { throw full(candidates[fit.left[profile.fiveTupleFilters]], fit.book) }
+  }
+
+  private static func book(of candidate: Candidate) -> MaskBook {
+    var book = MaskBook()
+    if let exact = candidate.exact { try? book.add(exact.flow, exact.mask) }
+    return book
+  }
+
+  /// Which of some candidates go to flow director with a mask, and which are left.
+  private func fit(_ indices: [Int], in candidates: [Candidate], _ start: MaskBook) -> (held: [Int], left: [Int], book: MaskBook) {
+    var (held, left, book) = ([Int](), [Int](), start)
+    for index in indices {
+      if let exact = candidates[index].exact, (try? book.add(exact.flow, exact.mask)) != nil { held.append(index) } else { left.append(index) }
     }
+    return (held, left, book)
   }
 
   private func full(_ candidate: Candidate, _ book: MaskBook) -> RuleError {

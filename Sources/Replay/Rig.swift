@@ -189,9 +189,7 @@ final class Rig {
   private static func steering(_ rules: [Rule], _ vms: [ReplayOptions.VM]) throws(ReplayError) -> Steering {
     let receivers = vms.map { Receiver(name: $0.name, queueCount: $0.queues, address: $0.address, vlan: $0.vlan) }
     do throws(RuleError) {
-      for rule in Steering.numbered(rules) where rule.decision == .host {
-        throw RuleError(.actionUnsupported, "\"host\": a replay has no host that takes frames", fit: "name a VM, or drop", rule: rule.label)
-      }
+      try Steering.checkIsBuilt(rules)
       return try Steering(rules, for: receivers)
     } catch { throw .rule(error) }
   }

@@ -81,6 +81,24 @@ import Testing
     expect(.fieldUnsupported, ["no filters for IP"], ["match ip.src=10.0.0.1 ip.frag=no then vm dns"], [Self.dns, Receiver(name: "x")], .intelI350)
   }
 
+  @Test func `flow director gets the mask with which the rest has room, not the most frequent one`() {
+    func rules(_ part: Int) -> [String] {
+      (0..<part).map { "match ip.dst=10.1.0.\($0) udp.dst=7 then vm dns" }
+        + (0..<60).map { "match ip.src=10.0.0.\($0) ip.dst=10.9.9.9 tcp.src=1 tcp.dst=2 then vm dns" }
+        + (0..<90).map { "match ip.src=10.0.0.\($0) ip.dst=10.9.9.9 udp.src=1 udp.dst=2 then vm dns" }
+    }
+    // 100 rules have one mask; 60 of TCP and 90 of UDP have two that go together.
+    #expect(refusal(rules(100)) == nil)
+    #expect(refusal(rules(128)) == nil)
+    expect(.tableFull, ["128 five-tuple filters"], rules(129))
+  }
+
+  @Test func `what is not built is refused by those who would have to do it`() throws {
+    for (text, word) in [("match any then host", "host"), ("match any then drop, count", "count")] {
+      #expect { try Steering.checkIsBuilt([Rule(parsing: text)]) } throws: { ($0 as? RuleError)?.code == .actionUnsupported && "\($0)".contains(word) }
+    }
+  }
+
   @Test func `what only one can have`() {
     expect(.actionUnsupported, ["names one queue", "eth.dst"], ["match eth.type=ip udp.dst=53 then vm dns, vm web"])
     expect(.actionUnsupported, ["names one VM"], ["match eth.type=arp then vm dns, vm web"])

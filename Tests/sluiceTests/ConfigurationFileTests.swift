@@ -260,7 +260,7 @@ struct EffectiveConfigurationTests {
     }
     let names = file.configuration.vms.map(\.name)
     if Bool.random(using: &generator) {
-      let texts = ["match udp.dst=53 then vm \(pick(names)), count", "id 7 prio 1 match tcp.flags=syn/syn then drop"]
+      let texts = ["match eth.type=ip udp.dst=53 then vm \(pick(names))", "id 7 prio 1 match tcp.flags=syn/syn then drop"]
       file.configuration.rules = texts.compactMap { try? Rule(parsing: $0) }
     }
     file.configuration.nic.exactFlows = pick([2046, 4094, 8190])

@@ -140,6 +140,7 @@ import Testing
     let backend = try Backend(["run", "--config", "f.yaml"], file: Self.file)
     try backend.wait(for: "notice  ready")
     let script = #"""
+      : > lines
       "$0" stats --watch 20ms --control "$1" > lines & child=$!
       while [ "$(wc -l < lines)" -lt 3 ]; do sleep 0.05; done
       kill -INT $child; wait $child; status=$?; head -n 3 lines; exit $status

@@ -35,6 +35,8 @@ extension Ixgbe {
   /// Brings the filter tables to what the rules of a port were made into. If the card refuses half way, it is brought
   /// back to what it had.
   ///
+  /// - Throws: `steeringLost` if it refuses that too: then it receives nothing any more, which is better than to receive
+  ///   by half a set of rules.
   /// Precondition: the card has the pools of the plan.
   public func apply(_ new: CardTables) throws(IxgbeError) {
     guard new.plan.count == configuration.poolCount else { throw .poolCount(new.plan.count, allowed: configuration.poolCount...configuration.poolCount) }
@@ -46,8 +48,8 @@ extension Ixgbe {
       try change(from: old ?? CardTables(plan: new.plan), to: new)
       steering.tables = new
     } catch {
-      // If it refuses to go back too, nothing is received any more: better that than by half a set of rules.
-      if let old { try? restore(old) }
+      guard let old else { throw error }
+      do throws(IxgbeError) { try restore(old) } catch { throw .steeringLost("\(error)") }
       throw error
     }
   }

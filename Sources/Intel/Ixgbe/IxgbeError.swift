@@ -25,6 +25,8 @@ public enum IxgbeError: Error, Hashable, Sendable, CustomStringConvertible {
   case index(Int, table: String, count: Int)
   /// Every entry of a table is taken.
   case tableFull(String, count: Int)
+  /// A change of the filters failed, and so did the way back: nothing is received any more.
+  case steeringLost(String)
   /// Not with this configuration.
   case unavailable(String)
 
@@ -44,6 +46,7 @@ public enum IxgbeError: Error, Hashable, Sendable, CustomStringConvertible {
     case .bufferTooSmall(let needed, let found): "buffers of \(found) bytes; the largest frame takes \(needed)"
     case .index(let index, let table, let count): "entry \(index) of \(table), which has \(count)"
     case .tableFull(let table, let count): "all \(count) entries of \(table) are taken"
+    case .steeringLost(let why): "neither the new filters nor the old ones could be written, and nothing is received: \(why)"
     case .unavailable(let what): what
     }
   }

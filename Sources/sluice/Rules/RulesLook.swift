@@ -1,0 +1,64 @@
+import ArgumentParser
+import Control
+import FlowSteering
+
+/// `sluice rules list`
+struct RulesList: ParsableCommand, CommandWithStatus {
+  static let configuration = CommandConfiguration(
+    commandName: "list", abstract: "Show the rules of a running back-end, in the order in which they are asked, and how full its card is.",
+    discussion: """
+      Examples:
+        sluice rules list
+        sluice rules list --json | jq -r '.rules[].text'
+
+      Exit statuses:
+      \(ExitStatus.table([(.accounted, "the back-end answered")] + ControlOptions.statuses))
+      """)
+  @OptionGroup var control: ControlOptions
+  @Flag(help: "Print the back-end's answer as JSON, as it came.") var json = false
+
+  func finish() throws(Failure) -> ExitStatus {
+    let (body, report) = try LiveRules.ask(control)
+    let stream = StandardStream.output
+    if json {
+      try stream.write(body)
+      return .accounted
+    }
+    let style = Style(isOn: stream.showsColour)
+    var lines = report.rules.map { $0.id == 0 ? style.faint(printable($0.text)) : printable($0.text) }
+    if !report.tables.isEmpty { lines.append("") }
+    for table in report.tables where table.used > 0 {
+      lines.append(style.faint("\(table.name): \(grouped(table.used)) of \(grouped(table.size))"))
+    }
+    try stream.write(lines.joined(separator: "\n") + "\n")
+    return .accounted
+  }
+  mutating func run() throws { _ = try finish() }
+}
+
+/// `sluice rules show`
+struct RulesShow: ParsableCommand, CommandWithStatus {
+  static let configuration = CommandConfiguration(
+    commandName: "show", abstract: "Show one rule of a running back-end.",
+    discussion: """
+      Examples:
+        sluice rules show 7
+
+      Exit statuses:
+      \(ExitStatus.table([(.accounted, "here it is"), (.unaccounted, "there is no such rule")] + ControlOptions.statuses))
+      """)
+  @OptionGroup var control: ControlOptions
+  @Argument(help: .init("A rule's number.", valueName: "id")) var id: String
+  @Flag(help: "Print it as JSON.") var json = false
+
+  func finish() throws(Failure) -> ExitStatus {
+    let number = try LiveRules.number(id)
+    let (_, report) = try LiveRules.ask(control)
+    guard let rule = report.rules.first(where: { $0.id == number }) else {
+      throw Failure(RuleError(.noSuchRule, "there is no rule \(number)", fit: "sluice rules list shows those that there are"))
+    }
+    try StandardStream.output.write((json ? JSONReport.encode(rule, isPretty: false) : printable(rule.text)) + "\n")
+    return .accounted
+  }
+  mutating func run() throws { _ = try finish() }
+}
