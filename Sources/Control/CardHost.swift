@@ -19,14 +19,17 @@ final class CardHost {
   private let driver: Ixgbe
   private let ringSize: Int
   private let tap: TapWire?
+  private let configuration: Configuration
   private(set) var program: CardProgram
   /// How often the rules have been changed.
   private(set) var generation: UInt64 = 0
+  private var counter = RuleCounter()
 
   /// Where windows, rings and host buffers are mapped.
   var space: any IOAddressSpace { card }
 
   init(_ configuration: Configuration, rules: [Rule]) throws(ServiceError) {
+    self.configuration = configuration
     mtu = configuration.nic.mtu
     ringSize = configuration.nic.ringSize
     let card: SharedCard
@@ -34,7 +37,7 @@ final class CardHost {
     self.card = card
     tap = try Self.openWire(configuration, card)
     let program: CardProgram
-    do throws(RuleError) { program = try Self.compile(rules, configuration.receivers) } catch { throw .rule(error) }
+    do throws(RuleError) { program = try Self.compile(rules, configuration) } catch { throw .rule(error) }
     self.program = program
     let (tables, plan) = (Self.tables(of: program), Self.tables(of: program).plan)
     var settings = Ixgbe.Configuration()
@@ -60,33 +63,45 @@ final class CardHost {
   }
 
   /// What rules make of the card.
-  static func compile(_ rules: [Rule], _ receivers: [Receiver]) throws(RuleError) -> CardProgram {
-    try Steering.checkIsBuilt(rules)
-    return try CardProgram(Steering(rules, for: receivers), for: .intel82599)
+  static func compile(_ rules: [Rule], _ configuration: Configuration) throws(RuleError) -> CardProgram {
+    if configuration.host == nil, let rule = Steering.numbered(rules).first(where: { $0.decision == .host }) { throw noHost(rule) }
+    let program = try CardProgram(Steering(rules, for: configuration.receivers), for: .intel82599)
+    try program.checkCounts()
+    return program
   }
+  private static func noHost(_ rule: Rule) -> RuleError {
+    RuleError(
+      .actionUnsupported, "\"host\": this back-end has no port of the machine's own", fit: "start it with --host tap=NAME (host: in a file), or name a VM, or drop",
+      rule: rule.label)
+  }
+  /// As `compile(_:_:)`, for the VMs of this back-end.
+  func compile(_ rules: [Rule]) throws(RuleError) -> CardProgram { try Self.compile(rules, configuration) }
 
   private static func openWire(_ configuration: Configuration, _ card: SharedCard) throws(ServiceError) -> TapWire? {
     guard case .tap(let name) = configuration.wire else { return nil }
-    do {
+    let wire = TapWire(try openTap(name, mtu: configuration.nic.mtu, for: "--wire"))
+    card.attach(wire)
+    card.setUplink(wire)
+    return wire
+  }
+
+  private static func openTap(_ name: String, mtu: Int, for option: String) throws(ServiceError) -> TapDevice {
+    do throws(TapError) {
       let device = try TapDevice(name: name)
-      try device.setMTU(configuration.nic.mtu)
+      try device.setMTU(mtu)
       try device.bringUp()
-      let wire = TapWire(device)
-      card.attach(wire)
-      card.setUplink(wire)
-      return wire
-    } catch { throw .machine("--wire tap=\(name): \(error)") }
+      return device
+    } catch { throw .machine("\(option) tap=\(name): \(error)") }
   }
 
   // MARK: Rules
 
   /// Adds a rule that needs one filter more and touches nothing else; nil for one that is not of this kind.
   func add(_ rule: Rule) throws(RuleError) -> Rule? {
-    try Steering.checkIsBuilt([rule])
     guard let (added, filter) = try program.add(rule) else { return nil }
     do throws(IxgbeError) { try driver.add(filter) } catch {
       // Without it again: from the rules anew, for nothing takes a rule out of a program.
-      program = try Self.compile(program.steering.userRules.filter { $0.id != added.id }, program.steering.receivers)
+      program = try compile(program.steering.userRules.filter { $0.id != added.id })
       throw Self.refusal(error)
     }
     generation += 1
@@ -102,9 +117,23 @@ final class CardHost {
 
   /// Brings the card to other rules: all of them, or, if it refuses, none.
   func apply(_ new: CardProgram) throws(RuleError) {
+    let old = owners
+    counter.collect(filterCounts, by: old)
     do throws(IxgbeError) { try driver.apply(Self.tables(of: new)) } catch { throw Self.refusal(error) }
     generation += 1
     program = new
+    counter.collect(filterCounts, left: old, for: owners)
+  }
+
+  private var owners: RuleCounter.Owners { RuleCounter.Owners(program, slots: driver.filterSlots(of: Self.tables(of: program))) }
+  private var filterCounts: [FilterPlace: FilterCount] { card.withModels { card, _, _ in card.filterCounts } }
+
+  /// What the card's filters have counted of each rule, in the order in which they are asked; nil for one whose frames
+  /// cannot be told from another's.
+  func ruleCounts() -> [FilterCount?] {
+    let owners = owners
+    counter.collect(filterCounts, by: owners)
+    return program.steering.rules.map { counter.count(of: $0, by: owners) }
   }
 
   // MARK: Queues
@@ -134,6 +163,22 @@ final class CardHost {
       return transmit
     } catch { throw RingRefusal("the card: \(error)") }
   }
+
+  /// The port of the machine's own, if the configuration has one; its interrupts go to a worker's vector.
+  func openHostPort(worker: Int) throws(ServiceError) -> HostPort? {
+    guard case .tap(let name) = configuration.host else { return nil }
+    let device = try Self.openTap(name, mtu: configuration.nic.mtu, for: "--host")
+    let pool = Self.tables(of: program).plan.host
+    do throws(RingRefusal) {
+      let receive = try startReceiveQueue(pool: pool, queue: 0, worker: worker)
+      let transmit = try startTransmitQueue(pool: pool, queue: 0, worker: worker)
+      do { return try HostPort(device, receive: receive, transmit: transmit, in: space, allocator: allocator) } catch {
+        throw RingRefusal("\(error)")
+      }
+    } catch { throw .card("the host's port: \(error)") }
+  }
+  /// What the card has put into the host's queue.
+  var hostArrivals: UInt64 { arrived(in: Self.tables(of: program).plan.host, queues: 1).frames }
 
   /// Nobody is behind one of a pool's queues any more: a wire that waits does not wait for it.
   func abandon(pool: Int, queue: Int) { card.stopWaiting(forQueue: queueNumber(pool: pool, queue: queue)) }

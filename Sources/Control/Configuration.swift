@@ -8,6 +8,8 @@ public struct Configuration: Hashable, Sendable {
   public var nic = NIC()
   /// Where the card's cable leads; nil: nowhere, and only injected traces come from it.
   public var wire: Wire?
+  /// Where frames go that rules send to the machine itself, and where its own come from; nil: rules cannot.
+  public var host: Wire?
   public var vms: [VM] = []
   /// The socket for `status`, `stats`, `inject` and `/metrics`; nil: none.
   public var control: Socket?
@@ -127,6 +129,10 @@ extension Configuration {
     if case .tap(let name) = wire {
       expect(Self.isDeviceName(name), "wire", "the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons")
     }
+    if case .tap(let name) = host {
+      expect(Self.isDeviceName(name), "host", "the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons")
+      expect(host != wire, "host", "\(name) is the wire's")
+    }
     if let control { expect(Self.isSocketPath(control.path), "control.socket", "a path of 1 to 107 bytes") }
     expect((1...16).contains(workers.count), "workers.count", "\(workers.count); 1 to 16 are possible")
     let processors = workers.processors
@@ -149,7 +155,7 @@ extension Configuration {
   /// What the card cannot do of what the rules say.
   private var ruleProblem: RuleError? {
     do throws(RuleError) {
-      _ = try CardHost.compile(rules, receivers)
+      _ = try CardHost.compile(rules, self)
       return nil
     } catch { return error }
   }

@@ -1,5 +1,6 @@
 internal import FlowSteering
 internal import FlowTables
+internal import Simulation
 
 /// What is to become of the rules of a running back-end: all of it, or nothing. Its names are those of its JSON.
 public struct RuleChange: Codable, Hashable, Sendable {
@@ -47,6 +48,10 @@ public struct RulesReport: Codable, Hashable, Sendable {
     /// 0: it follows from a VM.
     public var id: Int
     public var text: String
+    /// What the card has counted since the rule came: an address rule's frames, a flow rule's copies. Nil where it cannot
+    /// tell them from another rule's, and in the answer to a change.
+    public var frames: UInt64?
+    public var bytes: UInt64?
     public init(id: Int, text: String) { (self.id, self.text) = (id, text) }
   }
   public struct Table: Codable, Hashable, Sendable {
@@ -73,9 +78,13 @@ extension RulesReport.Rule {
 }
 
 extension RulesReport {
-  /// All rules.
-  init(_ program: CardProgram) {
-    rules = program.steering.rules.map { Rule($0) }
+  /// All rules, and what was counted of them.
+  init(_ program: CardProgram, _ counts: [FilterCount?]) {
+    rules = zip(program.steering.rules, counts).map { rule, count in
+      var entry = Rule(rule)
+      (entry.frames, entry.bytes) = (count?.frames, count?.bytes)
+      return entry
+    }
     setTables(program)
   }
 

@@ -18,6 +18,7 @@ public final class Service: BackendService, @unchecked Sendable {
   private let loop: ControlLoop
   private let host: CardHost
   private let store: RuleStore?
+  private let hostPort: HostPort?
   private let workers: [WorkerThread]
   private var threads: [ThreadBox] = []
   private var sessions: [Session] = []
@@ -45,7 +46,9 @@ public final class Service: BackendService, @unchecked Sendable {
       throw .state("\(store.path), the rules as they were when the back-end last ran: \(reason); remove the file, and the configured rules count")
     }
     workers = try Self.makeWorkers(configuration, host: host, loop: loop)
+    hostPort = try host.openHostPort(worker: 0)
     try startWorkers()
+    if let hostPort { workers[0].perform { $0.add(hostPort) } }
     for (number, vm) in configuration.vms.enumerated() { sessions.append(try makeSession(number, vm)) }
     listenToWorkers()
     for session in sessions { try session.open() }
@@ -137,6 +140,7 @@ public final class Service: BackendService, @unchecked Sendable {
     for worker in workers { worker.stop() }
     for thread in threads { thread.join() }
     threads = []
+    hostPort?.stop()
     host.shutDown()
   }
 
@@ -178,12 +182,12 @@ public final class Service: BackendService, @unchecked Sendable {
 
   private func makeStatus() -> StatusReport {
     StatusReport(
-      of: host, workers: workers, sessions: sessions, version: Self.version,
+      of: host, workers: workers, sessions: sessions, port: hostPort, version: Self.version,
       uptime: Double(MonotonicClock.now() - startTime) / 1e9, wire: configuration.wire)
   }
 
   public func rules() async throws(ControlError) -> RulesReport {
-    try await ask { RulesReport(self.host.program) }
+    try await ask { RulesReport(self.host.program, self.host.ruleCounts()) }
   }
 
   /// Rules are compiled on the caller's thread, for many take long: the control thread only compares what the card has
@@ -195,7 +199,7 @@ public final class Service: BackendService, @unchecked Sendable {
       var report: RulesReport
       let program: CardProgram
       do throws(RuleError) {
-        program = try CardHost.compile(try change.result(of: old.userRules), old.receivers)
+        program = try host.compile(try change.result(of: old.userRules))
         report = RulesReport(program, after: old.userRules, isDry: change.dry_run == true)
       } catch { throw .rule(error) }
       if report.dry_run { return report }

@@ -8,16 +8,18 @@ internal import Virtio
 // The report, from what the parts of a running back-end say. On the control thread.
 extension StatusReport {
   init(
-    of host: CardHost, workers: [WorkerThread], sessions: [Session], version: String, uptime: Double, wire: Configuration.Wire?
+    of host: CardHost, workers: [WorkerThread], sessions: [Session], port: HostPort?, version: String, uptime: Double, wire: Configuration.Wire?
   ) {
     self.version = version
     pid = Int(getpid())
     uptime_s = uptime
     nic = NIC(host, wire)
     self.workers = workers.map(Worker.init)
+    self.host = port?.report
     vm_order = sessions.map(\.vm.name)
     vms = Dictionary(uniqueKeysWithValues: sessions.map { ($0.vm.name, VM($0, host)) })
     laws = host.card.betweenSteps(\.laws).map { Law(name: $0.name, left: $0.left, right: $0.right) }
+    if let port { laws.append(Law(of: port, host, workers[0])) }
     for session in sessions { laws.append(Law(of: session, host)) }
   }
 }
@@ -26,6 +28,20 @@ extension StatusReport.Law {
   /// - Parameter inFlight: how much less the right side may be, for frames that are on their way.
   fileprivate init(name: String, left: UInt64, right: UInt64, inFlight: UInt64 = 0) {
     self.init(name: name, left: left, right: right, in_flight: inFlight, holds: left == right &+ inFlight)
+  }
+
+  /// What the card has put into the host's queue has been given to the machine or dropped.
+  fileprivate init(of port: HostPort, _ host: CardHost, _ worker: WorkerThread) {
+    let (settled, arrived) = worker.perform { _ in
+      host.card.betweenSteps { _ in
+        let report = port.report
+        let drops = ["refused", "damaged"].reduce(UInt64(0)) { $0 + (report.dropped_by[$1] ?? 0) }
+        return (report.given.frames + drops, host.hostArrivals)
+      }
+    }
+    self.init(
+      name: "put into the host's queue = given + dropped + in flight", left: arrived, right: settled, in_flight: arrived &- settled,
+      holds: arrived >= settled)
   }
 
   /// What the card has put into a VM's queues has been delivered or dropped by its paths, but for what is out.

@@ -7,6 +7,8 @@ public struct StatusReport: Codable, Sendable {
   public var nic: NIC
   /// By number.
   public var workers: [Worker]
+  /// Nil: the machine has no port of its own.
+  public var host: Host?
   public var vm_order: [String]
   public var vms: [String: VM]
   /// Sums from different places that must be equal when nothing is under way; `in_flight` frames may be.
@@ -38,6 +40,16 @@ public struct StatusReport: Codable, Sendable {
       self.frames = frames
       self.bytes = bytes
     }
+  }
+
+  /// The machine's own port: a TAP device.
+  public struct Host: Codable, Sendable {
+    public var tap: String
+    /// To the machine, and from it.
+    public var given: Traffic
+    public var taken: Traffic
+    /// `refused` by the device, `damaged`, `misshapen`: of a length that is no frame's here.
+    public var dropped_by: [String: UInt64]
   }
 
   public struct Worker: Codable, Sendable {

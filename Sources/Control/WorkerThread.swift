@@ -32,6 +32,7 @@ final class WorkerThread: @unchecked Sendable {
   // The thread's own.
   private var receiveLanes: [ReceiveLane] = []
   private var transmitLanes: [TransmitLane] = []
+  private var port: HostPort?
 
   init(number: Int, processor: Int?, spinMicroseconds: Int, host: CardHost, ticksPerSecond: Double) throws(SystemError) {
     self.number = number
@@ -76,6 +77,10 @@ final class WorkerThread: @unchecked Sendable {
   func add(_ lane: TransmitLane) {
     transmitLanes.append(lane)
     watch(lane.kick)
+  }
+  func add(_ port: HostPort) {
+    self.port = port
+    try? poller.add(port.descriptor, for: .read, token: 0)
   }
   func remove(_ lane: ReceiveLane) {
     receiveLanes.removeAll { $0 === lane }
@@ -126,6 +131,7 @@ final class WorkerThread: @unchecked Sendable {
     var moved = false
     for lane in receiveLanes where turn(lane) { moved = true }
     for lane in transmitLanes where turn(lane) { moved = true }
+    if let port, port.turn() { moved = true }
     turnCount.set(turnCount.value &+ 1)
     if drivesCard {
       if host.card.pump() > 0 { moved = true }

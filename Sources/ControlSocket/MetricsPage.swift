@@ -8,6 +8,7 @@ struct MetricsPage {
   init(_ status: StatusReport) {
     back(status)
     card(status.nic)
+    if let host = status.host { port(host) }
     let vms = status.vms.sorted { $0.key < $1.key }
     for direction in [Direction.receive, .transmit] { frames(direction, vms) }
     machines(vms)
@@ -47,6 +48,21 @@ struct MetricsPage {
     }
     family("sluice_iommu_faults_total", .counter, "Accesses of the card that the IOMMU refused.") { $0([], nic.iommu_faults) }
     family("sluice_iommu_maps", .gauge, "Ranges that the card may reach.") { $0([], nic.iommu_maps) }
+  }
+
+  private mutating func port(_ host: StatusReport.Host) {
+    let labels = [("tap", host.tap)]
+    family("sluice_host_frames_total", .counter, "Frames given to the host's own port, and taken from it.") { add in
+      add(labels + [("direction", "given")], host.given.frames)
+      add(labels + [("direction", "taken")], host.taken.frames)
+    }
+    family("sluice_host_bytes_total", .counter, "Bytes of these, without check sequence.") { add in
+      add(labels + [("direction", "given")], host.given.bytes)
+      add(labels + [("direction", "taken")], host.taken.bytes)
+    }
+    family("sluice_host_drops_total", .counter, "Frames of the host's port that were dropped, by reason.") { add in
+      for (reason, count) in host.dropped_by.sorted(by: { $0.key < $1.key }) { add(labels + [("reason", reason)], count) }
+    }
   }
 
   private enum Direction: String { case receive = "rx", transmit = "tx" }

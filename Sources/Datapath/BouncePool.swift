@@ -33,6 +33,12 @@ public struct BouncePool: ~Copyable {
     return memory.address + UInt64(index * stride)
   }
 
+  /// The one that was taken last was not used.
+  mutating func untake() {
+    precondition(outstanding > 0)
+    taken = taken &- 1
+  }
+
   /// The bytes of the one that was taken last, to be written here for the card to read.
   @inlinable func newest(byteCount: Int) -> UnsafeMutableRawBufferPointer {
     precondition(byteCount <= stride)

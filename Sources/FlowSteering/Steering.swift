@@ -75,19 +75,6 @@ public struct Steering: Sendable {
     }
   }
 
-  /// Refuses what rules can say and neither a replay nor a back-end can do yet.
-  public static func checkIsBuilt(_ rules: [Rule]) throws(RuleError) {
-    for rule in numbered(rules) {
-      if rule.decision == .host {
-        throw RuleError(.actionUnsupported, "\"host\": no queue of the card's is our own yet", fit: "name a VM, or drop", rule: rule.label)
-      }
-      if rule.counts {
-        throw RuleError(
-          .actionUnsupported, "\"count\": frames of a rule are not counted here yet", fit: "leave it out; sluice rules test counts on traces", rule: rule.label)
-      }
-    }
-  }
-
   private static func checkNames(_ rule: Rule, _ receivers: [Receiver]) throws(RuleError) {
     func receiver(_ name: String) throws(RuleError) -> Receiver {
       if let receiver = receivers.first(where: { $0.name == name }) { return receiver }

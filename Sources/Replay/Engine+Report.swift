@@ -21,7 +21,13 @@ extension Engine {
     report.frames.replicated = replicated
     report.bytes.received = receivedBytes
     report.dropped_by = cardDrops
+    report.rules = rig.ruleCounts
     for (index, machine) in rig.machines.enumerated() { add(machine, index, to: &report) }
+    if let host = rig.host {
+      host.drain(verifies: verifies)
+      report.host = ReplayReport.Host(frames: host.frames, bytes: host.bytes, sha256: verifies ? "\(host.digest)" : nil)
+      if host.damaged > 0 { report.dropped_by["damaged", default: 0] += host.damaged }
+    }
     report.frames.delivered = report.frames.lent + report.frames.bounced
     report.frames.dropped = report.dropped_by.values.reduce(0, +)
     report.iommu.faults = UInt64(rig.iommu.faultCount)
@@ -113,6 +119,11 @@ extension Engine {
         errors.append("VM \(machine.vm.name): what it found in its memory hashes to \(report.vms[machine.vm.name]?.sha256 ?? "nothing"), and the trace to \(expected)")
       }
     }
+    if let host = rig.host {
+      if host.frames != host.expectation.frames || "\(host.digest)" != "\(host.expectation.digest)" {
+        errors.append("the host: what it found in its memory (\(host.frames) frames) is not what the trace has for it (\(host.expectation.frames))")
+      }
+    }
     if let firstMisdelivery { errors.append("\(misdelivered) frames went to a VM that no rule sends them to; the first: \(firstMisdelivery)") }
     for machine in rig.machines {
       guard let first = machine.guest.violations.lines.first else { continue }
@@ -125,13 +136,14 @@ extension Engine {
   /// The laws of conservation, each as two sums from different places.
   private func conserve(_ report: inout ReplayReport) {
     let frames = report.frames
+    let host = report.host.map(\.frames)
+    let (put, left) = (accepted.reduce(acceptedForHost, +), settled.reduce((host ?? 0) + (rig.host?.damaged ?? 0), +))
     var laws = [
       ReplayReport.Law("read = received + skipped", frames.read, frames.received + frames.skipped),
       ReplayReport.Law(
-        "received + replicated = delivered + dropped", frames.received + frames.replicated,
-        frames.delivered + frames.dropped),
-      ReplayReport.Law(
-        "put into queues = left them", accepted.reduce(0, +), settled.reduce(0, +)),
+        host == nil ? "received + replicated = delivered + dropped" : "received + replicated = delivered + the host's + dropped",
+        frames.received + frames.replicated, frames.delivered + (host ?? 0) + frames.dropped),
+      ReplayReport.Law("put into queues = left them", put, left),
       ReplayReport.Law(
         "delivered = found by the guests", frames.delivered,
         rig.machines.reduce(0) { $0 + $1.guest.counters().frames }),
@@ -139,7 +151,7 @@ extension Engine {
     let refused = refusedForNobody + report.vms.values.reduce(0) { sum, vm in
       [CardDrop.noDescriptors, .queueDisabled].reduce(sum) { $0 + (vm.dropped_by[$1.name] ?? 0) }
     }
-    laws += rig.cardLaws(accepted: accepted.reduce(0, +), refused: refused)
+    laws += rig.cardLaws(accepted: put, refused: refused)
     report.conservation = laws
   }
 }

@@ -49,6 +49,10 @@ internal import Simulation
   private let burstArrivals: UnsafeMutablePointer<UInt64>
   /// A lane, or -1, for each of the card's queues.
   private let laneOfQueue: UnsafeMutablePointer<Int>
+  /// The machine's own queue; -1 without one. Its frames are taken before the wire goes on.
+  private let hostQueue: Int
+  /// Frames that the card put into it.
+  private(set) var acceptedForHost: UInt64 = 0
   let verifies: Bool
 
   // Ticks spent: in the card's model, in the paths, in reading and comparing. The last is part of neither.
@@ -77,6 +81,7 @@ internal import Simulation
     unsafe burstArrivals.initialize(repeating: 0, count: count)
     unsafe laneOfQueue = .allocate(capacity: rig.laneOfQueue.count)
     for (queue, lane) in rig.laneOfQueue.enumerated() { unsafe (laneOfQueue + queue).initialize(to: lane) }
+    hostQueue = rig.host?.cardQueue ?? -1
     self.verifies = verifies
   }
 
@@ -134,6 +139,7 @@ internal import Simulation
       accepted[lane] += count
       unsafe burstArrivals[lane] = 0
     }
+    rig.host?.drain(verifies: verifies)
     return result ?? .sent(sent)
   }
 
@@ -151,6 +157,10 @@ internal import Simulation
     if case .held(let queue) = arrival {
       let lane = unsafe laneOfQueue[queue]
       if unsafe lane >= 0 && !overrun[lane] && stopped[lane] == nil { return lane }
+      if queue == hostQueue {
+        rig.host?.drain(verifies: verifies)
+        return unsafe put(wire)
+      }
       // Nobody waits for this guest: the card drops the frame, and counts it.
       arrival = unsafe card.receive(wire, flowControl: false)
     }
@@ -175,6 +185,7 @@ internal import Simulation
   }
 
   private mutating func arrive(_ wire: WireFrame, queue: Int) {
+    if queue == hostQueue { return unsafe arriveAtHost(wire) }
     let lane = unsafe laneOfQueue[queue]
     precondition(lane >= 0, "the card delivered to a queue that nobody has")
     unsafe burstArrivals[lane] += 1
@@ -185,15 +196,26 @@ internal import Simulation
     let bytes = unsafe UnsafeRawBufferPointer(start: wire.bytes, count: wire.count)
     unsafe expectations[lane].arrive(bytes)
     if unsafe rig.classifier.receivers(of: bytes.bindMemory(to: UInt8.self).span) >> UInt64(rig.lanes[lane].machine) & 1 == 0 {
-      noteMisdelivery(lane: lane, byteCount: bytes.count)
+      noteMisdelivery("a queue of VM \(rig.machines[rig.lanes[lane].machine].vm.name)", byteCount: bytes.count)
     }
   }
 
-  private mutating func noteMisdelivery(lane: Int, byteCount: Int) {
+  @inline(never) private mutating func arriveAtHost(_ wire: WireFrame) {
+    acceptedForHost += 1
+    guard verifies else { return }
+    let before = TickCounter.now()
+    defer { sourceTicks += TickCounter.now() - before }
+    let bytes = unsafe UnsafeRawBufferPointer(start: wire.bytes, count: wire.count)
+    unsafe rig.host?.expectation.arrive(bytes)
+    var isForHost = false
+    unsafe rig.classifier.decide(bytes.bindMemory(to: UInt8.self).span) { _, copy in if copy.fate == .host { isForHost = true } }
+    if !isForHost { noteMisdelivery("the host's queue", byteCount: bytes.count) }
+  }
+
+  private mutating func noteMisdelivery(_ place: String, byteCount: Int) {
     misdelivered += 1
     if firstMisdelivery == nil {
-      let name = rig.machines[rig.lanes[lane].machine].vm.name
-      firstMisdelivery = "frame \(source.read) of \(byteCount) bytes was put into a queue of VM \(name), to which no rule sends it"
+      firstMisdelivery = "frame \(source.read) of \(byteCount) bytes was put into \(place), to which no rule sends it"
     }
   }
 

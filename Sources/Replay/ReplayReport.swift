@@ -48,6 +48,21 @@ public struct ReplayReport: Sendable, Codable, Equatable {
     public var violations: [String] = []
     public init() {}
   }
+  public struct Rule: Sendable, Codable, Equatable {
+    /// 0: it follows from a VM.
+    public var id: Int
+    public var text: String
+    /// An address rule's frames, a flow rule's copies. Nil: the card cannot tell them from another rule's.
+    public var frames: UInt64?
+    public var bytes: UInt64?
+  }
+  /// What rules sent to the machine itself.
+  public struct Host: Sendable, Codable, Equatable {
+    public var frames: UInt64
+    public var bytes: UInt64
+    /// As a VM's; nil if it was not computed.
+    public var sha256: String?
+  }
   public struct IOMMU: Sendable, Codable, Equatable {
     public var faults: UInt64 = 0
     public var maps: UInt64 = 0
@@ -117,6 +132,11 @@ public struct ReplayReport: Sendable, Codable, Equatable {
   public var verified: Bool?
   /// Why not, in words.
   public var verification_errors: [String] = []
+  /// What the card's filters have counted, by rule, in the order in which they are asked; empty for the one VM of a port
+  /// without rules.
+  public var rules: [Rule] = []
+  /// Nil: no rule sends the host anything.
+  public var host: Host?
   public var conservation: [Law] = []
   public var iommu = IOMMU()
   public var rate = Rate()

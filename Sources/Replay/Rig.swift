@@ -42,7 +42,10 @@ final class Rig {
   private(set) var worker = Worker<IxgbeReceiveQueue>()
   let classifier: RuleIndex
   /// What the card's filters hold; nil: the port is one VM's, and has no pools.
-  let tables: CardTables?
+  let program: CardProgram?
+  var tables: CardTables? { program?.tables }
+  /// Nil: no rule sends the host anything.
+  private(set) var host: HostLane?
   /// The lane that each of the card's queues belongs to; -1 for none.
   private(set) var laneOfQueue = Array(repeating: -1, count: SimulatedCard.queueCount)
 
@@ -62,13 +65,13 @@ final class Rig {
     configuration.mtu = options.mtu
     configuration.queuesPerPool = vms.map(\.queues).max() ?? 1
     if vms.count > 1 || !options.rules.isEmpty {
-      let tables = try Self.compile(steering)
+      let (program, tables) = try Self.compile(steering)
       configuration.poolCount = tables.plan.count
       configuration.usedQueues = vms.map(\.queues) + Array(repeating: 1, count: tables.plan.count - vms.count)
       configuration.flowDirector = tables.exactFlows.isEmpty ? .off : Ixgbe.Configuration.FlowDirectorMemory(filters: tables.exactFlows.count) ?? .off
-      self.tables = tables
+      self.program = program
     } else {
-      tables = nil
+      program = nil
     }
     driver = try Self.attempt("the card") { () throws(IxgbeError) in
       try Ixgbe(registers: card, space: space, allocator: allocator, clock: clock, configuration: configuration)
@@ -97,6 +100,9 @@ final class Rig {
         machines[index].paths.append(lane)
       }
       machine.guest.start(sink: sinks[index])
+    }
+    if let tables, options.rules.contains(where: { $0.decision == .host }) {
+      host = try makeHost(driver.queueIndex(pool: tables.plan.host), ringSize: cardRing, allocator: allocator)
     }
     try steer(vms)
     for lane in lanes.indices { post(lane) }
@@ -167,6 +173,11 @@ final class Rig {
     } catch { throw .machine("\(name): \(error)") }
   }
 
+  private func makeHost(_ number: Int, ringSize: Int, allocator: IOVAAllocator) throws(ReplayError) -> HostLane {
+    let queue = try startQueue(number, ringSize: ringSize, for: "the host")
+    do throws(DMABufferError) { return try HostLane(queue: queue, in: iommu, allocator: allocator) } catch { throw .machine("the host: \(error)") }
+  }
+
   private func startQueue(_ number: Int, ringSize: Int, for name: String) throws(ReplayError) -> IxgbeReceiveQueue {
     do throws(IxgbeError) {
       var queue = try driver.makeReceiveQueue(number, ringSize: ringSize, bufferByteCount: driver.largestFrame)
@@ -189,14 +200,15 @@ final class Rig {
   private static func steering(_ rules: [Rule], _ vms: [ReplayOptions.VM]) throws(ReplayError) -> Steering {
     let receivers = vms.map { Receiver(name: $0.name, queueCount: $0.queues, address: $0.address, vlan: $0.vlan) }
     do throws(RuleError) {
-      try Steering.checkIsBuilt(rules)
       return try Steering(rules, for: receivers)
     } catch { throw .rule(error) }
   }
-  private static func compile(_ steering: Steering) throws(ReplayError) -> CardTables {
+  private static func compile(_ steering: Steering) throws(ReplayError) -> (CardProgram, CardTables) {
     do throws(RuleError) {
-      guard let tables = try CardProgram(steering, for: .intel82599).tables else { preconditionFailure("an 82599 has tables") }
-      return tables
+      let program = try CardProgram(steering, for: .intel82599)
+      try program.checkCounts()
+      guard let tables = program.tables else { preconditionFailure("an 82599 has tables") }
+      return (program, tables)
     } catch { throw .rule(error) }
   }
 
@@ -234,6 +246,18 @@ final class Rig {
       ReplayReport.Law("put into queues = counted by the card (QPRC)", accepted, queues.received),
       ReplayReport.Law("refused by queues = counted by the card (QPRDC)", refused, queues.dropped),
     ]
+  }
+
+  /// What the card's filters have counted, by rule.
+  var ruleCounts: [ReplayReport.Rule] {
+    guard let program, let tables else { return [] }
+    let owners = RuleCounter.Owners(program, slots: driver.filterSlots(of: tables))
+    var counter = RuleCounter()
+    counter.collect(card.filterCounts, by: owners)
+    return program.steering.rules.map { rule in
+      let count = counter.count(of: rule, by: owners)
+      return ReplayReport.Rule(id: rule.id, text: rule.text, frames: count?.frames, bytes: count?.bytes)
+    }
   }
 
   /// What steers frames to a VM, in words.

@@ -144,17 +144,17 @@ private struct Tally {
   mutating func add(_ frame: Span<UInt8>, by index: RuleIndex) {
     let bytes = UInt64(frame.count)
     var copies = 0
-    // A rule takes a frame once, however many copies it is of.
+    // An address rule takes a frame once, however many copies it is of; a flow rule takes each VM's copy.
     var seenAddress = -1
-    var seenFlow = -1
+    var seenFlow: (rule: Int, holder: Verdict.Holder)?
     index.decide(frame) { addressRule, copy in
       copies += 1
       if let addressRule, addressRule != seenAddress {
         seenAddress = addressRule
         Self.add(bytes, to: &rules[addressRule])
       }
-      if let flowRule = copy.flowRule, flowRule != seenFlow {
-        seenFlow = flowRule
+      if let flowRule = copy.flowRule, seenFlow?.rule != flowRule || seenFlow?.holder != copy.holder {
+        seenFlow = (flowRule, copy.holder)
         Self.add(bytes, to: &rules[flowRule])
       }
       switch copy.fate {

@@ -64,6 +64,8 @@ struct JSONReport: Encodable {
     try put("vm_order", report.vm_order)
     try put("verified", report.verified)
     try put("verification_errors", report.verification_errors)
+    try put("rules", report.rules.map(Rule.init))
+    try put("host", report.host)
     try put("conservation", report.conservation.map(Law.init))
     try put("iommu", report.iommu)
     try put("rate", numbers(["frames_per_second": report.rate.frames_per_second, "bits_per_second": report.rate.bits_per_second]))
@@ -93,6 +95,16 @@ struct JSONReport: Encodable {
       var keys = encoder.container(keyedBy: Key.self)
       try keys.encode(vm.sha256, forKey: Key("sha256"))
       try keys.encode(vm.stopped, forKey: Key("stopped"))
+    }
+  }
+
+  private struct Rule: Encodable {
+    let rule: ReplayReport.Rule
+    func encode(to encoder: any Encoder) throws {
+      try rule.encode(to: encoder)
+      var keys = encoder.container(keyedBy: Key.self)
+      try keys.encode(rule.frames, forKey: Key("frames"))
+      try keys.encode(rule.bytes, forKey: Key("bytes"))
     }
   }
 

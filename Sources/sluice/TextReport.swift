@@ -16,7 +16,7 @@ struct TextReport: CustomStringConvertible {
   }
 
   var description: String {
-    var sections = [title, frames, guests]
+    var sections = [title, frames, guests, rules]
     sections.append(reasons("Bounced, because", report.bounced_by, ReasonText.bounced))
     sections.append(reasons("Dropped, because", report.dropped_by, ReasonText.dropped))
     sections += [oddities, sums, checks, speed, closing]
@@ -54,6 +54,7 @@ struct TextReport: CustomStringConvertible {
     lines.append(row("  lent: never copied", frames.lent, share(frames.lent)))
     lines.append(
       row("  bounced: copied once", frames.bounced, frames.bounced > 0 ? "\(share(frames.bounced))   \(bytes(report.bytes.copied)) copied" : "", paint: frames.bounced > 0 ? style.odd : { $0 }))
+    if let host = report.host { lines.append(row("given to the host", host.frames, bytes(host.bytes))) }
     lines.append(row("dropped", frames.dropped, paint: frames.dropped > 0 ? style.odd : { $0 }))
     return lines
   }
@@ -102,6 +103,18 @@ struct TextReport: CustomStringConvertible {
       }
     }
     return lines
+  }
+
+  /// What the card has counted by rule.
+  private var rules: [String] {
+    guard report.rules.contains(where: { $0.id != 0 }) else { return [] }
+    return [style.bold("Rules        frames        bytes")]
+      + report.rules.flatMap { rule in
+        let counts = leftPadded(rule.frames.map { grouped($0) } ?? "-", to: 19) + leftPadded(rule.bytes.map { bytes($0) } ?? "-", to: 13)
+        return wrapped(printable(rule.text), width: Self.width - 34).enumerated().map {
+          ($0.offset == 0 ? counts : String(repeating: " ", count: 32)) + "  " + (rule.id == 0 ? style.faint($0.element) : $0.element)
+        }
+      }
   }
 
   private func about(_ vm: ReplayReport.VM) -> [String] {
@@ -266,7 +279,9 @@ struct TextReport: CustomStringConvertible {
       let reasons = ordered(report.dropped_by).map(\.key).joined(separator: ", ")
       parts.append("Every frame is accounted for, but \(grouped(frames.dropped)) \(frames.dropped == 1 ? "was" : "were") dropped (\(reasons))")
     } else {
-      parts.append(frames.delivered == 1 ? "the frame was delivered" : "all \(grouped(frames.delivered)) frames were delivered")
+      let (all, host) = (frames.delivered + (report.host?.frames ?? 0), report.host?.frames ?? 0)
+      let share = host == 0 ? "" : host == all ? " to the host" : ", \(grouped(host)) of them to the host"
+      parts.append((all == 1 ? "the frame was delivered" : "all \(grouped(all)) frames were delivered") + share)
     }
     switch (frames.lent, frames.bounced) {
     case (_, 0): parts.append("none was copied by the processor")

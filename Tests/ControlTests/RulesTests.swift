@@ -26,6 +26,20 @@ import Testing
   }
 }
 
+@Suite struct HostRuleTests {
+  @Test func `rules can name the host where the machine has a port of its own`() throws {
+    var configuration = Configuration()
+    configuration.vms = [.init(name: "web", endpoint: .client(path: "/tmp/web.sock"))]
+    configuration.rules = [try Rule(parsing: "match eth.type=arp then host")]
+    let problem = try #require(configuration.problems().first)
+    #expect(problem.key == "rules" && problem.reason.contains("E_ACTION_UNSUPPORTED") && problem.reason.contains("--host tap=NAME"))
+    configuration.host = .tap("sluice0")
+    #expect(configuration.problems().isEmpty)
+    configuration.wire = .tap("sluice0")
+    #expect(configuration.problems().first?.key == "host")
+  }
+}
+
 @Suite struct RuleStoreTests {
   @Test func `what was kept is read again, unless the configuration has changed since`() throws {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("rules-\(UInt64.random(in: 0 ... .max))").path

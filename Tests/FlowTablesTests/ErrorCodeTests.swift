@@ -93,10 +93,18 @@ import Testing
     expect(.tableFull, ["128 five-tuple filters"], rules(129))
   }
 
-  @Test func `what is not built is refused by those who would have to do it`() throws {
-    for (text, word) in [("match any then host", "host"), ("match any then drop, count", "count")] {
-      #expect { try Steering.checkIsBuilt([Rule(parsing: text)]) } throws: { ($0 as? RuleError)?.code == .actionUnsupported && "\($0)".contains(word) }
+  @Test func `a rule that must be counted has frames that can be told from others`() throws {
+    func check(_ texts: String...) throws {
+      let rules = try texts.map { try Rule(parsing: $0) }
+      try CardProgram(Steering(rules, for: [Receiver(name: "web", address: .local(1)), Receiver(name: "dns")]), for: .intel82599).checkCounts()
     }
+    // All VLANs of it go to web, so that no VLAN needs an entry.
+    let mixed = "match eth.dst=02:00:00:00:00:01 vlan.id=7 then vm web"
+    #expect { try check(mixed + ", count") } throws: {
+      ($0 as? RuleError)?.code == .actionUnsupported && "\($0)".contains("count") && "\($0)".contains("rules test")
+    }
+    try check(mixed)
+    try check("match eth.dst=02:00:00:00:00:09 then drop, count", "match udp.dst=53 then drop, count")
   }
 
   @Test func `what only one can have`() {

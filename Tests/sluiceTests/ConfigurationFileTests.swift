@@ -85,7 +85,7 @@ struct ConfigurationFileTests {
     ("a: \t- b", "f:1:5: not YAML: block sequence entries are not allowed in this context"),
     ("vms: []\n---\nvms: []", "f:2:1: not YAML: but found another document"),
     ("a: \"\u{1}\"", "f:1:5: not YAML: control characters are not allowed"),
-    ("5", "f:1:1: must have keys: nic, wire, control, state-dir, workers, vms, log, rules"),
+    ("5", "f:1:1: must have keys: nic, wire, host, control, state-dir, workers, vms, log, rules"),
     ("vms: 5", "f:1:6: vms: must be a list"),
     ("nic: {mtu: 1500}", "f:1:1: vms: there must be at least one VM"), ("vms: []", "f:1:6: vms: there must be at least one VM"),
     // Keys.
@@ -109,7 +109,7 @@ struct ConfigurationFileTests {
     ("nic: {mtu: [1500]}", "f:1:12: nic.mtu: must be a whole number, without quotes"),
     ("nic: {ring-size: 100}", "f:1:18: nic.ring-size: 100; a multiple of 8 from 64 to 4096"),
     ("nic: {kind: ixgbe}", "f:1:13: nic.kind: ixgbe: must be one of sim"), ("nic: [sim]", "f:1:6: nic: must have keys: kind, mtu, ring-size, exact-flows"),
-    ("wire: eth0", "f:1:7: wire: no such wire; write tap=NAME"), ("wire: {}", "f:1:7: wire.tap: is missing"),
+    ("wire: eth0", "f:1:7: wire: no such device; write tap=NAME"), ("wire: {}", "f:1:7: wire.tap: is missing"),
     ("wire: {tap: 0123456789abcdef}", "f:1:7: wire: the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons"),
     ("wire: tap=a/b", "f:1:7: wire: the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons"),
     ("control: /run/c", "f:1:10: control: must have keys: socket, mode, owner, group"),
@@ -130,7 +130,7 @@ struct ConfigurationFileTests {
     ("log: {level: loud}", "f:1:14: log.level: loud: must be one of debug, info, notice, warning, error"),
     ("log: {format: xml}", "f:1:15: log.format: xml: must be one of text, json"),
     ("rules: [x]", "f:1:9: rules[0]: column 1: E_SYNTAX: \"match\" should stand here; a rule is: [id N] [group N] [prio N] [for NAME] match field=value... then action"),
-    ("colour: red", "f:1:1: colour: no such key; keys are nic, wire, control, state-dir, workers, vms, log, rules"),
+    ("colour: red", "f:1:1: colour: no such key; keys are nic, wire, host, control, state-dir, workers, vms, log, rules"),
     ("? [a, b]\n: c", "f:1:3: a key must be a word"),
   ])
   func `a bad value outside the VMs is refused with its place`(text: String, message: String) {

@@ -8,7 +8,7 @@ struct JSONReportTests {
   /// The keys that a script may rely on. What goes away here is a new `schema`.
   static let keys: Set<String> = [
     "accounted", "bounced_by", "bytes", "conservation", "cost", "deterministic", "dropped_by", "elapsed_s", "files",
-    "frames", "interrupted", "iommu", "latency_ns", "loops", "mode", "pacing", "rate", "schema", "seed", "status",
+    "frames", "host", "interrupted", "iommu", "latency_ns", "loops", "mode", "pacing", "rate", "rules", "schema", "seed", "status",
     "output_error", "trace_error", "verification_errors", "verified", "vm_order", "vms", "warnings",
   ]
   static let inner: [String: Set<String>] = [
@@ -37,6 +37,7 @@ struct JSONReportTests {
     #expect(Set(json.keys) == Self.keys)
     for (key, names) in Self.inner { #expect(Set((json[key] as? [String: Any] ?? [:]).keys) == names, "\(key)") }
     for vm in (json["vms"] as? [String: [String: Any]] ?? [:]).values { #expect(Set(vm.keys) == Self.vmKeys) }
+    for rule in json["rules"] as? [[String: Any]] ?? [] { #expect(Set(rule.keys) == ["id", "text", "frames", "bytes"]) }
     for law in json["conservation"] as? [[String: Any]] ?? [] {
       #expect(Set(law.keys) == ["name", "left", "right", "holds"])
     }
@@ -81,7 +82,7 @@ struct JSONReportTests {
     let readme = try String(contentsOf: packageRoot.appendingPathComponent("README.md"), encoding: .utf8)
     var missing: [String] = []
     func expect(_ key: String) { if !readme.contains("| `\(key)` |") { missing.append(key) } }
-    for key in Self.keys where Self.inner[key] == nil && !["vms", "conservation", "bounced_by", "dropped_by", "warnings"].contains(key) {
+    for key in Self.keys where Self.inner[key] == nil && !["vms", "rules", "host", "conservation", "bounced_by", "dropped_by", "warnings"].contains(key) {
       expect(key)
     }
     for (key, names) in Self.inner { for name in names { expect("\(key).\(name)") } }

@@ -82,7 +82,7 @@ struct RunOptionsTests {
     (["--vm", "a b,socket=/a"], "--vm a b,socket=/a: name: a name is 1 to 32 letters, digits, '.', '_' or '-'"),
     (["--vm", "a,socket=/a", "--control", "/a"], "--vm a,socket=/a: socket: /a is the control socket's"),
     (["--vm", "a,socket=/a", "--nic", "e1000"], "--nic e1000: no such card; there are sim"),
-    (["--vm", "a,socket=/a", "--wire", "eth0"], "--wire eth0: no such wire; write tap=NAME"),
+    (["--vm", "a,socket=/a", "--wire", "eth0"], "--wire eth0: no such device; write tap=NAME"),
     (["--vm", "a,socket=/a", "--wire", "tap="], "--wire tap=: the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons"),
     (["--vm", "a,socket=/a", "--mtu", "67"], "--mtu 67: 67 bytes; 68 to 9710 are possible"),
     (["--vm", "a,socket=/a", "--mtu", "big"], "--mtu big: must be a whole number"),

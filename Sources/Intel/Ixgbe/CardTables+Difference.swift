@@ -24,6 +24,13 @@ extension CardTables {
       && etherTypes.map(\.queue) == other.etherTypes.map(\.queue)
   }
 
+  /// Whether nothing of the address step differs but the pools of single addresses, and there is room for those of both.
+  func differsInAddressesOnly(from other: CardTables) -> Bool {
+    hasSameVLANs(as: other) && broadcastPools == other.broadcastPools && multicastPools == other.multicastPools && unicastPools == other.unicastPools
+      && admitted == other.admitted && defaultPool == other.defaultPool && etherTypes.map(\.type) == other.etherTypes.map(\.type)
+      && etherTypes.map(\.queue) == other.etherTypes.map(\.queue) && Set(addresses.map(\.address)).union(other.addresses.map(\.address)).count <= 128
+  }
+
   func hasSameFlows(as other: CardTables) -> Bool {
     func tuples(_ tables: CardTables) -> [FiveTuple.Key: [Int]] {
       Dictionary(tables.fiveTuples.map { ($0.key, [$0.queue.pool, $0.queue.number, $0.priority]) }, uniquingKeysWith: { first, _ in first })

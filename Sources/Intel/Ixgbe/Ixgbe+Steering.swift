@@ -29,8 +29,9 @@ struct SteeringState {
 // - What nobody claims is let in after the filters that wait for it, and shut out before they go.
 // - Addresses and VLANs are a product: where both change, first what both have in common. A frame that gets another
 //   owner may be lost between; it never reaches both.
-// - Where whose a frame is and what becomes of it change at once, no such order exists, and nothing is received for the
-//   moment that the change takes.
+// - Where whose a frame is and what becomes of it change at once, no such order exists. If it is addresses that get
+//   other owners, theirs are the frames that are lost for the moment that the change takes; if it is more than that,
+//   nothing is received.
 extension Ixgbe {
   /// Brings the filter tables to what the rules of a port were made into. If the card refuses half way, it is brought
   /// back to what it had.
@@ -97,15 +98,21 @@ extension Ixgbe {
     let changesBoth = !old.hasSameAddressStep(as: new) && !old.hasSameFlows(as: new)
     let changesMask = new.flowMask != nil && new.flowMask != old.flowMask && !old.exactFlows.isEmpty
     let movesSYN = old.syn != nil && new.syn != nil && (old.syn?.queue != new.syn?.queue || old.syn?.isFirst != new.syn?.isFirst)
-    let isHeld = (changesBoth || changesMask || movesSYN || !hasRoomForBoth(old, new)) && registers.read(RXCTRL.self).isEnabled
+    let sharesAddresses = changesBoth && old.differsInAddressesOnly(from: new)
+    let isHeld = (changesBoth && !sharesAddresses || changesMask || movesSYN || !hasRoomForBoth(old, new)) && registers.read(RXCTRL.self).isEnabled
     if isHeld { try disableReceive() }
+    var start = old
+    if sharesAddresses && !isHeld {
+      start = old.intersection(with: new)
+      try setAddresses(start)
+    }
     try changeFlowMask(from: old, to: new)
     if new.syn?.isFirst == true || new.syn != nil && old.syn != nil { setSYN(new.syn) }
     try addTuples(from: old, to: new)
     if let syn = new.syn, !syn.isFirst, old.syn == nil { setSYN(syn) }
     try addExactFlows(new)
     try addEtherTypes(new)
-    try changeAddressStep(from: old, to: new)
+    try changeAddressStep(from: start, to: new)
     try removeEtherTypes(notIn: new)
     try removeExactFlows(notIn: new)
     if new.syn == nil, old.syn?.isFirst == false { setSYN(nil) }

@@ -45,14 +45,7 @@ extension Ixgbe {
     for (address, pools) in wanted.sorted(by: { $0.key < $1.key }) {
       let known = steering.addressSlots[address]
       guard let slot = known ?? steering.freeAddressSlots.popLast() else { throw .tableFull("receive addresses", count: 128) }
-      // Of a frame that moves between the halves nobody gets it for a moment, rather than both.
-      for isLast in [false, true] {
-        for n in 0..<2 {
-          let now = registers.read(MPSAR.self, 2 * slot + n).rawValue
-          let half = isLast ? Self.half(n, of: pools) : Self.half(n, of: pools) & now
-          if now != half { registers.write(MPSAR(rawValue: half), 2 * slot + n) }
-        }
-      }
+      setPools(pools, ofAddress: slot)
       guard known == nil else { continue }
       // The valid bit comes with the last of them.
       registers.write(RAL(address), slot)
@@ -65,6 +58,16 @@ extension Ixgbe {
     }
     if tables.unicastPools == 0 { setUnicastTable(0) }
     try removeAddresses(notIn: wanted)
+  }
+
+  /// One write where one half of the pools changes: every frame is the old pools' or the new ones'. Where both do, frames
+  /// that move between them are nobody's for a moment, rather than both's.
+  private func setPools(_ pools: UInt64, ofAddress slot: Int) {
+    let changed = (0..<2).filter { registers.read(MPSAR.self, 2 * slot + $0).rawValue != Self.half($0, of: pools) }
+    if changed.count == 2 {
+      for n in changed { registers.modify(MPSAR.self, 2 * slot + n) { $0.rawValue &= Self.half(n, of: pools) } }
+    }
+    for n in changed { registers.write(MPSAR(rawValue: Self.half(n, of: pools)), 2 * slot + n) }
   }
 
   private func removeAddresses(notIn wanted: [MACAddress: UInt64]) throws(IxgbeError) {

@@ -136,9 +136,9 @@ extension Ixgbe {
         try add(flow)
         continue
       }
+      if known.entry != flow { steering.flows[flow.key] = (known.number, flow) }
       // One command moves it from queue to queue.
       if known.entry.queue != flow.queue {
-        steering.flows[flow.key] = (known.number, flow)
         try add(input(of: flow), number: known.number, queue: queue(of: flow))
       }
     }

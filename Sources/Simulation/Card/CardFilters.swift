@@ -9,11 +9,15 @@ internal import CLinux
     /// 48 bits of address; `.max` for an empty slot.
     var address: UInt64 = .max
     var pools: UInt64 = 0
+    /// Of the first register pair (RAL, RAH) that has this address.
+    var number = 0
   }
   private static let slotCount = 512
   private let slots: UnsafeMutablePointer<Slot>
   /// By VLAN: the pools in its group.
   private let vlanTable: UnsafeMutablePointer<UInt64>
+  /// By VLAN: one more than the number of its first PFVLVF; 0 for none.
+  private let vlanNumbers: UnsafeMutablePointer<UInt8>
   private let state: UnsafeMutablePointer<State>
 
   /// Decoded once, read once a frame.
@@ -79,6 +83,8 @@ internal import CLinux
     var pool: UInt8 = 0
     var queue: UInt8 = 0
     var priority: UInt8 = 0
+    /// Of its registers.
+    var number: UInt8 = 0
   }
   let tuples: UnsafeMutablePointer<Tuple>
 
@@ -87,6 +93,8 @@ internal import CLinux
     unsafe slots.initialize(repeating: Slot(), count: Self.slotCount)
     unsafe vlanTable = .allocate(capacity: 4096)
     unsafe vlanTable.initialize(repeating: 0, count: 4096)
+    unsafe vlanNumbers = .allocate(capacity: 4096)
+    unsafe vlanNumbers.initialize(repeating: 0, count: 4096)
     unsafe state = .allocate(capacity: 1)
     unsafe state.initialize(to: State())
     unsafe tuples = .allocate(capacity: 128)
@@ -95,6 +103,7 @@ internal import CLinux
   func deallocate() {
     unsafe slots.deallocate()
     unsafe vlanTable.deallocate()
+    unsafe vlanNumbers.deallocate()
     unsafe state.deallocate()
     unsafe tuples.deallocate()
   }
@@ -128,14 +137,18 @@ extension CardFilters {
     var pools: UInt64
     /// Not by its exact address: PIF.
     var isInexact: Bool
+    /// What has chosen them, as `FilterCounters` counts it.
+    var place: Int
   }
 
   /// The pools of an exact address, or nil.
-  @inline(__always) func exact(_ address: UInt64) -> UInt64? {
+  func exact(_ address: UInt64) -> UInt64? { find(address)?.pools }
+
+  @inline(__always) private func find(_ address: UInt64) -> Slot? {
     var index = Self.slot(of: address)
     while true {
       let slot = unsafe slots[index]
-      if slot.address == address { return slot.pools }
+      if slot.address == address { return slot }
       if slot.address == .max { return nil }
       index = (index &+ 1) & (Self.slotCount - 1)
     }
@@ -146,20 +159,23 @@ extension CardFilters {
 
   /// The L2 filters, in the datasheet's order: address, VLAN, pools. 82599 datasheet 7.1.1 and 7.10.3.3.
   @inline(__always) func pools(_ headers: FrameHeaders, _ registers: RegisterCells) -> Choice {
-    let exactPools = exact(headers.destination)
+    let slot = find(headers.destination)
     // The usual: its own unicast address, and no filter that looks at more than that and the VLAN.
-    if let exactPools, unsafe !headers.flags.contains(.multicast) && state.pointee.isPlain {
-      if unsafe !state.pointee.isVirtualised { return Choice(pools: 1, isInexact: false) }
-      let chosen = unsafe exactPools == 0 ? state.pointee.defaultPool : exactPools
-      return unsafe Choice(pools: chosen & state.pointee.enabledPools, isInexact: false)
+    if let slot, unsafe !headers.flags.contains(.multicast) && state.pointee.isPlain {
+      if unsafe !state.pointee.isVirtualised { return Choice(pools: 1, isInexact: false, place: 0) }
+      let chosen = unsafe slot.pools == 0 ? state.pointee.defaultPool : slot.pools
+      let place = slot.number &* FilterCounters.destinationStride
+      return unsafe Choice(pools: chosen & state.pointee.enabledPools, isInexact: false, place: place)
     }
-    return poolsByAllFilters(headers, exactPools, registers)
+    return poolsByAllFilters(headers, slot, registers)
   }
 
   @inline(never) private func poolsByAllFilters(
-    _ headers: FrameHeaders, _ exactPools: UInt64?, _ registers: RegisterCells
+    _ headers: FrameHeaders, _ slot: Slot?, _ registers: RegisterCells
   ) -> Choice {
-    let nowhere = Choice(pools: 0, isInexact: false)
+    let exactPools = slot?.pools
+    let place = self.place(of: headers, slot, registers)
+    let nowhere = Choice(pools: 0, isInexact: false, place: place)
     let flags = headers.flags
     let isMulticast = flags.contains(.multicast) && !flags.contains(.broadcast)
     let index = unsafe Int(headers.destination >> state.pointee.tableShift & 0xFFF)
@@ -189,7 +205,7 @@ extension CardFilters {
       if unsafe state.pointee.checksCFI && (headers.tag & 0x1000 != 0) != state.pointee.wantedCFI { return nowhere }
     }
     let isInexact = exactPools == nil && !flags.contains(.broadcast)
-    guard unsafe state.pointee.isVirtualised else { return Choice(pools: 1, isInexact: isInexact) }
+    guard unsafe state.pointee.isVirtualised else { return Choice(pools: 1, isInexact: isInexact, place: place) }
     // Pools.
     var pools = exactPools ?? 0
     if unsafe state.pointee.replicates {
@@ -211,7 +227,21 @@ extension CardFilters {
     if unsafe state.pointee.usesEtherType, let filter = etherTypeFilter(headers, registers), filter & (1 << 26) != 0 {
       pools = 1 << UInt64(filter >> 20 & 0x3F)
     }
-    return unsafe Choice(pools: pools & state.pointee.enabledPools, isInexact: isInexact)
+    return unsafe Choice(pools: pools & state.pointee.enabledPools, isInexact: isInexact, place: place)
+  }
+
+  /// What the filters can tell of a frame, as a place in `FilterCounters`.
+  private func place(of headers: FrameHeaders, _ slot: Slot?, _ registers: RegisterCells) -> Int {
+    let flags = headers.flags
+    let destination = slot?.number ?? (flags.contains(.broadcast) ? 128 : flags.contains(.multicast) ? 129 : 130)
+    var tag = 0
+    if unsafe flags.contains(.tagged) && state.pointee.filtersVLANs {
+      let number = unsafe Int(vlanNumbers[Int(headers.tag & 0xFFF)])
+      tag = number == 0 ? FilterCounters.otherTag : number
+    }
+    var type = 0
+    if unsafe state.pointee.usesEtherType, let filter = etherTypeFilter(headers, registers) { type = Int(filter >> 16 & 7) + 1 }
+    return FilterCounters.place(destination: destination, tag: tag, etherType: type)
   }
 
   /// ETQF of the first filter for this type, or nil. 82599 datasheet 7.1.2.3.
@@ -237,6 +267,8 @@ struct Steering {
   /// Bits of its status.
   var status: UInt32 = 0
   var isDropAction = false
+  /// The filter that has chosen the queue, as a place in `FilterCounters`; 0: none has.
+  var filter = 0
   /// LB: another pool has sent it. 82599 datasheet 7.1.6.2.
   static let switched: UInt32 = 1 << 18
 }
@@ -269,15 +301,15 @@ extension SimulatedCard {
     unsafe addScaling(&result, bytes, headers, pool)
     let isSYN = unsafe state.pointee.usesSYN && headers.flags.contains(.tcpSYN)
     if unsafe isSYN && state.pointee.synFirst {
-      result.queue = unsafe state.pointee.synQueue
+      (result.queue, result.filter) = (unsafe state.pointee.synQueue, FilterCounters.syn)
       return result
     }
-    if unsafe state.pointee.tupleCount > 0, let queue = tupleQueue(headers, pool) {
-      result.queue = queue
+    if unsafe state.pointee.tupleCount > 0, let tuple = tuple(headers, pool) {
+      (result.queue, result.filter) = (Int(tuple.queue), FilterCounters.fiveTuple(Int(tuple.number)))
       return result
     }
     if isSYN {
-      result.queue = unsafe state.pointee.synQueue
+      (result.queue, result.filter) = (unsafe state.pointee.synQueue, FilterCounters.syn)
       return result
     }
     if unsafe state.pointee.usesFlowDirector {
@@ -286,8 +318,8 @@ extension SimulatedCard {
     return result
   }
 
-  /// The queue of the first 5-tuple filter that matches. IPv4 only. 82599 datasheet 7.1.2.5.
-  private func tupleQueue(_ headers: FrameHeaders, _ pool: Int) -> Int? {
+  /// The first 5-tuple filter that matches. IPv4 only. 82599 datasheet 7.1.2.5.
+  private func tuple(_ headers: FrameHeaders, _ pool: Int) -> CardFilters.Tuple? {
     let flags = headers.flags
     guard flags.contains(.ipv4), !flags.contains(.fragment) else { return nil }
     let number: UInt8 = flags.contains(.tcp) ? 0 : flags.contains(.udp) ? 1 : flags.contains(.sctp) ? 2 : 3
@@ -300,7 +332,7 @@ extension SimulatedCard {
         && (tuple.ignored & 16 != 0 || tuple.protocolNumber == number)
         && (tuple.pool == 255 || Int(tuple.pool) == pool)
       {
-        return Int(tuple.queue)
+        return tuple
       }
     }
     return nil
@@ -415,9 +447,13 @@ extension CardFilters {
     decodeTuples(registers)
     enterAddresses(registers)
     unsafe vlanTable.update(repeating: 0, count: 4096)
+    unsafe vlanNumbers.update(repeating: 0, count: 4096)
     for n in 0..<64 {
       let entry = registers[Offset.PFVLVF + 4 * n]
-      if entry >> 31 != 0 { unsafe vlanTable[Int(entry & 0xFFF)] |= Self.pair(registers, Offset.PFVLVFB + 8 * n) }
+      guard entry >> 31 != 0 else { continue }
+      let identifier = Int(entry & 0xFFF)
+      unsafe vlanTable[identifier] |= Self.pair(registers, Offset.PFVLVFB + 8 * n)
+      if unsafe vlanNumbers[identifier] == 0 { unsafe vlanNumbers[identifier] = UInt8(n + 1) }
     }
   }
 
@@ -435,6 +471,7 @@ extension CardFilters {
       while unsafe slots[index].address != .max && slots[index].address != address {
         index = (index + 1) & (Self.slotCount - 1)
       }
+      if unsafe slots[index].address == .max { unsafe slots[index].number = n }
       unsafe slots[index].address = address
       unsafe slots[index].pools |= Self.pair(registers, Offset.MPSAR + 8 * n)
     }
@@ -480,7 +517,7 @@ extension CardFilters {
           destinationPort: UInt16(truncatingIfNeeded: ports >> 16).byteSwapped,
           protocolNumber: UInt8(filter & 3), ignored: UInt8(filter >> 25 & 31),
           pool: filter >> 30 & 1 != 0 ? 255 : UInt8(filter >> 8 & 0x3F),
-          queue: UInt8(registers[Offset.L34TIMIR + 4 * n] >> 21 & 0x7F), priority: UInt8(filter >> 2 & 7)))
+          queue: UInt8(registers[Offset.L34TIMIR + 4 * n] >> 21 & 0x7F), priority: UInt8(filter >> 2 & 7), number: UInt8(n)))
     }
     // Stable: equals keep their order.
     var count = 0

@@ -167,6 +167,7 @@ extension SimulatedCard {
     let choice = filters.pools(headers, registers)
     if choice.pools == 0 {
       counters.other(count)
+      filterCounters.count(choice.place, count)
       return .dropped(.noPool, queue: nil)
     }
     if line.stalledQueue >= 0, let arrival = waitForStalledQueue(headers, count, flowControl) { return arrival }
@@ -177,9 +178,11 @@ extension SimulatedCard {
     let n = steering.queue
     let room = roomInQueue(n, count, headers)
     if room != .free {
-      return noRoom(n, room, steering, headers, count, flowControl)
+      return noRoom(n, room, steering, headers, count, flowControl, choice.place)
     }
     counters.good(count, headers.flags)
+    filterCounters.count(choice.place, count)
+    if steering.filter != 0 { filterCounters.count(steering.filter, count) }
     let written = unsafe place(bytes, count, headers, n, steering, inexact: choice.isInexact, badCRC: badCRC)
     if written { return .delivered(queue: n) }
     return .dropped(line.isBlocked(.removed) ? .removed : .dmaFault, queue: n)
@@ -200,6 +203,7 @@ extension SimulatedCard {
       }
     }
     counters.good(count, headers.flags)
+    filterCounters.count(choice.place, count)
     copyRecord.clear()
     let done = unsafe deliver(bytes, count, headers, to: choice.pools, inexact: choice.isInexact, badCRC: badCRC)
     return .replicated(delivered: done.delivered, dropped: done.dropped, queueInPool: done.queueInPool)
@@ -214,7 +218,7 @@ extension SimulatedCard {
     while pools != 0 {
       let pool = pools & ~(pools &- 1)
       var steering = unsafe steer(bytes, headers, pools.trailingZeroBitCount)
-      if switched { steering.status |= Steering.switched }
+      if switched { steering.status |= Steering.switched } else if steering.filter != 0 { filterCounters.count(steering.filter, count) }
       pools &= pools &- 1
       let n = steering.queue
       queueInPool |= n & (1 << (unsafe filters.current.pointee.poolShift) - 1)
@@ -267,10 +271,12 @@ extension SimulatedCard {
   }
 
   @inline(never) private func noRoom(
-    _ n: Int, _ room: Room, _ steering: Steering, _ headers: FrameHeaders, _ count: Int, _ flowControl: Bool
+    _ n: Int, _ room: Room, _ steering: Steering, _ headers: FrameHeaders, _ count: Int, _ flowControl: Bool, _ place: Int
   ) -> Arrival {
     if flowControl && (room == .none || room == .disabled && !steering.isDropAction) { return .held(queue: n) }
     counters.good(count, headers.flags)
+    filterCounters.count(place, count)
+    if steering.filter != 0 { filterCounters.count(steering.filter, count) }
     countLoss(n, room)
     return .dropped(reason(n, room, isDropAction: steering.isDropAction), queue: n)
   }

@@ -390,6 +390,7 @@ extension SimulatedCard {
       return
     }
     counters.flowMatches &+= 1
+    result.filter = FilterCounters.exactFlow(Int(filter.softwareIndex))
     let control = registers[Offset.FDIRCTRL]
     if control & (FDIRCTRL.reportStatus | FDIRCTRL.reportAlways) != 0 {
       result.status |= 1 << 2

@@ -37,6 +37,8 @@ internal import CLinux
   let rss = ToeplitzHash()
   let filters = CardFilters()
   let flowDirector = FlowDirectorTable()
+  /// What no register tells.
+  let filterCounters = FilterCounters()
   /// Room to put a frame together: one that comes in, and one that goes out, which may come in at once.
   let scratch: UnsafeMutableRawPointer
   let outgoing: UnsafeMutableRawPointer
@@ -115,6 +117,7 @@ internal import CLinux
     rss.deallocate()
     filters.deallocate()
     flowDirector.deallocate()
+    filterCounters.deallocate()
     lineCell.deallocate()
     counterCell.deallocate()
     interruptCell.deallocate()

@@ -11,6 +11,9 @@ struct RulesList: ParsableCommand, CommandWithStatus {
         sluice rules list
         sluice rules list --json | jq -r '.rules[].text'
 
+      Behind each rule stands what the card has counted of it since it came: an address rule's frames, a flow rule's
+      copies, one for each VM.
+
       Exit statuses:
       \(ExitStatus.table([(.accounted, "the back-end answered")] + ControlOptions.statuses))
       """)
@@ -25,7 +28,11 @@ struct RulesList: ParsableCommand, CommandWithStatus {
       return .accounted
     }
     let style = Style(isOn: stream.showsColour)
-    var lines = report.rules.map { $0.id == 0 ? style.faint(printable($0.text)) : printable($0.text) }
+    let width = min(72, report.rules.map(\.text.count).max() ?? 0)
+    var lines = report.rules.map { rule in
+      let text = rightPadded(printable(rule.text), to: width)
+      return (rule.id == 0 ? style.faint(text) : text) + style.faint("  # \(Self.count(rule))")
+    }
     if !report.tables.isEmpty { lines.append("") }
     for table in report.tables where table.used > 0 {
       lines.append(style.faint("\(table.name): \(grouped(table.used)) of \(grouped(table.size))"))
@@ -34,6 +41,12 @@ struct RulesList: ParsableCommand, CommandWithStatus {
     return .accounted
   }
   mutating func run() throws { _ = try finish() }
+
+  /// What was counted of a rule. It stands behind the rule as a comment, so that the list is a file of rules too.
+  static func count(_ rule: RulesReport.Rule) -> String {
+    guard let frames = rule.frames, let size = rule.bytes else { return "not counted: the card cannot tell its frames from another rule's" }
+    return frames == 0 ? "no frame yet" : "\(plural(frames, "frame")), \(bytes(size))"
+  }
 }
 
 /// `sluice rules show`
@@ -57,7 +70,7 @@ struct RulesShow: ParsableCommand, CommandWithStatus {
     guard let rule = report.rules.first(where: { $0.id == number }) else {
       throw Failure(RuleError(.noSuchRule, "there is no rule \(number)", fit: "sluice rules list shows those that there are"))
     }
-    try StandardStream.output.write((json ? JSONReport.encode(rule, isPretty: false) : printable(rule.text)) + "\n")
+    try StandardStream.output.write((json ? JSONReport.encode(rule, isPretty: false) : "\(printable(rule.text))  # \(RulesList.count(rule))") + "\n")
     return .accounted
   }
   mutating func run() throws { _ = try finish() }

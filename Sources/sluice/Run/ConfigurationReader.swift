@@ -24,6 +24,7 @@ final class ConfigurationReader {
       [
         ("nic", { node, key in file.configuration.nic = self.nic(node, key) }),
         ("wire", { node, key in file.configuration.wire = self.wire(node, key) }),
+        ("host", { node, key in file.configuration.host = self.wire(node, key) }),
         ("control", { node, key in file.configuration.control = self.control(node, key) }),
         ("state-dir", { node, key in file.configuration.stateDirectory = self.text(node, key) }),
         ("workers", { node, key in file.configuration.workers = self.workers(node, key) }),

@@ -26,6 +26,7 @@ struct EffectiveConfiguration {
       )
     ]
     if case .tap(let name) = configuration.wire { keys.append(("wire", .keys([("tap", .text(name))]))) }
+    if case .tap(let name) = configuration.host { keys.append(("host", .keys([("tap", .text(name))]))) }
     if let control = configuration.control {
       keys.append(("control", .keys([("socket", .text(control.path))] + Self.permissions(control))))
     }

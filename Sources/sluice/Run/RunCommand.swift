@@ -68,6 +68,9 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
     @Option(help: .init("Where its cable leads: tap=NAME, a TAP device. (default: nowhere)", valueName: "wire"))
     var wire: String?
 
+    @Option(help: .init("Where frames go that rules send to the host: tap=NAME, a TAP device, whose own frames go out of the card. (default: rules cannot)", valueName: "tap=name"))
+    var host: String?
+
     @Option(help: .init("Bytes of payload that fit a frame, 68 to 9710. (default: 1500)", valueName: "bytes"))
     var mtu: String?
 

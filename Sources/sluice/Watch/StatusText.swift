@@ -13,7 +13,7 @@ struct StatusText: CustomStringConvertible {
 
   var description: String {
     let title = [style.bold("Sluice \(printable(report.version)), pid \(report.pid), up \(clock(report.uptime_s))")]
-    let sections = [title, card, workers] + names.compactMap { name in report.vms[name].map { machine(name, $0) } } + [sums]
+    let sections = [title, card, host, workers] + names.compactMap { name in report.vms[name].map { machine(name, $0) } } + [sums]
     return sections.filter { !$0.isEmpty }.map { $0.joined(separator: "\n") }.joined(separator: "\n\n") + "\n"
   }
 
@@ -43,6 +43,14 @@ struct StatusText: CustomStringConvertible {
     if let drops = reasons(nic.dropped_by) { lines += row("dropped", drops, paint: style.odd) }
     let faults = nic.iommu_faults == 0 ? "no fault" : style.bad(plural(nic.iommu_faults, "fault"))
     return lines + row("IOMMU", "\(plural(nic.iommu_maps, "map")), \(faults)")
+  }
+
+  private var host: [String] {
+    guard let host = report.host else { return [] }
+    var lines = [style.bold("Host")] + row("port", "tap \(printable(host.tap))")
+    lines += row("given", traffic(host.given)) + row("taken", traffic(host.taken))
+    if let drops = reasons(host.dropped_by) { lines += row("dropped", drops, paint: style.odd) }
+    return lines
   }
 
   private var workers: [String] {

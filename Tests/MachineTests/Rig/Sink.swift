@@ -94,6 +94,12 @@ struct Tally: Equatable, CustomStringConvertible {
   var isUnbroken: Bool { isSound && holes == 0 }
   /// All, whole, once and in order.
   func isWhole(_ frames: Int) -> Bool { isSound && good == frames && missing == 0 }
+  /// All of its own, and so many of an address that is not.
+  func isWholeBut(astray count: Int, _ frames: Int) -> Bool {
+    var own = self
+    own.astray = 0
+    return astray == count && own.isWhole(frames)
+  }
 }
 
 /// `sink`, running in a guest.

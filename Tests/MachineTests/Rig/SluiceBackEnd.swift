@@ -85,6 +85,11 @@ final class SluiceBackEnd: BackEnd {
     }
   }
 
+  /// `sluice rules …`, of this back-end.
+  @discardableResult func rules(_ words: String...) throws -> String {
+    try Shell.check([Rig.sluice, "rules", words[0], "--control", control] + words.dropFirst())
+  }
+
   /// The object that `sluice status --json` or `sluice stats --json` prints.
   func ask(_ command: String) throws -> [String: Any] {
     let output = try Shell.check([Rig.sluice, command, "--control", control, "--json"])
