@@ -294,6 +294,10 @@ extension CardHost {
     (0..<queues).reduce(UInt64(0)) { $0 + counters.deliveredFrames(queue: queueNumber(pool: pool, queue: $1), from: .wire) }
   }
 
+  func storedForHost(by counters: TrafficCounters) -> UInt64 {
+    stored(in: Self.tables(of: program).plan.host, queues: 1, by: counters)
+  }
+
   /// What a pool's queues have sent, and what of that went to other pools.
   func sent(from pool: Int, queues: Int) -> (all: StatusReport.Traffic, switched: UInt64) {
     var (all, switched) = (StatusReport.Traffic(), UInt64(0))

@@ -114,7 +114,7 @@ final class Injection {
           file: request.file, loops: request.loops,
           frames: InjectReport.Frames(
             sent: trace.sentFrames, replicated: counters.replicatedFrames, delivered: delivered.values.reduce(0, +),
-            dropped: drops.values.reduce(0, +)),
+            host: host.storedForHost(by: counters), dropped: drops.values.reduce(0, +)),
           bytes_sent: trace.sentBytes, dropped_by: drops, delivered: delivered,
           elapsed_s: Double(MonotonicClock.now() - start) / 1e9, interrupted: interruption ?? trace.failure)))
   }

@@ -58,6 +58,7 @@ public struct RulesReport: Codable, Hashable, Sendable {
     public var name: String
     public var used: Int
     public var size: Int
+    public init(name: String, used: Int, size: Int) { (self.name, self.used, self.size) = (name, used, size) }
   }
   /// In the order in which they are asked. Empty in the answer to a change.
   public var rules: [Rule] = []

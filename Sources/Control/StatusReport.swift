@@ -50,6 +50,9 @@ public struct StatusReport: Codable, Sendable {
     public var taken: Traffic
     /// `refused` by the device, `damaged`, `misshapen`: of a length that is no frame's here.
     public var dropped_by: [String: UInt64]
+    public init(tap: String, given: Traffic, taken: Traffic, dropped_by: [String: UInt64]) {
+      (self.tap, self.given, self.taken, self.dropped_by) = (tap, given, taken, dropped_by)
+    }
   }
 
   public struct Worker: Codable, Sendable {
@@ -155,6 +158,8 @@ public struct InjectReport: Codable, Sendable {
     public var sent: UInt64
     public var replicated: UInt64
     public var delivered: UInt64
+    /// Put into the machine's own queue.
+    public var host: UInt64
     public var dropped: UInt64
   }
 }

@@ -51,7 +51,7 @@ extension Verb {
         return Answer(json: Health(status: "ok", uptime_s: status.uptime_s))
       case .status: return Answer(json: try await service.status())
       case .stats: return Answer(json: StatsReport(try await service.status()))
-      case .metrics: return Answer(metrics: MetricsPage(try await service.status()))
+      case .metrics: return Answer(metrics: MetricsPage(try await service.status(), try await service.rules()))
       case .rules: return Answer(json: try await service.rules())
       case .change: return Answer(json: try await service.change(try Self.request(body)))
       case .inject: return Answer(json: try await service.inject(try Self.request(body)))

@@ -5,7 +5,7 @@ struct MetricsPage {
   static let contentType = "text/plain; version=0.0.4; charset=utf-8"
   private(set) var text = ""
 
-  init(_ status: StatusReport) {
+  init(_ status: StatusReport, _ rules: RulesReport = RulesReport()) {
     back(status)
     card(status.nic)
     if let host = status.host { port(host) }
@@ -13,6 +13,7 @@ struct MetricsPage {
     for direction in [Direction.receive, .transmit] { frames(direction, vms) }
     machines(vms)
     rings(vms)
+    steering(rules)
   }
 
   private typealias VMs = [(key: String, value: StatusReport.VM)]
@@ -142,6 +143,23 @@ struct MetricsPage {
     }
     family("sluice_doorbells_total", .counter, "Times that the card was told of new descriptors.") { add in
       for (labels, ring) in rings { add(labels, ring.doorbells) }
+    }
+  }
+
+  private mutating func steering(_ report: RulesReport) {
+    // What follows from a VM has no number, and is in the VM's own counts.
+    let rules = report.rules.filter { $0.id != 0 }
+    family("sluice_rule_frames_total", .counter, "Frames that a rule has taken: of an address rule frames, of a flow rule copies.") { add in
+      for rule in rules { if let frames = rule.frames { add([("rule", String(rule.id))], frames) } }
+    }
+    family("sluice_rule_bytes_total", .counter, "Bytes of these, without check sequence.") { add in
+      for rule in rules { if let bytes = rule.bytes { add([("rule", String(rule.id))], bytes) } }
+    }
+    family("sluice_table_entries", .gauge, "Entries in use of a table of the card's, and how many it has.") { add in
+      for table in report.tables {
+        add([("table", table.name), ("state", "used")], table.used)
+        add([("table", table.name), ("state", "all")], table.size)
+      }
     }
   }
 

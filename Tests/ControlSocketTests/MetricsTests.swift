@@ -139,9 +139,7 @@ struct MetricsTests {
     let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
     let readme = try String(contentsOf: root.appendingPathComponent("README.md"), encoding: .utf8)
     let explained = readme.matches(of: /`(sluice_[a-z_]+)`/).map { String($0.1) }
-    var status = statusFixture()
-    status.vms["web"]?.transmit.dropped_by = ["no_descriptor": 1]
-    #expect(Set(explained) == Set(try page(status).types.keys))
+    #expect(Set(explained) == Set(try full().types.keys))
     for verb in Verb.allCases { #expect(readme.contains("| `\(verb.methods[0].rawValue) \(verb.path)` |")) }
   }
 
@@ -159,6 +157,27 @@ struct MetricsTests {
     var status = statusFixture()
     status.nic.received.frames = .max
     #expect(MetricsPage(status).text.contains("sluice_nic_received_frames_total{kind=\"sim\"} 18446744073709551615\n"))
+  }
+
+  /// A page with everything that there can be.
+  private func full() throws -> Exposition {
+    var rules = RulesReport()
+    rules.rules = [.init(id: 3, text: "a"), .init(id: 4, text: "b"), .init(id: 0, text: "c")]
+    (rules.rules[0].frames, rules.rules[0].bytes, rules.rules[2].frames, rules.rules[2].bytes) = (7, 700, 8, 800)
+    var status = statusFixture()
+    status.host = StatusReport.Host(tap: "host0", given: .init(frames: 5, bytes: 300), taken: .init(), dropped_by: ["refused": 2])
+    rules.tables = [.init(name: "flow director", used: 7, size: 2046)]
+    status.vms["web"]?.transmit.dropped_by = ["no_descriptor": 1]
+    return try Exposition(MetricsPage(status, rules).text)
+  }
+
+  @Test func `rules are counted by number, and those that cannot be are left out`() throws {
+    let page = try full()
+    #expect(page.value("sluice_table_entries", ["table": "flow director", "state": "used"]) == 7)
+    #expect(page.value("sluice_rule_frames_total", ["rule": "3"]) == 7 && page.value("sluice_rule_bytes_total", ["rule": "3"]) == 700)
+    #expect(page.value("sluice_rule_frames_total", ["rule": "4"]) == nil && page.value("sluice_rule_frames_total", ["rule": "0"]) == nil)
+    #expect(page.value("sluice_host_frames_total", ["tap": "host0", "direction": "given"]) == 5)
+    #expect(page.value("sluice_host_drops_total", ["tap": "host0", "reason": "refused"]) == 2)
   }
 
   @Test func `nothing is said of what is not there`() throws {

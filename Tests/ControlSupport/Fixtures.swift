@@ -7,7 +7,7 @@ public func statusFixture() -> StatusReport { decoded(statusText) }
 public func injectFixture(file: String = "/tmp/t.pcap", interrupted: String? = nil) -> InjectReport {
   var report: InjectReport = decoded(
     """
-    {"schema":1,"file":"","loops":2,"frames":{"sent":1536,"replicated":4,"delivered":1530,"dropped":10},
+    {"schema":1,"file":"","loops":2,"frames":{"sent":1536,"replicated":4,"delivered":1530,"host":0,"dropped":10},
      "bytes_sent":546048,"dropped_by":{"no_buffers":7,"no_route":3},"delivered":{"web":1000,"db":530},"elapsed_s":0.5}
     """)
   (report.file, report.interrupted) = (file, interrupted)

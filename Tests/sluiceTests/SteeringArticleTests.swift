@@ -11,7 +11,7 @@ extension ProgramTests {
     var testDescription: String { heading }
   }
 
-  private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+  static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
 
   static let examples: [Example] = {
     let path = root.path + "/Sources/FlowSteering/FlowSteering.docc/Steering.md"

@@ -23,7 +23,7 @@ struct InjectText: CustomStringConvertible {
       return total
     }
     let frames = report.frames
-    guard let came = sum([frames.sent, frames.replicated]), let went = sum([frames.delivered, frames.dropped]) else { return false }
+    guard let came = sum([frames.sent, frames.replicated]), let went = sum([frames.delivered, frames.host, frames.dropped]) else { return false }
     return came == went && sum(report.dropped_by.values) == frames.dropped && sum(report.delivered.values) == frames.delivered
   }
 
@@ -43,6 +43,7 @@ struct InjectText: CustomStringConvertible {
     if frames.replicated > 0 { row("copied by the card", frames.replicated, "multicast, for several VMs") }
     row("delivered", frames.delivered)
     for (name, count) in report.delivered.sorted(by: { $0.key < $1.key }) { row("  " + printable(name), count) }
+    if frames.host > 0 { row("given to the host", frames.host) }
     row("dropped", frames.dropped, paint: frames.dropped > 0 ? style.odd : { $0 })
     for (reason, count) in report.dropped_by.filter({ $0.value > 0 }).sorted(by: { ($1.value, $0.key) < ($0.value, $1.key) }) {
       row("  " + printable(reason), count)

@@ -114,7 +114,7 @@ struct SluiceInjection: Injection {
     guard let frames = json["frames"] as? [String: Int], let sent = frames["sent"], let delivered = frames["delivered"],
       let dropped = frames["dropped"], let reasons = json["dropped_by"] as? [String: Int]
     else { throw RigError("sluice inject: not its report: \(json)") }
-    guard sent + (frames["replicated"] ?? 0) == delivered + dropped, dropped == reasons.values.reduce(0, +) else {
+    guard sent + (frames["replicated"] ?? 0) == delivered + (frames["host"] ?? 0) + dropped, dropped == reasons.values.reduce(0, +) else {
       throw RigError("sluice inject: its report does not add up: \(json)")
     }
     return Settled(delivered: delivered, dropped: reasons)
