@@ -92,7 +92,7 @@ let package = Package(
     tests(of: "FlowSteering"),
     tests(of: "FlowTables", "FlowSteering"),
     tests(of: "Intel", "Simulation", "Capture", "NIC", "Bus", "FlowTables", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),
-    tests(of: "FlowDialects", "FlowSteering"),
+    tests(of: "FlowDialects", "FlowTables", "FlowSteering"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(
       name: "TraceGenerator", dependencies: ["Capture", argumentParser], path: "Tests/TraceGenerator",

@@ -1,5 +1,6 @@
 import FlowDialects
 import FlowSteering
+import FlowTables
 import Testing
 
 /// One rule in four dialects.
@@ -59,6 +60,33 @@ import Testing
     for dialect in Dialect.allCases {
       let text = try #require(wanted).text(in: dialect, context: context)
       #expect(try rule(text) == wanted, "\(text)")
+    }
+  }
+
+  private enum Outcome: Equatable {
+    case tables(CardTables?)
+    case refused(RuleError.Code)
+  }
+
+  /// What a card's tables become with one rule, for VMs that have addresses, or VLANs, or neither.
+  private func outcomes(_ text: String, on profile: CardProfile) throws -> [Outcome] {
+    let rule = try #require(try rule(text))
+    return [false, true].map { haveAddresses in
+      let receivers = ["web", "db", "vm2"].enumerated().map { Receiver(name: $1, queueCount: profile == .intel82576 ? 2 : 4, address: haveAddresses ? .local($0 + 1) : nil) }
+      do throws(RuleError) { return .tables(try CardProgram(Steering([rule], for: receivers), for: profile).tables) } catch { return .refused(error.code) }
+    }
+  }
+
+  @Test func `each becomes the same entries of a card, or is refused for the same reason`() throws {
+    for (profile, least) in [(CardProfile.intel82599, 14), (.intel82576, 3), (.ideal, 25)] {
+      var compiled = 0
+      for four in Self.rules {
+        let wanted = try outcomes(four.native, on: profile)
+        for text in [four.ethtool, four.testpmd, four.tc] { #expect(try outcomes(text, on: profile) == wanted, "\(profile.name): \(text)") }
+        if wanted.contains(where: { if case .tables = $0 { true } else { false } }) { compiled += 1 }
+      }
+      print("\(profile.name): \(compiled) of \(Self.rules.count) rules are entries, the same from four dialects")
+      #expect(compiled >= least)
     }
   }
 
