@@ -9,7 +9,7 @@ public struct CardPath: Hashable, Sendable {
     /// The pool that addresses, VLAN and EtherType have chosen.
     public var pool: Int
     public var filter: Filter?
-    /// Nil: it ends here. Without a filter RSS chooses among the pool's queues.
+    /// Nil: it ends here. Without a filter RSS chooses among the pool's queues: `isSpread`.
     public var queue: CardTables.Queue?
     public var isSpread: Bool
   }
@@ -39,7 +39,8 @@ public struct CardPath: Hashable, Sendable {
     }
   }
 
-  public init(_ frame: Span<UInt8>, through tables: CardTables, of profile: CardProfile) {
+  /// - Parameter queues: how many each VM uses, 1, 2 or 4.
+  public init(_ frame: Span<UInt8>, through tables: CardTables, of profile: CardProfile, queues: [Int]) {
     guard let fields = FrameFields(frame) else { return }
     let tag: AddressPaths.Tag = fields.tag.map { .vlan($0 & 0xFFF) } ?? .none
     let paths = AddressPaths(tables, choosesPool: profile.etherTypeChoosesPool)
@@ -51,7 +52,8 @@ public struct CardPath: Hashable, Sendable {
       }
       guard let filter = Self.filter(frame, fields, pool, tables) else {
         let isNowhere = pool == tables.plan.nowhere
-        copies.append(Copy(pool: pool, filter: nil, queue: isNowhere ? nil : CardTables.Queue(pool: pool), isSpread: !isNowhere))
+        let number = queues.indices.contains(pool) ? ScalingHash.queue(of: frame, fields, among: queues[pool]) : 0
+        copies.append(Copy(pool: pool, filter: nil, queue: isNowhere ? nil : CardTables.Queue(pool: pool, number: number), isSpread: !isNowhere))
         continue
       }
       let queue: CardTables.Queue? =

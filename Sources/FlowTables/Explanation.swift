@@ -19,8 +19,10 @@ public struct Explanation: Hashable, Sendable {
     /// What takes it in the card.
     public var stage: String
     public var vm: String?
-    /// Nil: the card chooses.
+    /// Nil: none, or the ideal card's to choose.
     public var queue: Int?
+    /// RSS has chosen the queue, among those that the VM has.
+    public var is_spread = false
     /// "delivered", "host", "dropped", "unclaimed"
     public var fate: String
   }
@@ -36,7 +38,7 @@ public struct Explanation: Hashable, Sendable {
     let steering = program.steering
     fields = found.description
     let verdict = Classifier(steering).verdict(on: frame)
-    let path = program.tables.map { CardPath(frame, through: $0, of: program.profile) }
+    let path = program.tables.map { CardPath(frame, through: $0, of: program.profile, queues: steering.receivers.map(\.queueCount)) }
     if let path, let tables = program.tables { agrees = path.agrees(with: verdict, tables.plan) }
     for copy in verdict.copies {
       let pool = program.tables.map { copy.pool($0.plan) }
@@ -59,7 +61,9 @@ public struct Explanation: Hashable, Sendable {
       flowText: text(copy.flowRule), stage: "", fate: "")
     result.stage = entry?.filter?.name ?? addressStage(addressRule, program)
     switch copy.fate {
-    case .deliver(let vm, let queue): (result.fate, result.vm, result.queue) = ("delivered", program.steering.receivers[vm].name, queue ?? (entry?.isSpread == false ? 0 : nil))
+    case .deliver(let vm, let queue):
+      (result.fate, result.vm, result.queue) = ("delivered", program.steering.receivers[vm].name, queue ?? entry?.queue?.number)
+      result.is_spread = entry?.isSpread == true
     case .host: result.fate = "host"
     case .drop: result.fate = "dropped"
     case .unclaimed: result.fate = "unclaimed"

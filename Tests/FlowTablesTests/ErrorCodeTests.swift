@@ -3,6 +3,19 @@ import Testing
 
 @testable import FlowTables
 
+/// Vectors of Microsoft's verification suite for RSS.
+@Suite struct ScalingHashTests {
+  @Test(arguments: [
+    ([66, 9, 149, 187], [161, 142, 100, 80], 2794, 1766, 0x51cc_c178, 0x323e_8fc2), ([199, 92, 111, 2], [65, 69, 140, 83], 14230, 4739, 0xc626_b0ea, 0xd718_262a),
+    ([24, 19, 198, 95], [12, 22, 207, 184], 12898, 38024, 0x5c2b_394a, 0xd2d0_a5de),
+  ] as [([UInt8], [UInt8], Int, Int, UInt32, UInt32)])
+  func `hashes are those of the suite`(_ source: [UInt8], _ destination: [UInt8], _ from: Int, _ to: Int, _ withPorts: UInt32, _ without: UInt32) {
+    let ports = [from >> 8, from & 255, to >> 8, to & 255].map { UInt8($0) }
+    #expect(ScalingHash.toeplitz(source + destination + ports) == withPorts)
+    #expect(ScalingHash.toeplitz(source + destination) == without)
+  }
+}
+
 /// Each error by a case that a user would really hit: the message names field, limit, holder, and what would fit.
 @Suite struct ErrorCodeTests {
   private static let web = Receiver(name: "web", queueCount: 2, address: .local(1))

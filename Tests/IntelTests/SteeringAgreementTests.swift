@@ -84,6 +84,17 @@ import Testing
     func doorbell(_ offset: Int) -> Doorbell { card.doorbell(offset) }
   }
 
+  /// The places that people are told, to the queue.
+  static func places(_ explanation: Explanation?, _ steering: Steering) -> [Bench.Place] {
+    (explanation?.copies ?? []).compactMap { copy in
+      switch copy.fate {
+      case "host": .host
+      case "delivered": .vm(steering.number(of: copy.vm!), queue: copy.queue ?? -1)
+      default: nil
+      }
+    }.sorted()
+  }
+
   /// Whether a card's places are what a verdict says.
   static func agrees(_ verdict: Verdict, _ places: [Bench.Place], _ steering: Steering) -> Bool {
     var rest = places
@@ -152,6 +163,7 @@ import Testing
         if places.count > 1 { used.replicated += 1 }
         if places.isEmpty { used.nowhere += 1 }
         decided += 1
+        #expect(Self.places(explanation, program.steering) == places.sorted(), "SLUICE_SEED=\(start) \(frame) \(program.steering.rules.map(\.text)) \(receivers)")
         if !Self.agrees(verdict, places, program.steering) {
           Issue.record(
             "SLUICE_SEED=\(start): \(verdict) but the card \(places)\n\(program.steering.rules.map(\.text).joined(separator: "\n"))\n\(receivers)\n\(frame)\n\(tables)")
@@ -237,7 +249,7 @@ import Testing
           let places = try #require(bench.receive(frame))
           decisions += 1
           let isSame = Self.agrees(verdict, places, program.steering) && index.verdict(on: frame.span) == verdict
-            && Explanation(frame.span, by: program)?.agrees == true
+            && Explanation(frame.span, by: program)?.agrees == true && Self.places(Explanation(frame.span, by: program), program.steering) == places.sorted()
           guard isSame else {
             Issue.record("SLUICE_SEED=\(start): \(path): \(verdict) but the card \(places)\n\(program.steering.rules.map(\.text).joined(separator: "\n"))\n\(frame)")
             return

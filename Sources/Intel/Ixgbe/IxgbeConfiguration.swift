@@ -1,3 +1,5 @@
+internal import FlowTables
+
 extension Ixgbe {
   /// What is settled at reset and cannot change afterwards.
   public struct Configuration: Hashable, Sendable {
@@ -12,7 +14,7 @@ extension Ixgbe {
     /// A frame for a queue without a buffer is dropped and counted, instead of stalling all queues.
     public var dropsWhenEmpty = true
     /// 40 bytes for RSS; the default is the key of Microsoft's verification suite.
-    public var scalingKey: [UInt8] = Self.verificationKey
+    public var scalingKey: [UInt8] = ScalingHash.verificationKey
     /// Reports frames whose checksums the card found right.
     public var checksumOffload = true
     /// What flow director's exact filters take of the packet buffer.
@@ -40,12 +42,6 @@ extension Ixgbe {
     }
 
     public static let mtus = 68...9710
-    public static let verificationKey: [UInt8] = [
-      0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0, 0xca,
-      0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b,
-      0xbe, 0xac, 0x01, 0xfa,
-    ]
-
     /// More than one guest: frames go to pools by address and VLAN.
     public var isVirtualized: Bool { poolCount > 1 }
     /// Bytes of the largest frame as it is stored: header, one VLAN tag, payload; the FCS is not stored.

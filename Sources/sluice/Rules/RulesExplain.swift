@@ -69,7 +69,7 @@ struct RulesExplain: ParsableCommand, CommandWithStatus {
     for copy in explanation.copies {
       let place =
         switch copy.fate {
-        case "delivered": "VM \(copy.vm ?? "")" + (copy.queue.map { ", queue \($0)" } ?? ", a queue by RSS")
+        case "delivered": "VM \(copy.vm ?? "")" + (copy.queue.map { ", queue \($0)" } ?? "") + (copy.is_spread ? ", by RSS" : "")
         case "host": "the host"
         case "dropped": "dropped"
         default: "dropped: nobody's, and no rule takes it"
@@ -92,6 +92,7 @@ private struct ExplanationJSON: Encodable {
     let fate, stage: String
     let vm: String?
     let queue, address_rule, flow_rule: Int?
+    let is_spread: Bool
   }
   struct Other: Encodable {
     let rule: Int
@@ -106,7 +107,7 @@ private struct ExplanationJSON: Encodable {
   init(_ explanation: Explanation, _ program: CardProgram) {
     profile = program.profile.name
     fields = explanation.fields
-    copies = explanation.copies.map { Copy(fate: $0.fate, stage: $0.stage, vm: $0.vm, queue: $0.queue, address_rule: $0.addressRule, flow_rule: $0.flowRule) }
+    copies = explanation.copies.map { Copy(fate: $0.fate, stage: $0.stage, vm: $0.vm, queue: $0.queue, address_rule: $0.addressRule, flow_rule: $0.flowRule, is_spread: $0.is_spread) }
     others = explanation.others.map { Other(rule: $0.rule, text: $0.text, why: $0.why) }
     agrees = explanation.agrees
   }
