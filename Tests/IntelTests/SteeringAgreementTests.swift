@@ -122,7 +122,7 @@ import Testing
     return rest.isEmpty
   }
 
-  static let decisions = ProcessInfo.processInfo.environment["SLUICE_STEERING_DECISIONS"].flatMap { Int($0) } ?? 60_000
+  static let decisions = ProcessInfo.processInfo.environment["SLUICE_STEERING_DECISIONS"].flatMap { Int($0) } ?? 30_000
 
   @Test func `card model, reference classifier and index agree on random rules and frames`() throws {
     let start = ProcessInfo.processInfo.environment["SLUICE_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0 ... .max)
@@ -230,7 +230,7 @@ import Testing
     let start = ProcessInfo.processInfo.environment["SLUICE_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0 ... .max)
     print("SLUICE_SEED=\(start)")
     let most = ProcessInfo.processInfo.environment["SLUICE_STEERING_FRAMES"].flatMap { Int($0) } ?? 40
-    let sets = ProcessInfo.processInfo.environment["SLUICE_STEERING_SETS"].flatMap { Int($0) } ?? 3
+    let sets = ProcessInfo.processInfo.environment["SLUICE_STEERING_SETS"].flatMap { Int($0) } ?? 2
     var (traces, decisions) = (0, 0)
     for (number, path) in paths.enumerated() {
       guard let frames = Self.frames(of: path, most: most), !frames.isEmpty else { continue }

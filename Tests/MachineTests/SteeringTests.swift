@@ -4,7 +4,7 @@ import Testing
 /// Rules change while real guests receive.
 @RigActor @Suite(.needs([.sluice] + Need.bookwormGuest)) struct SteeringTests {
   private static let frames = 20_000
-  private static let laps = Rig.rounds(4, full: 40)
+  private static let laps = Rig.rounds(2, full: 40)
   /// Nobody's, but for what rules say.
   private nonisolated static let moving = "52:54:00:12:34:58"
 
