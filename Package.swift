@@ -61,6 +61,7 @@ let package = Package(
     library("Bus", "GuestMemory", "Linux", "CLinux"),
     // 4: the seam between kinds of NIC, and talking to a front-end
     library("NIC", "Bus"),
+    library("VFIO", "Bus", "Linux", "CLinux"),
     library("VhostUser", "Virtio", "GuestMemory", "FlowSteering", "Linux", exclude: ["Readings.md"]),
     // 5: what stands on either side of the seams; none of these names another
     library("Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"),

@@ -38,6 +38,12 @@ public enum IOAddressSpaceError: Error, Hashable, Sendable, CustomStringConverti
   case outOfRange(IOVA, byteCount: Int)
   /// The limit on mappings (VFIO: dma_entry_limit) or on pinned memory was met.
   case limitReached
+  /// What is mapped stays in memory, and the process may not keep so much there. Bytes; RLIMIT_MEMLOCK.
+  case pinningLimit(needed: Int, limit: UInt64)
+  /// The machine has not so much memory to keep, or no room for page tables.
+  case noMemory(needed: Int)
+  /// Otherwise; in words.
+  case refused(IOVA, byteCount: Int, String)
 
   public var description: String {
     switch self {
@@ -45,7 +51,11 @@ public enum IOAddressSpaceError: Error, Hashable, Sendable, CustomStringConverti
     case .overlap(let address): "DMA mapping at \(address): something is mapped there already"
     case .notMapped(let address): "DMA mapping at \(address): nothing is mapped there with these bounds"
     case .outOfRange(let address, let count): "DMA mapping at \(address) of \(count) bytes is past the bus's address width"
-    case .limitReached: "DMA mapping: the limit on mappings was reached"
+    case .limitReached: "DMA mapping: the limit on mappings was reached; raise it: the parameter dma_entry_limit of vfio_iommu_type1"
+    case .pinningLimit(let needed, let limit):
+      "DMA mapping: \(needed) bytes have to stay in memory, and this process may keep \(limit); raise it: ulimit -l \((needed + 1023) / 1024), or LimitMEMLOCK= of the unit"
+    case .noMemory(let needed): "DMA mapping: the machine cannot keep \(needed) bytes in memory"
+    case .refused(let address, let count, let reason): "DMA mapping at \(address) of \(count) bytes: \(reason)"
     }
   }
 }

@@ -134,5 +134,6 @@ static inline int sl_may_run_on(int number) {
 #include "Raise.h"
 #include "Sockets.h"
 #include "Tap.h"
+#include "VFIO.h"
 
 #endif
