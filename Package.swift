@@ -83,7 +83,7 @@ let package = Package(
     .executableTarget(
       name: "sluice",
       dependencies: [
-        "ControlSocket", "Control", "Replay", "Datapath", "Simulation", "FlowTables", "FlowDialects", "FlowSteering", "Linux", argumentParser,
+        "ControlSocket", "Control", "VFIO", "Replay", "Datapath", "Simulation", "FlowTables", "FlowDialects", "FlowSteering", "Linux", argumentParser,
         logging,
         yams,
       ],
@@ -129,6 +129,7 @@ let package = Package(
     .testTarget(
       name: "VhostUserTests", dependencies: ["VhostUser", "Virtio", "GuestMemory", "FlowSteering", "Linux", "CLinux", "Support"],
       swiftSettings: looseSettings),
+    tests(of: "VFIO", "Bus", "Linux"),
     tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
     .target(
       name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),

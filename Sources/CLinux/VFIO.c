@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 
 static int done(int result) { return result < 0 ? errno : 0; }
 
@@ -144,3 +145,9 @@ int sl_vfio_interrupts_disable(int device, uint32_t index) {
   return done(ioctl(device, VFIO_DEVICE_SET_IRQS, &set));
 }
 int sl_vfio_reset(int device) { return done(ioctl(device, VFIO_DEVICE_RESET)); }
+
+uint64_t sl_memlock_limit(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return UINT64_MAX;
+  return limit.rlim_cur;
+}

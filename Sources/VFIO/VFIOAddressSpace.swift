@@ -77,9 +77,8 @@ public final class VFIOAddressSpace: IOAddressSpace {
   }
 
   private static func pinningLimit(_ needed: Int) -> IOAddressSpaceError {
-    var limit = rlimit()
-    _ = unsafe getrlimit(__rlimit_resource_t(8), &limit)
-    return limit.rlim_cur == rlim_t.max ? .noMemory(needed: needed) : .pinningLimit(needed: needed, limit: UInt64(limit.rlim_cur))
+    let limit = sl_memlock_limit()
+    return limit == .max ? .noMemory(needed: needed) : .pinningLimit(needed: needed, limit: limit)
   }
 
   public func unmap(_ address: IOVA, byteCount: Int) throws(IOAddressSpaceError) {

@@ -28,13 +28,18 @@ public enum VFIOError: Error, Hashable, Sendable, CustomStringConvertible {
   case removed(PCIAddress)
   case system(String, code: CInt)
 
+  /// What is typed to give a function to vfio-pci.
+  static func binding(_ address: PCIAddress, from driver: String?) -> String {
+    let folder = "/sys/bus/pci/devices/\(address)"
+    let unbinding = driver == nil ? [] : ["echo \(address) > \(folder)/driver/unbind"]
+    return (["modprobe vfio-pci", "echo vfio-pci > \(folder)/driver_override"] + unbinding + ["echo \(address) > /sys/bus/pci/drivers_probe"]).joined(separator: "; ")
+  }
+
   public var description: String {
     switch self {
     case .noSuchDevice(let address): "\(address): there is no such PCI device; lspci -D lists those that there are"
     case .notBound(let address, let driver):
-      "\(address) is \(driver.map { "driven by \($0)" } ?? "driven by nothing"), not by vfio-pci; bind it: modprobe vfio-pci; "
-        + "echo vfio-pci > /sys/bus/pci/devices/\(address)/driver_override; "
-        + (driver == nil ? "" : "echo \(address) > /sys/bus/pci/devices/\(address)/driver/unbind; ") + "echo \(address) > /sys/bus/pci/drivers_probe"
+      "\(address) is \(driver.map { "driven by \($0)" } ?? "driven by nothing"), not by vfio-pci; bind it: \(Self.binding(address, from: driver))"
     case .noGroup(let address):
       "\(address) is in no IOMMU group: no IOMMU translates for it; turn VT-d or AMD-Vi on in the firmware, and boot Intel machines with intel_iommu=on"
     case .withoutIOMMU(let address):

@@ -24,11 +24,12 @@ struct Sluice: ParsableCommand {
     version: version,
     subcommands: [
       ReplayCommand.self, RunCommand.self, StatusCommand.self, StatsCommand.self, InjectCommand.self, RulesCommand.self,
+      DoctorCommand.self,
       CompletionCommand.self,
     ])
 
   /// Sub-commands that the project is to have, and this version has not.
-  static let absentCommands = ["bench", "doctor", "top"]
+  static let absentCommands = ["bench", "top"]
 
   static func main() {
     Glibc.exit(run(arguments(of: CommandLine.arguments)).rawValue)

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # The guards of steering, removed one at a time: each must be missed by some test. In a copy of what is committed.
 #   mutations.sh [NAME...]
-# Some 20 minutes on two processors; not part of the test command. SLUICE_SEED repeats a run.
+# An hour on two processors; not part of the test command. SLUICE_SEED repeats a run, SLUICE_STEERING_CHANGES=N says
+# how many changes of rules are looked at. A guard that matters once in many changes may be missed: NOT SEEN is a
+# question, not yet an answer.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 copy=${SLUICE_MUTANTS:-$(mktemp -d)}
@@ -15,7 +17,7 @@ status=0
 
 build() { swift build --build-tests >build.log 2>&1 || { grep error: build.log | head -5; return 1; }; }
 judge() {
-  SLUICE_STEERING_CHANGES=600 swift test --skip-build --no-parallel \
+  SLUICE_STEERING_CHANGES=${SLUICE_STEERING_CHANGES:-3000} swift test --skip-build --no-parallel \
     --filter 'SteeringAgreementTests|ExclusivityTests|SteeringOracleTests|RuleCountTests|FlowTablesTests' >test.log 2>&1 </dev/null
 }
 # mutate NAME FILE OLD NEW: OLD stands there once.
@@ -35,7 +37,7 @@ judge || { echo "the tests fail without any change"; grep '✘' test.log | head 
 
 mutate hold "$intel.swift" 'changesBoth && !sharesAddresses || changesMask' 'changesMask'
 mutate owners-closed-first "$intel.swift" 'if sharesAddresses && !isHeld {' 'if false {'
-mutate mask-hold "$intel.swift" '|| changesMask ||' '||'
+mutate mask-hold "$intel.swift" '|| changesMask ||' '|| changesMask && false ||'
 mutate closed-pool "$intel.swift" 'if steering.tables == nil { closePool(new.plan.closed) }' ''
 mutate filters-before-addresses "$intel.swift" 'try addExactFlows(new)
     try addEtherTypes(new)
@@ -51,5 +53,5 @@ mutate less-before-more "${intel}Addresses.swift" 'if onlyLess { filter.rawValue
 mutate new-above-old "${intel}Flows.swift" 'placed.priority = next + 1 +' 'placed.priority = 1 +'
 mutate new-from-the-top "${intel}Flows.swift" 'sorted(by: { $0.priority > $1.priority }) {' 'sorted(by: { $0.priority < $1.priority }) {'
 mutate old-from-the-bottom "${intel}Flows.swift" 'steering.oldTupleSlots.values.sorted(by: { priority($0) < priority($1) }) { clearTuple' 'steering.oldTupleSlots.values.sorted(by: { priority($0) > priority($1) }) { clearTuple'
-mutate in-place-if-disjoint "${intel}Flows.swift" 'for other in kept + changed[(index + 1)...] where entry.overlaps(other) { return false }' 'for _ in kept + changed[(index + 1)...] where false { return false }'
+mutate in-place-if-disjoint "${intel}Flows.swift" 'for other in kept + changed[(index + 1)...] where entry.overlaps(other) { return false }' 'for other in kept + changed[(index + 1)...] where entry.overlaps(other) && false { return false }'
 exit $status

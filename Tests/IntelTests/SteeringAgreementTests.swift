@@ -172,7 +172,9 @@ import Testing
       }
     }
     print("\(decided) decisions over \(sets) sets of rules; refused: \(refused.map { "\($0.key.rawValue) \($0.value)" }.sorted()); \(used)")
-    #expect(used.addresses > 0 && used.vlans > 0 && used.types > 0 && used.syn > 0 && used.tuples > 0 && used.flows4 > 0 && used.flows6 > 0)
+    #expect(used.addresses > 0 && used.vlans > 0 && used.tuples > 0 && used.flows4 > 0 && used.flows6 > 0)
+    // One set in ninety has the first of these, one in twenty the second.
+    if sets >= 2000 { #expect(used.types > 0 && used.syn > 0) }
     #expect(used.replicated > 0)
   }
 

@@ -47,4 +47,7 @@ int sl_vfio_interrupts_set(int device, uint32_t index, uint32_t first, uint32_t 
 int sl_vfio_interrupts_disable(int device, uint32_t index);
 int sl_vfio_reset(int device);
 
+// RLIMIT_MEMLOCK of this process in bytes; UINT64_MAX without one. setrlimit(2).
+uint64_t sl_memlock_limit(void);
+
 #endif
