@@ -11,8 +11,6 @@ extension Ixgbe {
       try setVLANs(common)
       try setAddresses(common)
     }
-    // What nobody claims has no place to wait any more.
-    if new.defaultPool == nil { setDefaultPool(nil) }
     // The gates that open come first, those that close come last: behind them the pools decide.
     setAdmitted(old.admitted.union(new.admitted))
     if new.filtersVLANs { try setVLANs(new) }
