@@ -10,7 +10,6 @@ mkdir -p "$copy"
 git -C "$root" archive HEAD | tar -x -C "$copy"
 cd "$copy"
 intel=Sources/Intel/Ixgbe/Ixgbe+Steering
-tables=Sources/FlowTables
 status=0
 
 build() { swift build --build-tests >build.log 2>&1 || { grep error: build.log | head -5; return 1; }; }
