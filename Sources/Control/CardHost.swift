@@ -24,6 +24,8 @@ final class CardHost {
   /// How often the rules have been changed.
   private(set) var generation: UInt64 = 0
   private var counter = RuleCounter()
+  /// Whose the card's filters are; nil: to be found out anew.
+  private var knownOwners: RuleCounter.Owners?
 
   /// Where windows, rings and host buffers are mapped.
   var space: any IOAddressSpace { card }
@@ -99,6 +101,7 @@ final class CardHost {
   /// Adds a rule that needs one filter more and touches nothing else; nil for one that is not of this kind.
   func add(_ rule: Rule) throws(RuleError) -> Rule? {
     guard let (added, filter) = try program.add(rule) else { return nil }
+    knownOwners = nil
     do throws(IxgbeError) { try driver.add(filter) } catch {
       // Without it again: from the rules anew, for nothing takes a rule out of a program.
       program = try compile(program.steering.userRules.filter { $0.id != added.id })
@@ -119,13 +122,23 @@ final class CardHost {
   func apply(_ new: CardProgram) throws(RuleError) {
     let old = owners
     counter.collect(filterCounts, by: old)
-    do throws(IxgbeError) { try driver.apply(Self.tables(of: new)) } catch { throw Self.refusal(error) }
+    do throws(IxgbeError) { try driver.apply(Self.tables(of: new)) } catch {
+      // It has its old rules, but not where they were.
+      knownOwners = nil
+      throw Self.refusal(error)
+    }
     generation += 1
     program = new
+    knownOwners = nil
     counter.collect(filterCounts, left: old, for: owners)
   }
 
-  private var owners: RuleCounter.Owners { RuleCounter.Owners(program, slots: driver.filterSlots(of: Self.tables(of: program))) }
+  private var owners: RuleCounter.Owners {
+    if let knownOwners { return knownOwners }
+    let owners = RuleCounter.Owners(program, slots: driver.filterSlots(of: Self.tables(of: program)))
+    knownOwners = owners
+    return owners
+  }
   private var filterCounts: [FilterPlace: FilterCount] { card.withModels { card, _, _ in card.filterCounts } }
 
   /// What the card's filters have counted of each rule, in the order in which they are asked; nil for one whose frames

@@ -187,7 +187,9 @@ public final class Service: BackendService, @unchecked Sendable {
   }
 
   public func rules() async throws(ControlError) -> RulesReport {
-    try await ask { RulesReport(self.host.program, self.host.ruleCounts()) }
+    // Thousands of rules take long to write down: not on the control thread.
+    let (program, counts) = try await ask { (self.host.program, self.host.ruleCounts()) }
+    return RulesReport(program, counts)
   }
 
   /// Rules are compiled on the caller's thread, for many take long: the control thread only compares what the card has

@@ -138,18 +138,20 @@ public struct HostExamination {
   private mutating func lookAtGuests() {
     for name in Folder.names(files.processes) ?? [] {
       guard let process = Int(name), let bytes = (try? WholeFile.read("\(files.processes)/\(name)/cmdline")) ?? nil, !bytes.isEmpty else { continue }
+      // A process may call itself anything, also nothing.
       let words = bytes.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
-      let isQEMU = words[0].split(separator: "/").last?.hasPrefix("qemu") ?? false
-      let isOther = words[0].hasSuffix("cloud-hypervisor") || words[0].hasSuffix("crosvm")
+      guard let program = words.first?.split(separator: "/").last else { continue }
+      let isQEMU = program.hasPrefix("qemu")
+      let isOther = program == "cloud-hypervisor" || program == "crosvm"
       guard isQEMU || isOther, words.contains(where: { $0.contains("vhost-user") || $0.contains("vhost_user=") }) else { continue }
       let balloons = words.contains { $0.hasPrefix("virtio-balloon") || $0 == "--balloon" || $0 == "-balloon" || $0.contains("free-page-reporting=on") }
       if balloons {
         add(
-          "balloon", .error, "process \(process) (\(words[0].split(separator: "/").last ?? "")) has a balloon, and a vhost-user device",
+          "balloon", .error, "process \(process) (\(program)) has a balloon, and a vhost-user device",
           why: "a page that the balloon takes while a card may write to it is lost to the guest: it then reads another, without an error",
           mend: "start the machine without virtio-balloon (libvirt: <memballoon model='none'/>)")
       } else {
-        add("balloon", .good, "process \(process) (\(words[0].split(separator: "/").last ?? "")) has none")
+        add("balloon", .good, "process \(process) (\(program)) has none")
       }
     }
   }

@@ -64,7 +64,8 @@ public final class VFIOAddressSpace: IOAddressSpace {
       case EEXIST: throw .overlap(address)
       case ENOSPC: throw .limitReached
       case ENOMEM: throw Self.pinningLimit(known.values.reduce(0, +) + count)
-      case EINVAL: throw .misaligned(address, byteCount: count)
+      // That it is whole pages was seen above: the IOMMU does not reach so far.
+      case EINVAL: throw .outOfRange(address, byteCount: count)
       default: throw .refused(address, byteCount: count, SystemError.text(code))
       }
     }

@@ -97,6 +97,9 @@ private func level(_ topic: String, in findings: [Finding]) -> Finding.Level? { 
     try process(11, ["/usr/bin/qemu-system-x86_64", "-netdev", "vhost-user,id=n0,chardev=c"])
     try process(12, ["/usr/bin/qemu-system-x86_64", "-device", "virtio-balloon-pci"])
     try process(13, ["/bin/sh", "vhost-user", "virtio-balloon-pci"])
+    // What a process may make of its own words.
+    try machine.write("/proc/14/cmdline", "\0\0\0")
+    try machine.write("/proc/15/cmdline", "/\0vhost-user\0virtio-balloon-pci\0")
     try machine.write("/proc/version", "x")
     let findings = machine.host().filter { $0.topic == "balloon" }
     #expect(findings.map(\.level) == [.error, .good] && findings[0].what.contains("process 10"))
