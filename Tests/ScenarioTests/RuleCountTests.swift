@@ -90,10 +90,20 @@ import Testing
       if let new = program(pool.shuffled(using: &seed).prefix(.random(in: 0...6, using: &seed)).sorted { $0.id < $1.id }) {
         let old = owners(now)
         counter.collect(rig.card.filterCounts, by: old)
+        // While the card is being changed, frames go by the old rules for a while.
+        let isBusy = Bool.random(using: &seed)
+        if isBusy { send() }
         try rig.driver.apply(try #require(new.tables))
         counter.collect(rig.card.filterCounts, left: old, for: owners(new))
+        let before = Set(now.steering.rules)
         now = new
         let stays = Set(now.steering.rules)
+        if isBusy {
+          // An entry that has become another rule's gives that one such frames too; what stays has just its own.
+          let whose = owners(now)
+          counter.collect(rig.card.filterCounts, by: whose)
+          for rule in now.steering.rules where !before.contains(rule) || rule.origin == .vm { wanted[rule] = counter.count(of: rule, by: whose)?.frames }
+        }
         wanted = wanted.filter { stays.contains($0.key) }
       }
       send()
