@@ -32,6 +32,9 @@ public struct Steering: Sendable {
     try checkOrder()
   }
 
+  /// Makes room for so many more rules.
+  package mutating func reserve(_ count: Int) { rules.reserveCapacity(rules.count + count) }
+
   /// Puts one more rule in its place, with a number if it has none.
   ///
   /// - Parameter isFree: whether a number is nobody's.
@@ -169,6 +172,11 @@ package struct OverlapFinder {
       shapes.append((shape, []))
     }
     shapes[number].entries.append(Entry(value: cube.value, rule: rule))
+  }
+
+  /// Makes room for so many more cubes of each shape that there is.
+  package mutating func reserve(_ count: Int) {
+    for index in shapes.indices where shapes[index].entries.count >= count { shapes[index].entries.reserveCapacity(shapes[index].entries.count + count) }
   }
 
   /// Whether a cube has a frame in common with any that was added.

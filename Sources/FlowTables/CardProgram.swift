@@ -41,6 +41,15 @@ public struct CardProgram: Sendable {
     try FlowProof(steering: steering, tables: tables, pools: pools).check()
     tables.number(by: steering)
     self.tables = tables
+    makeRoom()
+  }
+
+  /// For rules that are added one at a time, so that none of them pays for moving all that are there.
+  private mutating func makeRoom() {
+    steering.reserve(CardTables.headroom)
+    tables?.reserve(CardTables.headroom)
+    flows.reserve(CardTables.headroom)
+    numbers.reserveCapacity(numbers.count + CardTables.headroom)
   }
 
   /// A filter that one more rule needs, and no other change.

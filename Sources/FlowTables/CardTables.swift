@@ -30,6 +30,14 @@ public struct CardTables: Hashable, Sendable {
 
   public init(plan: PoolPlan) { self.plan = plan }
 
+  /// For how many more filters room is kept.
+  public static let headroom = 1024
+  /// Makes room for so many more filters that are added one at a time.
+  public mutating func reserve(_ count: Int) {
+    exactFlows.reserveCapacity(exactFlows.count + count)
+    fiveTuples.reserveCapacity(128)
+  }
+
   /// Names rules by their numbers, where compilers name them by their places.
   mutating func number(by steering: Steering) {
     for index in etherTypes.indices { etherTypes[index].rule = steering.rules[etherTypes[index].rule].id }

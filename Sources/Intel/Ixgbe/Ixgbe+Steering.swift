@@ -48,6 +48,9 @@ extension Ixgbe {
     do {
       try change(from: old ?? CardTables(plan: new.plan), to: new)
       steering.tables = new
+      // A copy of its own, for what `add` brings.
+      steering.tables?.reserve(CardTables.headroom)
+      steering.flows.reserveCapacity(steering.flows.count + CardTables.headroom)
     } catch {
       guard let old else { throw error }
       do throws(IxgbeError) { try restore(old) } catch { throw .steeringLost("\(error)") }
