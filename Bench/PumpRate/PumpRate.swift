@@ -114,8 +114,8 @@ final class Bench: @unchecked Sendable {
 /// What a driver's thread has.
 struct QueuePair: ~Copyable {
   static let slots = 1024
-  var receiver: IxgbeReceiveQueue
-  var sender: IxgbeTransmitQueue
+  var receiver: IntelReceiveQueue
+  var sender: IntelTransmitQueue
   let buffers: DMABuffer
   let receives: Bool
   let sends: Bool
@@ -124,7 +124,7 @@ struct QueuePair: ~Copyable {
   private var slot: UInt64 = 0
 
   init(
-    receiver: consuming IxgbeReceiveQueue, sender: consuming IxgbeTransmitQueue, buffers: consuming DMABuffer,
+    receiver: consuming IntelReceiveQueue, sender: consuming IntelTransmitQueue, buffers: consuming DMABuffer,
     receives: Bool, sends: Bool, switched: Bool, frameBytes: UInt32
   ) {
     self.receiver = receiver

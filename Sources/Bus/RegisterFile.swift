@@ -4,6 +4,8 @@ public import CLinux
 ///
 /// Used at set-up and for statistics. What is written once a batch goes through a `Doorbell` instead.
 public protocol RegisterFile: AnyObject {
+  /// Where its offset 0 lies among the device's registers: for words.
+  var firstOffset: Int { get }
   func read(_ offset: Int) -> UInt32
   func write(_ value: UInt32, _ offset: Int)
   /// One register that takes plain stores from now on: a ring's tail.
@@ -55,6 +57,7 @@ extension Register32 {
 }
 
 extension RegisterFile {
+  public var firstOffset: Int { 0 }
   public func read<R: Register32>(_ register: R.Type, _ n: Int = 0) -> R { R(rawValue: read(R.offset(n))) }
   public func write<R: Register32>(_ value: R, _ n: Int = 0) { write(value.rawValue, R.offset(n)) }
   /// One load and one store; the other bits stay as they are.
@@ -77,7 +80,7 @@ extension RegisterFile {
       if value.rawValue != .max, condition(value) { return }
       if clock.now >= deadline {
         throw RegisterError(
-          name: "\(R.self)", number: n, offset: R.offset(n), value: value.rawValue, waited: nanoseconds)
+          name: "\(R.self)", number: n, offset: firstOffset + R.offset(n), value: value.rawValue, waited: nanoseconds)
       }
       clock.pause(nanoseconds: 10_000)
     }
@@ -97,6 +100,19 @@ public struct RegisterError: Error, Hashable, Sendable, CustomStringConvertible 
   public var description: String {
     "register \(name)[\(number)] at 0x\(String(offset, radix: 16)) still reads 0x\(String(value, radix: 16)) after \(waited / 1000) µs"
   }
+}
+
+/// Some of a device's registers, counted from the first of them: a set that the device has several times.
+public final class RegisterBlock: RegisterFile {
+  private let registers: any RegisterFile
+  private let start: Int
+
+  public init(_ registers: any RegisterFile, from start: Int) { (self.registers, self.start) = (registers, start) }
+
+  public var firstOffset: Int { registers.firstOffset + start }
+  public func read(_ offset: Int) -> UInt32 { registers.read(start + offset) }
+  public func write(_ value: UInt32, _ offset: Int) { registers.write(value, start + offset) }
+  public func doorbell(_ offset: Int) -> Doorbell { registers.doorbell(start + offset) }
 }
 
 /// The registers of a device as mapped memory: a BAR.

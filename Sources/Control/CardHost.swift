@@ -102,7 +102,7 @@ final class CardHost {
   func add(_ rule: Rule) throws(RuleError) -> Rule? {
     guard let (added, filter) = try program.add(rule) else { return nil }
     knownOwners = nil
-    do throws(IxgbeError) { try driver.add(filter) } catch {
+    do throws(IntelError) { try driver.add(filter) } catch {
       // Without it again: from the rules anew, for nothing takes a rule out of a program.
       program = try compile(program.steering.userRules.filter { $0.id != added.id })
       throw Self.refusal(error)
@@ -111,7 +111,7 @@ final class CardHost {
     return added
   }
 
-  private static func refusal(_ error: IxgbeError) -> RuleError {
+  private static func refusal(_ error: IntelError) -> RuleError {
     let fit: String? =
       if case .tableFull("flow director", let count) = error { "\(count) exact flows were reserved; start it with more of nic.exact-flows" } else { nil }
     if case .steeringLost = error { return RuleError(.refusedByCard, "the card: \(error)", fit: "restart the back-end") }
@@ -122,7 +122,7 @@ final class CardHost {
   func apply(_ new: CardProgram) throws(RuleError) {
     let old = owners
     counter.collect(filterCounts, by: old)
-    do throws(IxgbeError) { try driver.apply(Self.tables(of: new)) } catch {
+    do throws(IntelError) { try driver.apply(Self.tables(of: new)) } catch {
       // It has its old rules, but not where they were.
       knownOwners = nil
       throw Self.refusal(error)
@@ -152,7 +152,7 @@ final class CardHost {
   // MARK: Queues
 
   /// A receive queue that runs, empty. Its interrupts go to a worker's vector.
-  func startReceiveQueue(pool: Int, queue: Int, worker: Int) throws(RingRefusal) -> IxgbeReceiveQueue {
+  func startReceiveQueue(pool: Int, queue: Int, worker: Int) throws(RingRefusal) -> IntelReceiveQueue {
     let number = driver.queueIndex(pool: pool, queue: queue)
     // Guest memory is lent to it from now on: nothing but its owner's rules may reach it.
     do throws(RuleError) {
@@ -167,7 +167,7 @@ final class CardHost {
     } catch { throw RingRefusal("the card: \(error)") }
   }
 
-  func startTransmitQueue(pool: Int, queue: Int, worker: Int) throws(RingRefusal) -> IxgbeTransmitQueue {
+  func startTransmitQueue(pool: Int, queue: Int, worker: Int) throws(RingRefusal) -> IntelTransmitQueue {
     let number = driver.queueIndex(pool: pool, queue: queue)
     do {
       var transmit = try driver.makeTransmitQueue(number, ringSize: ringSize)
@@ -209,11 +209,11 @@ final class CardHost {
   /// The vector of a worker raises its eventfd.
   func connect(vector: Int, to event: borrowing EventDescriptor) throws(SystemError) { try card.connect(vector: vector, to: event) }
   /// A worker's vector, to be armed before it sleeps.
-  func interrupt(_ vector: Int) -> IxgbeInterrupt {
+  func interrupt(_ vector: Int) -> IntelInterrupt {
     do { return try driver.interrupt(vector) } catch { preconditionFailure("\(error)") }
   }
 
-  var link: IxgbeLink { driver.link }
+  var link: CardLink { driver.link }
 
   /// Tells the network that an address is behind this port now.
   func announce(_ address: [UInt8]) {

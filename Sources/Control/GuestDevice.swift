@@ -82,7 +82,7 @@ final class GuestDevice: BackendDevice {
     let made = worker.perform { worker -> Result<ReceiveLane, RingRefusal> in
       Result { () throws(RingRefusal) in
         let queue = try host.startReceiveQueue(pool: number, queue: ring.index / 2, worker: worker.number)
-        let path: ReceivePath<IxgbeReceiveQueue>
+        let path: ReceivePath<IntelReceiveQueue>
         do throws(AttachmentError) {
           path = try ReceivePath(
             layout: ring.layout, features: ring.features, base: ring.base, record: record, window: window, queue: queue,
@@ -107,7 +107,7 @@ final class GuestDevice: BackendDevice {
     let made = worker.perform { worker -> Result<TransmitLane, RingRefusal> in
       Result { () throws(RingRefusal) in
         let queue = try host.startTransmitQueue(pool: number, queue: ring.index / 2, worker: worker.number)
-        let path: TransmitPath<IxgbeTransmitQueue>
+        let path: TransmitPath<IntelTransmitQueue>
         do {
           var view = MemoryView(window.map)
           path = TransmitPath(

@@ -9,8 +9,8 @@ internal import Linux
 /// It belongs to the thread that turns it; its report is anybody's.
 final class HostPort {
   private let device: TapDevice
-  private var receive: HostReceivePath<IxgbeReceiveQueue>
-  private var transmit: HostTransmitPath<IxgbeTransmitQueue>
+  private var receive: HostReceivePath<IntelReceiveQueue>
+  private var transmit: HostTransmitPath<IntelTransmitQueue>
   // Written by the thread that turns it, after every turn that moved something.
   private let given = (frames: SharedWord(), bytes: SharedWord())
   private let taken = (frames: SharedWord(), bytes: SharedWord())
@@ -21,7 +21,7 @@ final class HostPort {
 
   /// Takes queues that run.
   init(
-    _ device: consuming TapDevice, receive: consuming IxgbeReceiveQueue, transmit: consuming IxgbeTransmitQueue,
+    _ device: consuming TapDevice, receive: consuming IntelReceiveQueue, transmit: consuming IntelTransmitQueue,
     in space: any IOAddressSpace, allocator: IOVAAllocator
   ) throws(DMABufferError) {
     self.receive = try HostReceivePath(queue: receive, in: space, allocator: allocator)

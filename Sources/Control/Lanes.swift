@@ -25,11 +25,11 @@ class Lane {
 }
 
 final class ReceiveLane: Lane {
-  var path: ReceivePath<IxgbeReceiveQueue>
+  var path: ReceivePath<IntelReceiveQueue>
   /// The path's, for the control thread to look at.
   let counters: ReceiveCounters
 
-  init(path: consuming ReceivePath<IxgbeReceiveQueue>, session: Int, serial: UInt64, _ ring: RingSetup) {
+  init(path: consuming ReceivePath<IntelReceiveQueue>, session: Int, serial: UInt64, _ ring: RingSetup) {
     counters = path.counters
     self.path = path
     super.init(session: session, serial: serial, ring)
@@ -37,10 +37,10 @@ final class ReceiveLane: Lane {
 }
 
 final class TransmitLane: Lane {
-  var path: TransmitPath<IxgbeTransmitQueue>
+  var path: TransmitPath<IntelTransmitQueue>
   let counters: TransmitCounters
 
-  init(path: consuming TransmitPath<IxgbeTransmitQueue>, session: Int, serial: UInt64, _ ring: RingSetup) {
+  init(path: consuming TransmitPath<IntelTransmitQueue>, session: Int, serial: UInt64, _ ring: RingSetup) {
     counters = path.counters
     self.path = path
     super.init(session: session, serial: serial, ring)

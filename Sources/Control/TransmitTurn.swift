@@ -5,6 +5,6 @@ internal import Intel
 #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
 @_noLocks
 #endif
-@inline(never) func turnTransmitPath(_ path: inout TransmitPath<IxgbeTransmitQueue>) -> Int {
+@inline(never) func turnTransmitPath(_ path: inout TransmitPath<IntelTransmitQueue>) -> Int {
   path.turn()
 }

@@ -19,7 +19,7 @@ final class WorkerThread: @unchecked Sendable {
   private let mailbox: Mailbox
   /// The card's vector of this thread raises it.
   private let interrupt: EventDescriptor
-  private let vector: IxgbeInterrupt
+  private let vector: IntelInterrupt
   private let host: CardHost
   /// Called on this thread when a path has stopped by itself.
   var report: @Sendable (_ session: Int, _ ring: Int, _ lane: UInt64, _ reason: String) -> Void = { _, _, _, _ in }

@@ -9,13 +9,13 @@ internal import Simulation
 final class HostLane {
   /// The card's number of the queue.
   let cardQueue: Int
-  private var path: HostReceivePath<IxgbeReceiveQueue>
+  private var path: HostReceivePath<IntelReceiveQueue>
   /// What must come, where frames are compared.
   let expectation: Expectation
   private var hash = SHA256Stream()
 
   init(
-    queue: consuming IxgbeReceiveQueue, in space: any IOAddressSpace, allocator: IOVAAllocator
+    queue: consuming IntelReceiveQueue, in space: any IOAddressSpace, allocator: IOVAAllocator
   ) throws(DMABufferError) {
     cardQueue = queue.number
     expectation = Expectation(capacity: queue.capacity)

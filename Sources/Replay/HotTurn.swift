@@ -9,6 +9,6 @@ public import Intel
 #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
 @_noLocks
 #endif
-@inline(never) public func turnPath(_ path: inout ReceivePath<IxgbeReceiveQueue>) -> Int {
+@inline(never) public func turnPath(_ path: inout ReceivePath<IntelReceiveQueue>) -> Int {
   path.turn()
 }

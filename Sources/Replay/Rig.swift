@@ -39,7 +39,7 @@ final class Rig {
   let driver: Ixgbe
   private(set) var machines: [Machine] = []
   private(set) var lanes: [Lane] = []
-  private(set) var worker = Worker<IxgbeReceiveQueue>()
+  private(set) var worker = Worker<IntelReceiveQueue>()
   let classifier: RuleIndex
   /// What the card's filters hold; nil: the port is one VM's, and has no pools.
   let program: CardProgram?
@@ -73,7 +73,7 @@ final class Rig {
     } else {
       program = nil
     }
-    driver = try Self.attempt("the card") { () throws(IxgbeError) in
+    driver = try Self.attempt("the card") { () throws(IntelError) in
       try Ixgbe(registers: card, space: space, allocator: allocator, clock: clock, configuration: configuration)
     }
 
@@ -107,7 +107,7 @@ final class Rig {
     try steer(vms)
     for lane in lanes.indices { post(lane) }
     let driver = driver
-    try Self.attempt("the card") { () throws(IxgbeError) in
+    try Self.attempt("the card") { () throws(IntelError) in
       try driver.enableReceive()
       try driver.waitForLink()
     }
@@ -163,7 +163,7 @@ final class Rig {
 
   private func makePath(
     _ machine: Machine, queue: Int, cardQueue: Int, ringSize: Int, mode: PathMode, allocator: IOVAAllocator
-  ) throws(ReplayError) -> ReceivePath<IxgbeReceiveQueue> {
+  ) throws(ReplayError) -> ReceivePath<IntelReceiveQueue> {
     let name = "VM \(machine.vm.name)"
     let receiveQueue = try startQueue(cardQueue, ringSize: ringSize, for: name)
     do throws(AttachmentError) {
@@ -178,8 +178,8 @@ final class Rig {
     do throws(DMABufferError) { return try HostLane(queue: queue, in: iommu, allocator: allocator) } catch { throw .machine("the host: \(error)") }
   }
 
-  private func startQueue(_ number: Int, ringSize: Int, for name: String) throws(ReplayError) -> IxgbeReceiveQueue {
-    do throws(IxgbeError) {
+  private func startQueue(_ number: Int, ringSize: Int, for name: String) throws(ReplayError) -> IntelReceiveQueue {
+    do throws(IntelError) {
       var queue = try driver.makeReceiveQueue(number, ringSize: ringSize, bufferByteCount: driver.largestFrame)
       try driver.start(&queue)
       return queue
@@ -215,7 +215,7 @@ final class Rig {
   /// Tells the card which frames go to which pool, and to none but that.
   private func steer(_ vms: [ReplayOptions.VM]) throws(ReplayError) {
     let (driver, tables) = (driver, tables)
-    try Self.attempt("the card") { () throws(IxgbeError) in
+    try Self.attempt("the card") { () throws(IntelError) in
       if let tables { return try driver.apply(tables) }
       // The port's one guest.
       guard let address = vms[0].address else { return try driver.setPromiscuous(true) }

@@ -24,8 +24,12 @@ import Simulation
     memory.write(1 << 3 | 8 << 17, RDRXCTL.offset(0))
     memory.write(1 << 19, STATUS.offset(0))
     memory.write(.max, MPSAR.offset(0))
-    memory.write(1 << 12, DCA_RXCTRL.offset(3))
+    memory.write(1 << 12, Self.receive(DCA_RXCTRL.self, 3))
   }
+
+  /// Where a register of a queue lies.
+  static func receive<R: Register32>(_: R.Type, _ queue: Int) -> Int { QueueKind.ixgbe.receiveBlock(queue) + R.offset(queue) }
+  static func transmit<R: Register32>(_: R.Type, _ queue: Int) -> Int { QueueKind.ixgbe.transmitBlock(queue) + R.offset(queue) }
 
   subscript(offset: Int) -> UInt32 { memory.read(offset) }
 
@@ -43,8 +47,8 @@ import Simulation
       memory.write(value & ~(1 << 26), offset)
       if !stuck.contains(STATUS.offset(0)) { memory.write(value & 4 == 0 ? 1 << 19 : 0, STATUS.offset(0)) }
       if value & 1 << 26 != 0 {
-        for n in 0..<128 where !stuck.contains(RXDCTL.offset(n)) { memory.write(0, RXDCTL.offset(n)) }
-        for n in 0..<128 { memory.write(0, TXDCTL.offset(n)) }
+        for n in 0..<128 where !stuck.contains(Self.receive(RXDCTL.self, n)) { memory.write(0, Self.receive(RXDCTL.self, n)) }
+        for n in 0..<128 { memory.write(0, Self.transmit(TXDCTL.self, n)) }
       }
     case RDRXCTL.offset(0): memory.write(value | 1 << 3, offset)
     case SECRXCTRL.offset(0):
@@ -83,7 +87,7 @@ struct Bench {
 
   /// Writes a receive descriptor back as the card does: length, status and errors.
   func complete(_ index: Int, queue: Int = 0, length: UInt32, status: UInt32 = 3, errors: UInt32 = 0) {
-    let base = UInt64(card[RDBAL.offset(queue)]) | UInt64(card[RDBAH.offset(queue)]) << 32
+    let base = UInt64(card[FakeCard.receive(RDBAL.self, queue)]) | UInt64(card[FakeCard.receive(RDBAH.self, queue)]) << 32
     var word = UInt64(length) << 32 | UInt64(errors) << 20 | UInt64(status)
     let done = unsafe withUnsafeBytes(of: &word) {
       unsafe iommu.write(base + UInt64(16 * index + 8), from: $0.baseAddress!, count: 8)
@@ -92,8 +96,8 @@ struct Bench {
   }
   /// Sets DD in a transmit descriptor.
   func completeTransmit(_ index: Int, queue: Int = 0) {
-    var word = descriptor(index, base: TDBAL.offset(queue)).1 | 1 << 32
-    let base = UInt64(card[TDBAL.offset(queue)]) | UInt64(card[TDBAH.offset(queue)]) << 32
+    var word = descriptor(index, base: FakeCard.transmit(TDBAL.self, queue)).1 | 1 << 32
+    let base = UInt64(card[FakeCard.transmit(TDBAL.self, queue)]) | UInt64(card[FakeCard.transmit(TDBAH.self, queue)]) << 32
     let done = unsafe withUnsafeBytes(of: &word) {
       unsafe iommu.write(base + UInt64(16 * index + 8), from: $0.baseAddress!, count: 8)
     }

@@ -27,13 +27,13 @@ import Testing
 
   @Test func `slots and pools outside the card are refused`() throws {
     let device = try Bench { $0.poolCount = 2 }.device
-    #expect(throws: IxgbeError.index(128, table: "receive addresses", count: 128)) {
+    #expect(throws: IntelError.index(128, table: "receive addresses", count: 128)) {
       try device.setAddress(address, slot: 128, pool: 0)
     }
-    #expect(throws: IxgbeError.index(2, table: "pools", count: 2)) { try device.setAddress(address, slot: 0, pool: 2) }
-    #expect(throws: IxgbeError.index(2, table: "pools", count: 2)) { try device.setVLAN(5, pools: 0b110) }
-    #expect(throws: IxgbeError.index(4096, table: "VLANs", count: 4096)) { try device.setVLAN(4096, pools: 1) }
-    #expect(throws: IxgbeError.unavailable("promiscuous mode with more than one pool")) { try device.setPromiscuous(true) }
+    #expect(throws: IntelError.index(2, table: "pools", count: 2)) { try device.setAddress(address, slot: 0, pool: 2) }
+    #expect(throws: IntelError.index(2, table: "pools", count: 2)) { try device.setVLAN(5, pools: 0b110) }
+    #expect(throws: IntelError.index(4096, table: "VLANs", count: 4096)) { try device.setVLAN(4096, pools: 1) }
+    #expect(throws: IntelError.unavailable("promiscuous mode with more than one pool")) { try device.setPromiscuous(true) }
   }
 
   @Test func `a pool says what else it takes`() throws {
@@ -79,7 +79,7 @@ import Testing
     #expect(bench.card[0xA00C] == 0 && bench.card[0xF100] == 0 && bench.card[0xF200] == 0)
     // The 64 filters, then none.
     for id in 1...63 { try bench.device.setVLAN(UInt16(id), pools: 1) }
-    #expect(throws: IxgbeError.tableFull("VLAN filters", count: 64)) { try bench.device.setVLAN(500, pools: 1) }
+    #expect(throws: IntelError.tableFull("VLAN filters", count: 64)) { try bench.device.setVLAN(500, pools: 1) }
   }
 
   @Test func `an EtherType goes to a queue of its pool`() throws {
@@ -147,12 +147,12 @@ import Testing
 
   @Test func `a field left open and a card without it are refused`() throws {
     let device = try Bench { $0.flowDirector = .filters2046 }.device
-    #expect(throws: IxgbeError.self) { try device.addExactFlow(IxgbeFlow(source: 1), number: 0, pool: 0, queue: 0) }
-    #expect(throws: IxgbeError.index(32768, table: "exact flows", count: 32768)) {
+    #expect(throws: IntelError.self) { try device.addExactFlow(IxgbeFlow(source: 1), number: 0, pool: 0, queue: 0) }
+    #expect(throws: IntelError.index(32768, table: "exact flows", count: 32768)) {
       try device.addExactFlow(flow, number: 32768, pool: 0, queue: 0)
     }
     let plain = try Bench().device
-    #expect(throws: IxgbeError.self) { try plain.addExactFlow(flow, number: 0, pool: 0, queue: 0) }
+    #expect(throws: IntelError.self) { try plain.addExactFlow(flow, number: 0, pool: 0, queue: 0) }
   }
 
   @Test func `a command that the card does not finish is named`() throws {
@@ -160,7 +160,7 @@ import Testing
     let device = try Ixgbe(
       registers: BusyCard(bench.card), space: bench.iommu, allocator: IOVAAllocator(), clock: bench.clock,
       configuration: bench.device.configuration)
-    let error = #expect(throws: IxgbeError.self) { try device.addExactFlow(flow, number: 0, pool: 0, queue: 0) }
+    let error = #expect(throws: IntelError.self) { try device.addExactFlow(flow, number: 0, pool: 0, queue: 0) }
     #expect(error?.description == "register FDIRCMD[0] at 0xee2c still reads 0x1 after 1000 µs")
   }
 

@@ -149,8 +149,8 @@ import Testing
   }
 
   @Test func `wrong configurations are refused with the numbers`() throws {
-    func error(_ configure: (inout Ixgbe.Configuration) -> Void) -> IxgbeError? {
-      do { _ = try Bench(nil, configure) } catch { return error as? IxgbeError }
+    func error(_ configure: (inout Ixgbe.Configuration) -> Void) -> IntelError? {
+      do { _ = try Bench(nil, configure) } catch { return error as? IntelError }
       return nil
     }
     #expect(error { $0.mtu = 67 } == .mtu(67, allowed: 68...9710))
@@ -164,8 +164,8 @@ import Testing
 
   @Test func `queues are refused outside the card and for buffers that are too small`() throws {
     let bench = try Bench()
-    func error(_ n: Int, _ size: Int, _ bytes: Int) -> IxgbeError? {
-      do throws(IxgbeError) { _ = try bench.device.makeReceiveQueue(n, ringSize: size, bufferByteCount: bytes) } catch { return error }
+    func error(_ n: Int, _ size: Int, _ bytes: Int) -> IntelError? {
+      do throws(IntelError) { _ = try bench.device.makeReceiveQueue(n, ringSize: size, bufferByteCount: bytes) } catch { return error }
       return nil
     }
     #expect(error(16, 64, 2048) == .queue(16, count: 16))
@@ -178,16 +178,16 @@ import Testing
   }
 
   @Test func `a register that sticks is named`() throws {
-    func stuck(_ offset: Int, at value: UInt32 = 0) -> IxgbeError? {
+    func stuck(_ offset: Int, at value: UInt32 = 0) -> IntelError? {
       do {
         let card = try FakeCard()
         card.write(value, offset)
         card.stuck = [offset]
         _ = try Bench(card)
-      } catch { return error as? IxgbeError }
+      } catch { return error as? IntelError }
       return nil
     }
-    func name(_ error: IxgbeError?) -> String? {
+    func name(_ error: IntelError?) -> String? {
       if case .register(let error) = error { "\(error.name) \(error.number)" } else { nil }
     }
     #expect(name(stuck(0x10010)) == "EEC 0")
@@ -197,7 +197,7 @@ import Testing
     let bench = try Bench()
     var queue = try bench.device.makeReceiveQueue(1, ringSize: 8, bufferByteCount: 2048)
     bench.card.stuck = [0x1068]
-    let error = #expect(throws: IxgbeError.self) { try bench.device.start(&queue) }
+    let error = #expect(throws: IntelError.self) { try bench.device.start(&queue) }
     #expect(error?.description == "register RXDCTL[1] at 0x1068 still reads 0x0 after 10000 µs")
     bench.card.stuck = []
     try bench.device.start(&queue)
@@ -206,13 +206,13 @@ import Testing
     bench.card.stuck = []
     try queue.quiesce()
     bench.card.stuck = [SECRXSTAT.offset(0)]
-    #expect(throws: IxgbeError.self) { try bench.device.enableReceive() }
+    #expect(throws: IntelError.self) { try bench.device.enableReceive() }
   }
 
   @Test func `a card that is gone is said to be gone`() throws {
     let card = try FakeCard()
     card.isGone = true
-    #expect(throws: IxgbeError.deviceGone) { try Bench(card) }
+    #expect(throws: IntelError.deviceGone) { try Bench(card) }
   }
 
   @Test func `a queue that the card runs already is not started again`() throws {
@@ -220,7 +220,7 @@ import Testing
     var first = try bench.device.makeReceiveQueue(0, ringSize: 8, bufferByteCount: 2048)
     var second = try bench.device.makeReceiveQueue(0, ringSize: 8, bufferByteCount: 2048)
     try bench.device.start(&first)
-    #expect(throws: IxgbeError.queueInUse(0)) { try bench.device.start(&second) }
+    #expect(throws: IntelError.queueInUse(0)) { try bench.device.start(&second) }
     try first.quiesce()
     try bench.device.start(&second)
     try second.quiesce()

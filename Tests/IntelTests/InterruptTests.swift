@@ -23,9 +23,9 @@ import Testing
     #expect(bench.card[0x900 + 4 * 5] == 0x9180_0083)
     try device.assign(vector: 9, receiveQueue: 127)
     #expect(bench.card[0x900 + 4 * 63] == 0x89 << 16)
-    #expect(throws: IxgbeError.queue(128, count: 128)) { try device.assign(vector: 1, receiveQueue: 128) }
-    #expect(throws: IxgbeError.queue(-1, count: 128)) { try device.assign(vector: 1, transmitQueue: -1) }
-    #expect(throws: IxgbeError.index(64, table: "interrupt vectors", count: 64)) {
+    #expect(throws: IntelError.queue(128, count: 128)) { try device.assign(vector: 1, receiveQueue: 128) }
+    #expect(throws: IntelError.queue(-1, count: 128)) { try device.assign(vector: 1, transmitQueue: -1) }
+    #expect(throws: IntelError.index(64, table: "interrupt vectors", count: 64)) {
       try device.assign(vector: 64, receiveQueue: 1)
     }
     #expect(bench.card[0x900] == 0)
@@ -42,7 +42,7 @@ import Testing
     if vector < 16 { expected.insert((0x800, bit), at: 0) }
     #expect(bench.card.log[before...].map(\.offset) == expected.map(\.0))
     #expect(bench.card.log[before...].map(\.value) == expected.map(\.1))
-    #expect(throws: IxgbeError.self) { try bench.device.enableInterrupt(64) }
+    #expect(throws: IntelError.self) { try bench.device.enableInterrupt(64) }
   }
 
   @Test func `moderation is in units of 2 µs, of the vector's own register`() throws {
@@ -51,8 +51,8 @@ import Testing
     #expect(bench.card[0x82C] == 1 << 31 | 50 << 3)
     try bench.device.setModeration(microseconds: 1022, vector: 24)
     #expect(bench.card[0x12300] == 1 << 31 | 511 << 3)
-    #expect(throws: IxgbeError.self) { try bench.device.setModeration(microseconds: 1024, vector: 3) }
-    #expect(throws: IxgbeError.self) { try bench.device.setModeration(microseconds: -2, vector: 3) }
+    #expect(throws: IntelError.self) { try bench.device.setModeration(microseconds: 1024, vector: 3) }
+    #expect(throws: IntelError.self) { try bench.device.setModeration(microseconds: -2, vector: 3) }
   }
 
   @Test func `a reset leaves every vector masked and no queue with one`() throws {
@@ -136,7 +136,7 @@ import Testing
     try queue.quiesce()
   }
 
-  /// A worker that sleeps as `IxgbeInterrupt` says, with frames at any moment: at each moment, either it is awake, or all
+  /// A worker that sleeps as `IntelInterrupt` says, with frames at any moment: at each moment, either it is awake, or all
   /// that came was taken, or its message is there, now or when the vector's quiet time is over.
   @Test func `no frame is slept through, whenever it comes`() throws {
     var seed = Seed(0x5EED_0004)

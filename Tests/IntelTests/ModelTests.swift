@@ -56,7 +56,7 @@ private func contents(_ buffers: borrowing DMABuffer, _ slot: Int, _ count: Int)
     ] {
       let machine = try Machine(configure)
       try machine.device.waitForLink()
-      #expect(machine.device.link == IxgbeLink(isUp: true, megabits: 10_000))
+      #expect(machine.device.link == CardLink(isUp: true, megabits: 10_000))
       var queue = try machine.device.makeReceiveQueue(0, ringSize: 64, bufferByteCount: 16_384)
       try machine.device.start(&queue)
       try machine.device.enableReceive()
@@ -287,7 +287,7 @@ private func contents(_ buffers: borrowing DMABuffer, _ slot: Int, _ count: Int)
     own.ring()
     other.ring()
     let wire = TransmitWire(.capture)
-    func send(_ bytes: [UInt8], _ queue: inout IxgbeTransmitQueue) {
+    func send(_ bytes: [UInt8], _ queue: inout IntelTransmitQueue) {
       unsafe frames.bytes(0, bytes.count).copyBytes(from: bytes)
       queue.post(frames.address, byteCount: UInt32(bytes.count))
       queue.ring()
@@ -344,7 +344,7 @@ private func contents(_ buffers: borrowing DMABuffer, _ slot: Int, _ count: Int)
       try sender.quiesce()
     }
     let single = try Machine()
-    #expect(throws: IxgbeError.self) { try single.device.setSourceCheck(true, pool: 0) }
+    #expect(throws: IntelError.self) { try single.device.setSourceCheck(true, pool: 0) }
   }
 
   @Test func `a stopped queue gets nothing, and starts again empty`() throws {
@@ -373,28 +373,28 @@ private func contents(_ buffers: borrowing DMABuffer, _ slot: Int, _ count: Int)
   }
 
   @Test func `a card that does not enable, disable or reset is reported by its register`() throws {
-    func message(_ body: () throws(IxgbeError) -> Void) -> String? {
-      do throws(IxgbeError) { try body() } catch { return String(error.description.prefix(18)) }
+    func message(_ body: () throws(IntelError) -> Void) -> String? {
+      do throws(IntelError) { try body() } catch { return String(error.description.prefix(18)) }
       return nil
     }
     let mute = try Machine()
     var first = try mute.device.makeReceiveQueue(0, ringSize: 8, bufferByteCount: 2048)
     mute.card.faults.neverEnables = true
-    #expect(message { () throws(IxgbeError) in try mute.device.start(&first) } == "register RXDCTL[0]")
+    #expect(message { () throws(IntelError) in try mute.device.start(&first) } == "register RXDCTL[0]")
 
     let stubborn = try Machine()
     var second = try stubborn.device.makeReceiveQueue(1, ringSize: 8, bufferByteCount: 2048)
     try stubborn.device.start(&second)
     stubborn.card.faults.neverDisables = true
-    #expect(message { () throws(IxgbeError) in try stubborn.device.stop(&second) } == "register RXDCTL[1]")
+    #expect(message { () throws(IntelError) in try stubborn.device.stop(&second) } == "register RXDCTL[1]")
 
     let stuck = try Machine()
     stuck.card.faults.resetNeverCompletes = true
-    #expect(message { () throws(IxgbeError) in try stuck.device.shutDown() } == "register CTRL[0] a")
+    #expect(message { () throws(IntelError) in try stuck.device.shutDown() } == "register CTRL[0] a")
 
     let gone = try Machine()
     gone.card.remove()
-    #expect(throws: IxgbeError.deviceGone) {
+    #expect(throws: IntelError.deviceGone) {
       try Ixgbe(registers: gone.card, space: gone.iommu, allocator: gone.allocator, clock: gone.clock)
     }
   }
@@ -428,9 +428,9 @@ private func contents(_ buffers: borrowing DMABuffer, _ slot: Int, _ count: Int)
       #expect(used == (pools == 1 ? count : count == 3 ? 2 : count))
       #expect(spread() == Set(0..<used))
     }
-    #expect(throws: IxgbeError.queue(0, count: queues)) { try device.setUsedQueues(pool: 0, count: 0) }
-    #expect(throws: IxgbeError.queue(queues + 1, count: queues)) { try device.setUsedQueues(pool: 0, count: queues + 1) }
-    #expect(throws: IxgbeError.self) { try device.setUsedQueues(pool: pools, count: 1) }
+    #expect(throws: IntelError.queue(0, count: queues)) { try device.setUsedQueues(pool: 0, count: 0) }
+    #expect(throws: IntelError.queue(queues + 1, count: queues)) { try device.setUsedQueues(pool: 0, count: queues + 1) }
+    #expect(throws: IntelError.self) { try device.setUsedQueues(pool: pools, count: 1) }
   }
 
   /// Stop and go, as a guest's front-end says: the same queue objects, the card's state and the bus as they were.

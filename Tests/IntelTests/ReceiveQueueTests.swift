@@ -125,7 +125,7 @@ import Testing
   }
 
   /// The compiler's proof that a turn takes no lock, allocates nothing and counts no reference.
-  @_noLocks static func turn(_ queue: inout IxgbeReceiveQueue, _ address: IOVA) -> UInt32 {
+  @_noLocks static func turn(_ queue: inout IntelReceiveQueue, _ address: IOVA) -> UInt32 {
     var bytes: UInt32 = 0
     while let completion = queue.reap() {
       if completion.flags.rawValue & 1 != 0 { bytes &+= completion.byteCount }

@@ -78,8 +78,8 @@ private final class KeepingUplink: Uplink {
 
 /// A guest's queue pair, as a worker has it: buffers that go out and come back, numbered frames checked as they come.
 private struct Pair: ~Copyable {
-  var receiver: IxgbeReceiveQueue
-  var sender: IxgbeTransmitQueue
+  var receiver: IntelReceiveQueue
+  var sender: IntelTransmitQueue
   let buffers: DMABuffer
   let outgoing: DMABuffer
   private var posted = 0
@@ -151,7 +151,7 @@ private struct Pair: ~Copyable {
     let before = MonotonicClock.now()
     let machine = try SharedMachine { $0.poolCount = 4 }
     try machine.run()
-    #expect(machine.device.link == IxgbeLink(isUp: true, megabits: 10_000))
+    #expect(machine.device.link == CardLink(isUp: true, megabits: 10_000))
     // Resets and the link take more than 10 ms of the card's time.
     #expect(machine.card.now > 10_000_000)
     #expect(MonotonicClock.now() - before < 10_000_000_000)

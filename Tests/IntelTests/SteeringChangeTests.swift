@@ -186,7 +186,7 @@ extension SteeringAgreementTests {
     try bench.device.apply(try #require(old.tables))
     bench.registers.commandsLeft = command
     // What ends the refusal is the driver's way back: it clears the filters.
-    #expect(throws: IxgbeError.self) { try bench.device.apply(try #require(new.tables)) }
+    #expect(throws: IntelError.self) { try bench.device.apply(try #require(new.tables)) }
     bench.registers.commandsLeft = nil
     var generator = SteeringGenerator(seed: Seed(7))
     let classifier = Classifier(old.steering)

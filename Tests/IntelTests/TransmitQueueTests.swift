@@ -52,7 +52,7 @@ import Testing
     #expect(bench.card[0x6028] & 1 << 25 == 0)
   }
 
-  @_noLocks static func turn(_ queue: inout IxgbeTransmitQueue) -> Int {
+  @_noLocks static func turn(_ queue: inout IntelTransmitQueue) -> Int {
     let done = queue.reap()
     while queue.room > 0 { queue.post(IOVA(0), byteCount: 64) }
     queue.ring()

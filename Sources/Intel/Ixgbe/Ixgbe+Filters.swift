@@ -41,7 +41,7 @@ extension Ixgbe {
   /// Sends frames for an address to a pool. 7.10.3.3, 8.2.3.7.8 to .10.
   ///
   /// - Parameter slot: one of the card's 128 exact addresses; what was there is replaced.
-  public func setAddress(_ address: MACAddress, slot: Int, pool: Int) throws(IxgbeError) {
+  public func setAddress(_ address: MACAddress, slot: Int, pool: Int) throws(IntelError) {
     try check(pool: pool)
     try clearAddress(slot: slot)
     // The pool before the address: at no moment does an address lead to the wrong guest. Software rewrites RAL and
@@ -52,7 +52,7 @@ extension Ixgbe {
   }
 
   /// Frees a slot: frames for its address are not taken any more.
-  public func clearAddress(slot: Int) throws(IxgbeError) {
+  public func clearAddress(slot: Int) throws(IntelError) {
     try Self.check(slot, of: "receive addresses", count: 128)
     registers.write(RAH(rawValue: 0), slot)
     registers.write(RAL(rawValue: 0), slot)
@@ -61,7 +61,7 @@ extension Ixgbe {
   }
 
   /// Says what a pool takes besides its addresses.
-  public func setAccepted(_ accepted: IxgbeAccepted, pool: Int) throws(IxgbeError) {
+  public func setAccepted(_ accepted: IxgbeAccepted, pool: Int) throws(IntelError) {
     try check(pool: pool)
     if accepted.contains(.listedMulticast) { registers.modify(MCSTCTRL.self) { $0.filters = true } }
     if configuration.isVirtualized {
@@ -84,7 +84,7 @@ extension Ixgbe {
 
   /// Whether the card drops what a pool sends unless the source is one of the pool's addresses. Off after a reset: a
   /// guest may have addresses that nobody has set here. 8.2.3.27.11.
-  public func setSourceCheck(_ isChecked: Bool, pool: Int) throws(IxgbeError) {
+  public func setSourceCheck(_ isChecked: Bool, pool: Int) throws(IntelError) {
     try check(pool: pool)
     guard configuration.isVirtualized else { throw .unavailable("a check of source addresses without pools") }
     registers.modify(PFVFSPOOF.self, pool / 8) {
@@ -94,7 +94,7 @@ extension Ixgbe {
   }
 
   /// Takes every frame on the wire. Only without pools: a wall between guests has no such door.
-  public func setPromiscuous(_ isPromiscuous: Bool) throws(IxgbeError) {
+  public func setPromiscuous(_ isPromiscuous: Bool) throws(IntelError) {
     guard !configuration.isVirtualized else { throw .unavailable("promiscuous mode with more than one pool") }
     registers.modify(FCTRL.self) {
       $0.acceptsAllUnicast = isPromiscuous
@@ -115,8 +115,8 @@ extension Ixgbe {
     return (index >> 5, index & 31)
   }
 
-  func check(pool: Int) throws(IxgbeError) { try Self.check(pool, of: "pools", count: configuration.poolCount) }
-  static func check(_ index: Int, of table: String, count: Int) throws(IxgbeError) {
+  func check(pool: Int) throws(IntelError) { try Self.check(pool, of: "pools", count: configuration.poolCount) }
+  static func check(_ index: Int, of table: String, count: Int) throws(IntelError) {
     guard index >= 0 && index < count else { throw .index(index, table: table, count: count) }
   }
 }
@@ -140,7 +140,7 @@ extension Ixgbe {
   ///
   /// From the first VLAN on, tagged frames of any other are dropped, and a pool in none of them gets untagged
   /// frames only. 7.1.1.2, 7.10.3.3.
-  public func setVLAN(_ identifier: UInt16, pools: UInt64) throws(IxgbeError) {
+  public func setVLAN(_ identifier: UInt16, pools: UInt64) throws(IntelError) {
     try Self.check(Int(identifier), of: "VLANs", count: 4096)
     let allowed: UInt64 = configuration.poolCount == 64 ? .max : 1 << UInt64(configuration.poolCount) - 1
     guard pools & ~allowed == 0 else {
@@ -152,7 +152,7 @@ extension Ixgbe {
     if pools != 0 { registers.modify(VLNCTRL.self) { $0.filters = true } }
   }
 
-  private func setVLAN(_ identifier: UInt16, pools: UInt64, slot: Int) throws(IxgbeError) {
+  private func setVLAN(_ identifier: UInt16, pools: UInt64, slot: Int) throws(IntelError) {
     let (register, bit) = (Int(identifier) / 32, Int(identifier) % 32)
     if pools == 0 {
       registers.modify(VFTA.self, register) { $0[bit: bit] = false }
@@ -175,7 +175,7 @@ extension Ixgbe {
 
 extension Ixgbe {
   /// Sends frames of an EtherType to a queue. One of eight filters. 7.1.2.3.
-  public func setEtherType(_ etherType: UInt16, slot: Int, pool: Int, queue: Int) throws(IxgbeError) {
+  public func setEtherType(_ etherType: UInt16, slot: Int, pool: Int, queue: Int) throws(IntelError) {
     try clearEtherType(slot: slot)
     try check(pool: pool)
     try check(queue: queue, of: pool)
@@ -190,7 +190,7 @@ extension Ixgbe {
     filter.isEnabled = true
     registers.write(filter, slot)
   }
-  public func clearEtherType(slot: Int) throws(IxgbeError) {
+  public func clearEtherType(slot: Int) throws(IntelError) {
     try Self.check(slot, of: "EtherType filters", count: 8)
     registers.write(ETQF(rawValue: 0), slot)
     registers.write(ETQS(rawValue: 0), slot)
@@ -200,7 +200,7 @@ extension Ixgbe {
   /// several that match, the highest priority wins. 7.1.2.5.
   ///
   /// - Parameter priority: 1, the lowest, to 7.
-  public func setFlow(_ flow: IxgbeFlow, slot: Int, pool: Int, queue: Int, priority: Int = 1) throws(IxgbeError) {
+  public func setFlow(_ flow: IxgbeFlow, slot: Int, pool: Int, queue: Int, priority: Int = 1) throws(IntelError) {
     try Self.check(slot, of: "five-tuple filters", count: 128)
     try check(pool: pool)
     try check(queue: queue, of: pool)
@@ -217,7 +217,7 @@ extension Ixgbe {
     registers.write(target, slot)
     registers.write(Self.flowFilter(flow, pool: configuration.isVirtualized ? pool : nil, priority: priority), slot)
   }
-  public func clearFlow(slot: Int) throws(IxgbeError) {
+  public func clearFlow(slot: Int) throws(IntelError) {
     try Self.check(slot, of: "five-tuple filters", count: 128)
     registers.write(FTQF(rawValue: 0), slot)
   }
@@ -242,7 +242,7 @@ extension Ixgbe {
     return filter
   }
 
-  func check(queue: Int, of pool: Int) throws(IxgbeError) {
+  func check(queue: Int, of pool: Int) throws(IntelError) {
     guard queue >= 0 && queue < configuration.queuesPerPool else { throw .queue(queue, count: configuration.queuesPerPool) }
   }
 }
@@ -265,7 +265,7 @@ extension Ixgbe {
   /// With pools the card looks at one bit, or two, of the common table (8.2.3.7.4, RQPL): of three queues it uses two.
   /// - Parameter count: 1 to `queuesPerPool`.
   /// - Returns: how many get frames.
-  @discardableResult public func setUsedQueues(pool: Int, count: Int) throws(IxgbeError) -> Int {
+  @discardableResult public func setUsedQueues(pool: Int, count: Int) throws(IntelError) -> Int {
     try check(pool: pool)
     guard count >= 1 && count <= configuration.queuesPerPool else { throw .queue(count, count: configuration.queuesPerPool) }
     guard configuration.isVirtualized else {

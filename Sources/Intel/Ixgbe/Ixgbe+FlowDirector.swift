@@ -18,7 +18,7 @@ extension Ixgbe {
   }
 
   /// 4.6.7 "Flow Director": the memory must have been taken from the packet buffer.
-  func initializeFlowDirector(comparing mask: CardTables.FlowMask? = nil) throws(IxgbeError) {
+  func initializeFlowDirector(comparing mask: CardTables.FlowMask? = nil) throws(IntelError) {
     registers.write(FDIRHKEY.bucket)
     registers.write(FDIRSKEY.signature)
     let mask = mask ?? initialMask
@@ -63,14 +63,14 @@ extension Ixgbe {
   /// Sends a flow's frames to one of a pool's queues.
   ///
   /// - Parameter number: names the filter in descriptors, 0 to 32767; whoever adds filters keeps them apart.
-  public func addExactFlow(_ flow: IxgbeFlow, number: Int, pool: Int, queue: Int) throws(IxgbeError) {
+  public func addExactFlow(_ flow: IxgbeFlow, number: Int, pool: Int, queue: Int) throws(IntelError) {
     try check(pool: pool)
     try check(queue: queue, of: pool)
     try add(try input(of: flow, number: number, pool: pool), number: number, queue: queueIndex(pool: pool, queue: queue))
   }
 
   /// - Parameter queue: the card's number of it; nil drops.
-  func add(_ input: ExactInput, number: Int, queue: Int?) throws(IxgbeError) {
+  func add(_ input: ExactInput, number: Int, queue: Int?) throws(IntelError) {
     write(input, number: number)
     var command = FDIRCMD(rawValue: 0)
     command.command = 1
@@ -86,12 +86,12 @@ extension Ixgbe {
   }
 
   /// Takes a filter away; nothing happens if it is not there.
-  public func removeExactFlow(_ flow: IxgbeFlow, number: Int, pool: Int) throws(IxgbeError) {
+  public func removeExactFlow(_ flow: IxgbeFlow, number: Int, pool: Int) throws(IntelError) {
     try check(pool: pool)
     try remove(try input(of: flow, number: number, pool: pool), number: number)
   }
 
-  func remove(_ input: ExactInput, number: Int) throws(IxgbeError) {
+  func remove(_ input: ExactInput, number: Int) throws(IntelError) {
     write(input, number: number)
     var command = FDIRCMD(rawValue: 0)
     command.transport = input.transport
@@ -124,12 +124,12 @@ extension Ixgbe {
   }
 
   /// Gives a command and waits until the card has done it.
-  private func run(_ command: FDIRCMD) throws(IxgbeError) {
+  private func run(_ command: FDIRCMD) throws(IntelError) {
     registers.write(command)
     try wait(for: FDIRCMD.self, within: .milliseconds(1)) { $0.command == 0 }
   }
 
-  private func input(of flow: IxgbeFlow, number: Int, pool: Int) throws(IxgbeError) -> ExactInput {
+  private func input(of flow: IxgbeFlow, number: Int, pool: Int) throws(IntelError) -> ExactInput {
     guard configuration.flowDirector != .off else { throw .unavailable("flow director, which has no memory") }
     try Self.check(number, of: "exact flows", count: 32_768)
     guard let source = flow.source, let destination = flow.destination, let transport = flow.transport,

@@ -13,7 +13,7 @@ extension Ixgbe {
   }
 
   /// Global reset: 4.6.3.1, 4.6.3.2, with what 4.2.1.6.1 asks for before.
-  func reset() throws(IxgbeError) {
+  func reset() throws(IntelError) {
     maskInterrupts()
     let stuck = stopQueues()
     let isIdle = disableMaster()
@@ -21,7 +21,9 @@ extension Ixgbe {
     // A master that did not stop gets a second reset: answers to its requests may have come in after the first.
     if !isIdle { try resetOnce() }
     // A queue that would not stop is stopped by the reset, or nothing can be said about what it writes.
-    if let stuck { try wait(for: RXDCTL.self, stuck, within: .zero) { !$0.isEnabled } }
+    if let stuck {
+      do { try receiveRegisters(stuck).waitUntilDisabled(within: .zero, on: clock) } catch { throw .register(error) }
+    }
     maskInterrupts()
     // No flow control: 4.6.3.2 wants all of it zero, but for the threshold of the one packet buffer in use.
     for n in 0..<4 { registers.write(FCTTV(rawValue: 0), n) }
@@ -35,7 +37,7 @@ extension Ixgbe {
     }
   }
 
-  private func resetOnce() throws(IxgbeError) {
+  private func resetOnce() throws(IntelError) {
     registers.modify(CTRL.self) {
       $0.isReset = true
       $0.isLinkReset = true
@@ -48,20 +50,20 @@ extension Ixgbe {
     }
   }
 
+  private func receiveRegisters(_ n: Int) -> ReceiveRegisters { ReceiveRegisters(.ixgbe, n, of: registers) }
+
   /// Stops queues that are still running, 4.6.7.1.2. Answers a receive queue that did not stop, or nil.
   private func stopQueues() -> Int? {
     var stuck: Int?
-    for n in 0..<Self.queueCount where registers.read(RXDCTL.self, n).isEnabled {
-      registers.modify(RXDCTL.self, n) { $0.isEnabled = false }
-      do throws(IxgbeError) {
-        try wait(for: RXDCTL.self, n, within: .milliseconds(100)) { !$0.isEnabled }
-      } catch { stuck = n }
-      clock.pause(nanoseconds: 100_000)
+    for n in 0..<Self.queueCount {
+      let queue = receiveRegisters(n)
+      guard queue.isEnabled else { continue }
+      do throws(RegisterError) { try queue.disable(on: clock) } catch { stuck = n }
     }
-    for n in 0..<Self.queueCount where registers.read(TXDCTL.self, n).isEnabled {
-      registers.modify(TXDCTL.self, n) { $0.isEnabled = false }
+    for n in 0..<Self.queueCount {
+      let queue = TransmitRegisters(.ixgbe, n, of: registers)
       // It writes to no buffer, only to its own ring, until the reset ends it.
-      try? wait(for: TXDCTL.self, n, within: .milliseconds(100)) { !$0.isEnabled }
+      if queue.isEnabled { try? queue.disable(on: clock) }
     }
     return stuck
   }
@@ -70,7 +72,7 @@ extension Ixgbe {
   /// end: then what waits in the card was thrown away.
   private func disableMaster() -> Bool {
     registers.modify(CTRL.self) { $0.isMasterDisabled = true }
-    do throws(IxgbeError) {
+    do throws(IntelError) {
       try wait(for: STATUS.self, within: .milliseconds(100)) { !$0.isMasterEnabled }
       return true
     } catch {
@@ -94,7 +96,7 @@ extension Ixgbe {
   }
 
   /// 4.6.7 "Receive Initialization", all but the queues and RXEN.
-  func initializeReceive() throws(IxgbeError) {
+  func initializeReceive() throws(IntelError) {
     clearFilterTables()
     registers.modify(FCTRL.self) {
       $0.storesBadFrames = false
@@ -242,16 +244,16 @@ extension Ixgbe {
 
 extension Ixgbe {
   /// Lets frames in: the last step of 4.6.7, after all rules and queues are in place.
-  public func enableReceive() throws(IxgbeError) {
+  public func enableReceive() throws(IntelError) {
     try setReceive(true)
     registers.modify(CTRL_EXT.self) { $0.disablesNoSnoop = true }
   }
 
   /// Lets no frame in. Queues that run stay so, and what is in the packet buffer may still reach them.
-  public func disableReceive() throws(IxgbeError) { try setReceive(false) }
+  public func disableReceive() throws(IntelError) { try setReceive(false) }
 
   /// RXEN changes only while the receive data path is held and empty.
-  private func setReceive(_ isEnabled: Bool) throws(IxgbeError) {
+  private func setReceive(_ isEnabled: Bool) throws(IntelError) {
     registers.modify(SECRXCTRL.self) { $0.isHalted = true }
     try wait(for: SECRXSTAT.self, within: .milliseconds(10)) { $0.isReady }
     registers.modify(RXCTRL.self) { $0.isEnabled = isEnabled }

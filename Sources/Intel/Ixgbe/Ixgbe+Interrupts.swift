@@ -8,31 +8,33 @@ extension Ixgbe {
   public static let vectorCount = 64
 
   /// Sends a queue's message, "a frame was stored", to a vector; nil: to none, as after a reset.
-  public func assign(vector: Int?, receiveQueue n: Int) throws(IxgbeError) {
+  public func assign(vector: Int?, receiveQueue n: Int) throws(IntelError) {
     guard n >= 0 && n < configuration.receiveQueueCount else { throw .queue(n, count: configuration.receiveQueueCount) }
     try setVector(vector, entry: n % 2 * 2, of: n)
   }
   /// Sends a queue's message, "a frame was sent", to a vector; nil: to none, as after a reset.
-  public func assign(vector: Int?, transmitQueue n: Int) throws(IxgbeError) {
+  public func assign(vector: Int?, transmitQueue n: Int) throws(IntelError) {
     guard n >= 0 && n < configuration.transmitQueueCount else { throw .queue(n, count: configuration.transmitQueueCount) }
     try setVector(vector, entry: n % 2 * 2 + 1, of: n)
   }
 
-  private func setVector(_ vector: Int?, entry: Int, of n: Int) throws(IxgbeError) {
+  private func setVector(_ vector: Int?, entry: Int, of n: Int) throws(IntelError) {
     if let vector { try Self.check(vector, of: "interrupt vectors", count: Self.vectorCount) }
     registers.modify(IVAR.self, n / 2) { $0.set(entry, vector: vector) }
   }
 
   /// A vector, to be armed by whoever sleeps on it.
-  public func interrupt(_ vector: Int) throws(IxgbeError) -> IxgbeInterrupt {
+  public func interrupt(_ vector: Int) throws(IntelError) -> IntelInterrupt {
     try Self.check(vector, of: "interrupt vectors", count: Self.vectorCount)
-    return IxgbeInterrupt(vector: vector, registers: registers)
+    return IntelInterrupt(
+      vector: vector, bit: 1 << UInt32(vector % 32), cause: vector < 16 ? EICR.offset(0) : nil, set: EIMS_EX.offset(vector / 32),
+      clear: EIMC.offset(1 + vector / 32), registers: registers)
   }
-  public func enableInterrupt(_ vector: Int) throws(IxgbeError) { try interrupt(vector).arm() }
-  public func disableInterrupt(_ vector: Int) throws(IxgbeError) { try interrupt(vector).disarm() }
+  public func enableInterrupt(_ vector: Int) throws(IntelError) { try interrupt(vector).arm() }
+  public func disableInterrupt(_ vector: Int) throws(IntelError) { try interrupt(vector).disarm() }
 
   /// How long a vector is quiet after a message: 0 to 1022 µs, in steps of 2. 0, the default, does not hold it back.
-  public func setModeration(microseconds: Int, vector: Int) throws(IxgbeError) {
+  public func setModeration(microseconds: Int, vector: Int) throws(IntelError) {
     try Self.check(vector, of: "interrupt vectors", count: Self.vectorCount)
     try Self.check(microseconds / 2, of: "moderation intervals (2 µs each)", count: 512)
     var throttle = EITR(rawValue: 0)
@@ -52,28 +54,5 @@ extension Ixgbe {
     for n in 0..<2 { registers.write(EIAM_EX(rawValue: .max), n) }
     for n in 0..<64 { registers.write(IVAR(rawValue: 0), n) }
     for n in 0..<Self.vectorCount { registers.write(EITR(rawValue: 0), n) }
-  }
-}
-
-/// One vector of a card.
-///
-/// To sleep: `arm`, then look at the queues once more, and wait for the message only if there was nothing. A frame that
-/// was stored before `arm` is there at that look; one that was stored later raises the vector. After the message the
-/// vector is masked until it is armed again.
-///
-/// `@unchecked Sendable`: it writes registers that only set or clear what is written as one. The registers take that
-/// from any thread, as a BAR does; a model does so if it says so.
-public struct IxgbeInterrupt: @unchecked Sendable {
-  public let vector: Int
-  let registers: any RegisterFile
-
-  /// Lets the vector send one message. What was latched before goes first: the look that follows sees its frames.
-  public func arm() {
-    if vector < 16 { registers.write(EICR(rawValue: 1 << UInt32(vector))) }
-    registers.write(EIMS_EX(rawValue: 1 << UInt32(vector % 32)), vector / 32)
-  }
-  /// Masks the vector: it sends nothing until it is armed. A message may be under way already.
-  public func disarm() {
-    registers.write(EIMC(rawValue: 1 << UInt32(vector % 32)), 1 + vector / 32)
   }
 }

@@ -39,7 +39,7 @@ extension Ixgbe {
   /// - Throws: `steeringLost` if it refuses that too: then it receives nothing any more, which is better than to receive
   ///   by half a set of rules.
   /// Precondition: the card has the pools of the plan.
-  public func apply(_ new: CardTables) throws(IxgbeError) {
+  public func apply(_ new: CardTables) throws(IntelError) {
     guard new.plan.count == configuration.poolCount else { throw .poolCount(new.plan.count, allowed: configuration.poolCount...configuration.poolCount) }
     if !new.exactFlows.isEmpty && configuration.flowDirector.filterCount < new.exactFlows.count {
       throw .tableFull("flow director", count: configuration.flowDirector.filterCount)
@@ -53,13 +53,13 @@ extension Ixgbe {
       steering.flows.reserveCapacity(steering.flows.count + CardTables.headroom)
     } catch {
       guard let old else { throw error }
-      do throws(IxgbeError) { try restore(old) } catch { throw .steeringLost("\(error)") }
+      do throws(IntelError) { try restore(old) } catch { throw .steeringLost("\(error)") }
       throw error
     }
   }
 
   /// Makes all filters anew while nothing is received.
-  private func restore(_ tables: CardTables) throws(IxgbeError) {
+  private func restore(_ tables: CardTables) throws(IntelError) {
     try disableReceive()
     for n in 0..<128 { registers.write(FTQF(rawValue: 0), n) }
     let fresh = SteeringState()
@@ -77,7 +77,7 @@ extension Ixgbe {
   }
 
   /// Puts one filter in that touches no other. If the card refuses, it is as it was.
-  public func add(_ filter: CardProgram.Addition) throws(IxgbeError) {
+  public func add(_ filter: CardProgram.Addition) throws(IntelError) {
     switch filter {
     case .fiveTuple(let entry):
       guard let slot = steering.freeTupleSlots.popLast() else { throw .tableFull("five-tuple filters", count: 128) }
@@ -88,7 +88,7 @@ extension Ixgbe {
       guard steering.flows.count < configuration.flowDirector.filterCount else {
         throw .tableFull("flow director", count: configuration.flowDirector.filterCount)
       }
-      do throws(IxgbeError) { try add(entry) } catch {
+      do throws(IntelError) { try add(entry) } catch {
         try? removeExactFlows { $0.key == entry.key }
         throw error
       }
@@ -96,7 +96,7 @@ extension Ixgbe {
     }
   }
 
-  private func change(from old: CardTables, to new: CardTables) throws(IxgbeError) {
+  private func change(from old: CardTables, to new: CardTables) throws(IntelError) {
     if steering.tables == nil { closePool(new.plan.closed) }
     let changesBoth = !old.hasSameAddressStep(as: new) && !old.hasSameFlows(as: new)
     let changesMask = new.flowMask != nil && new.flowMask != old.flowMask && !old.exactFlows.isEmpty

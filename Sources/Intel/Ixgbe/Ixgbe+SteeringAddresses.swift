@@ -4,7 +4,7 @@ internal import FlowTables
 
 // The order of the steps is told in Ixgbe+Steering.
 extension Ixgbe {
-  func changeAddressStep(from old: CardTables, to new: CardTables) throws(IxgbeError) {
+  func changeAddressStep(from old: CardTables, to new: CardTables) throws(IntelError) {
     if !old.hasSameVLANs(as: new) && !old.hasSameAddresses(as: new) {
       // Both change: first what both have, for the product of old addresses and new VLANs is neither.
       let common = old.intersection(with: new)
@@ -36,7 +36,7 @@ extension Ixgbe {
   }
 
   /// Each destination changes once: by its own entry if it comes or stays, with all others if it goes.
-  func setAddresses(_ tables: CardTables) throws(IxgbeError) {
+  func setAddresses(_ tables: CardTables) throws(IntelError) {
     let wanted = Dictionary(tables.addresses.map { ($0.address, $0.pools) }, uniquingKeysWith: |)
     let fresh = wanted.keys.count { steering.addressSlots[$0] == nil }
     if fresh > steering.freeAddressSlots.count { try removeAddresses(notIn: wanted) }
@@ -68,7 +68,7 @@ extension Ixgbe {
     for n in changed { registers.write(MPSAR(rawValue: Self.half(n, of: pools)), 2 * slot + n) }
   }
 
-  private func removeAddresses(notIn wanted: [MACAddress: UInt64]) throws(IxgbeError) {
+  private func removeAddresses(notIn wanted: [MACAddress: UInt64]) throws(IntelError) {
     for (address, slot) in steering.addressSlots where wanted[address] == nil {
       try clearAddress(slot: slot)
       steering.addressSlots[address] = nil
@@ -96,7 +96,7 @@ extension Ixgbe {
     if now.rawValue != filter.rawValue { registers.write(filter, pool) }
   }
 
-  func setVLANs(_ tables: CardTables) throws(IxgbeError) {
+  func setVLANs(_ tables: CardTables) throws(IntelError) {
     if !tables.filtersVLANs { registers.modify(VLNCTRL.self) { $0.filters = false } }
     let wanted = Dictionary(tables.vlans.map { ($0.identifier, $0.pools) }, uniquingKeysWith: |)
     func bits(_ n: Int) -> UInt32 {
@@ -141,7 +141,7 @@ extension Ixgbe {
 
   // MARK: EtherType and SYN
 
-  func removeEtherTypes(notIn new: CardTables) throws(IxgbeError) {
+  func removeEtherTypes(notIn new: CardTables) throws(IntelError) {
     let wanted = Set(new.etherTypes.map(\.type))
     for (type, slot) in steering.typeSlots where !wanted.contains(type) {
       try clearEtherType(slot: slot)
@@ -150,7 +150,7 @@ extension Ixgbe {
     }
   }
 
-  func addEtherTypes(_ new: CardTables) throws(IxgbeError) {
+  func addEtherTypes(_ new: CardTables) throws(IntelError) {
     let needed = new.etherTypes.count { steering.typeSlots[$0.type] == nil }
     if needed > steering.freeTypeSlots.count { try removeEtherTypes(notIn: new) }
     for entry in new.etherTypes {

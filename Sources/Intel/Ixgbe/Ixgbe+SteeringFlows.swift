@@ -72,7 +72,7 @@ extension Ixgbe {
   }
 
   /// New filters come in above the old ones, the highest first.
-  func addTuples(from old: CardTables, to new: CardTables) throws(IxgbeError) {
+  func addTuples(from old: CardTables, to new: CardTables) throws(IntelError) {
     if canChangeInPlace(old, new) {
       for entry in new.fiveTuples {
         if let slot = steering.tupleSlots[entry.key] { writeTarget(entry, slot: slot) } else { try addTuple(entry) }
@@ -104,7 +104,7 @@ extension Ixgbe {
     }
   }
 
-  func addTuple(_ entry: CardTables.FiveTuple) throws(IxgbeError) {
+  func addTuple(_ entry: CardTables.FiveTuple) throws(IntelError) {
     guard let slot = steering.freeTupleSlots.popLast() else { throw .tableFull("five-tuple filters", count: 128) }
     write(entry, slot: slot)
     steering.tupleSlots[entry.key] = slot
@@ -115,7 +115,7 @@ extension Ixgbe {
   }
 
   /// Old filters go, the lowest first; what is left rises to where it belongs, the highest first.
-  func removeTuples(from old: CardTables, to new: CardTables) throws(IxgbeError) {
+  func removeTuples(from old: CardTables, to new: CardTables) throws(IntelError) {
     for slot in steering.oldTupleSlots.values.sorted(by: { priority($0) < priority($1) }) { clearTuple(slot) }
     steering.oldTupleSlots = [:]
     let wanted = Dictionary(new.fiveTuples.map { ($0.key, $0.priority) }, uniquingKeysWith: { first, _ in first })
@@ -128,7 +128,7 @@ extension Ixgbe {
     }
   }
 
-  func addExactFlows(_ new: CardTables) throws(IxgbeError) {
+  func addExactFlows(_ new: CardTables) throws(IntelError) {
     for flow in new.exactFlows {
       guard let known = steering.flows[flow.key] else {
         // In a full table room must be made first.
@@ -144,11 +144,11 @@ extension Ixgbe {
     }
   }
 
-  func removeExactFlows(notIn new: CardTables) throws(IxgbeError) {
+  func removeExactFlows(notIn new: CardTables) throws(IntelError) {
     let wanted = Set(new.exactFlows.map(\.key))
     try removeExactFlows { !wanted.contains($0.key) }
   }
-  func removeExactFlows(where isUnwanted: (CardTables.ExactFlow) -> Bool) throws(IxgbeError) {
+  func removeExactFlows(where isUnwanted: (CardTables.ExactFlow) -> Bool) throws(IntelError) {
     for (key, flow) in steering.flows where isUnwanted(flow.entry) {
       steering.flows[key] = nil
       steering.freeFlowNumbers.append(flow.number)
@@ -172,7 +172,7 @@ extension Ixgbe {
   }
   private func queue(of flow: CardTables.ExactFlow) -> Int? { flow.queue.map { Int(number(of: $0)) } }
 
-  func add(_ flow: CardTables.ExactFlow) throws(IxgbeError) {
+  func add(_ flow: CardTables.ExactFlow) throws(IntelError) {
     let number = steering.freeFlowNumbers.popLast() ?? steering.nextFlowNumber
     if number == steering.nextFlowNumber { steering.nextFlowNumber += 1 }
     steering.flows[flow.key] = (number, flow)
@@ -181,14 +181,14 @@ extension Ixgbe {
 
   /// The mask is one for all filters, so they go and come back with it. Nothing is received meanwhile if there are any:
   /// no filter must not mean another queue.
-  func changeFlowMask(from old: CardTables, to new: CardTables) throws(IxgbeError) {
+  func changeFlowMask(from old: CardTables, to new: CardTables) throws(IntelError) {
     guard let mask = new.flowMask, mask != old.flowMask else { return }
     guard configuration.flowDirector != .off else { throw .unavailable("flow director, which has no memory") }
     try makeFlowDirector(mask, old.exactFlows.isEmpty ? [] : new.exactFlows)
   }
 
   /// Forgets all of flow director's filters, and makes these.
-  func makeFlowDirector(_ mask: CardTables.FlowMask?, _ flows: [CardTables.ExactFlow]) throws(IxgbeError) {
+  func makeFlowDirector(_ mask: CardTables.FlowMask?, _ flows: [CardTables.ExactFlow]) throws(IntelError) {
     var command = FDIRCMD(rawValue: 0)
     command.clears = true
     registers.write(command)

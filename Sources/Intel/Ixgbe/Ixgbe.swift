@@ -28,7 +28,7 @@ public final class Ixgbe {
   public init(
     registers: any RegisterFile, space: any IOAddressSpace, allocator: IOVAAllocator, clock: any Timekeeper,
     configuration: Configuration = Configuration()
-  ) throws(IxgbeError) {
+  ) throws(IntelError) {
     try configuration.check()
     self.configuration = configuration
     self.registers = registers
@@ -57,7 +57,7 @@ public final class Ixgbe {
   }
 
   /// Stops every queue and the bus master, and resets: when it returns, nothing of the card reaches memory.
-  public func shutDown() throws(IxgbeError) {
+  public func shutDown() throws(IntelError) {
     // The reset comes also where the data path does not empty: it is what stops everything.
     try? disableReceive()
     try reset()
@@ -67,29 +67,22 @@ public final class Ixgbe {
   /// Looks at a register until it is as wanted; says which one stuck.
   func wait<R: Register32>(
     for register: R.Type, _ n: Int = 0, within limit: Duration, until condition: (R) -> Bool
-  ) throws(IxgbeError) {
+  ) throws(IntelError) {
     do { try registers.wait(for: register, n, within: limit, on: clock, until: condition) } catch { throw .register(error) }
   }
 }
 
 // MARK: Link
 
-/// The state of the wire.
-public struct IxgbeLink: Hashable, Sendable {
-  public let isUp: Bool
-  /// Megabits a second; 0 if down or not known.
-  public let megabits: Int
-}
-
 extension Ixgbe {
-  public var link: IxgbeLink {
+  public var link: CardLink {
     let links = registers.read(LINKS.self)
     let megabits = [0, 100, 1000, 10_000][Int(links.speed)]
-    return IxgbeLink(isUp: links.isUp, megabits: links.isUp ? megabits : 0)
+    return CardLink(isUp: links.isUp, megabits: links.isUp ? megabits : 0)
   }
 
   /// Waits for the link, as long as a negotiation may take.
-  public func waitForLink(within limit: Duration = .seconds(10)) throws(IxgbeError) {
+  public func waitForLink(within limit: Duration = .seconds(10)) throws(IntelError) {
     try wait(for: LINKS.self, within: limit) { $0.isUp }
   }
 }
@@ -102,36 +95,36 @@ extension Ixgbe {
   /// - Parameters:
   ///   - ringSize: descriptors, a multiple of 8.
   ///   - bufferByteCount: bytes in the buffers that will be lent; at least `largestFrame`.
-  public func makeReceiveQueue(_ n: Int, ringSize: Int, bufferByteCount: Int) throws(IxgbeError) -> IxgbeReceiveQueue {
+  public func makeReceiveQueue(_ n: Int, ringSize: Int, bufferByteCount: Int) throws(IntelError) -> IntelReceiveQueue {
     guard n >= 0 && n < configuration.receiveQueueCount else { throw .queue(n, count: configuration.receiveQueueCount) }
     try Self.check(ringSize: ringSize)
     guard bufferByteCount >= largestFrame else { throw .bufferTooSmall(needed: largestFrame, found: bufferByteCount) }
-    return IxgbeReceiveQueue(
-      number: n, size: ringSize, largestFrame: largestFrame, descriptors: try makeRing(ringSize),
+    return IntelReceiveQueue(
+      .ixgbe, number: n, size: ringSize, largestFrame: largestFrame, descriptors: try makeRing(ringSize),
       reportsChecksum: configuration.checksumOffload, dropsWhenEmpty: configuration.dropsWhenEmpty,
       registers: registers, clock: clock)
   }
 
-  public func makeTransmitQueue(_ n: Int, ringSize: Int) throws(IxgbeError) -> IxgbeTransmitQueue {
+  public func makeTransmitQueue(_ n: Int, ringSize: Int) throws(IntelError) -> IntelTransmitQueue {
     guard n >= 0 && n < configuration.transmitQueueCount else { throw .queue(n, count: configuration.transmitQueueCount) }
     try Self.check(ringSize: ringSize)
-    return IxgbeTransmitQueue(
-      number: n, size: ringSize, largestFrame: largestFrame, descriptors: try makeRing(ringSize), registers: registers,
+    return IntelTransmitQueue(
+      .ixgbe, number: n, size: ringSize, largestFrame: largestFrame, descriptors: try makeRing(ringSize), registers: registers,
       clock: clock)
   }
 
   /// Starts a queue, empty. 4.6.7, 4.6.7.1.
-  public func start(_ queue: inout IxgbeReceiveQueue) throws(IxgbeError) { try queue.start() }
-  public func start(_ queue: inout IxgbeTransmitQueue) throws(IxgbeError) { try queue.start() }
+  public func start(_ queue: inout IntelReceiveQueue) throws(IntelError) { try queue.start() }
+  public func start(_ queue: inout IntelTransmitQueue) throws(IntelError) { try queue.start() }
   /// Stops a queue: afterwards the card touches no buffer that was lent to it.
-  public func stop(_ queue: inout IxgbeReceiveQueue) throws(IxgbeError) {
+  public func stop(_ queue: inout IntelReceiveQueue) throws(IntelError) {
     do { try queue.quiesce() } catch { throw .register(error) }
   }
-  public func stop(_ queue: inout IxgbeTransmitQueue) throws(IxgbeError) {
+  public func stop(_ queue: inout IntelTransmitQueue) throws(IntelError) {
     do { try queue.quiesce() } catch { throw .register(error) }
   }
 
-  private func makeRing(_ size: Int) throws(IxgbeError) -> DMABuffer {
+  private func makeRing(_ size: Int) throws(IntelError) -> DMABuffer {
     // The card reads descriptors and writes them back.
     do {
       return try DMABuffer(byteCount: 16 * size, access: [.read, .write], in: space, allocator: allocator)
@@ -140,7 +133,7 @@ extension Ixgbe {
 
   /// RDLEN counts in units of 128 bytes, eight descriptors; 8192 of them are 128 KiB.
   static let ringSizes = 8...8192
-  private static func check(ringSize: Int) throws(IxgbeError) {
+  private static func check(ringSize: Int) throws(IntelError) {
     guard ringSizes.contains(ringSize), ringSize % 8 == 0 else { throw .ringSize(ringSize, allowed: ringSizes) }
   }
 }

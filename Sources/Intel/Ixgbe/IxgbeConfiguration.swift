@@ -52,7 +52,7 @@ extension Ixgbe {
     var receiveQueueCount: Int { isVirtualized ? 128 : 16 }
     var transmitQueueCount: Int { isVirtualized ? 128 : 64 }
 
-    func check() throws(IxgbeError) {
+    func check() throws(IntelError) {
       guard Self.mtus.contains(mtu) else { throw .mtu(mtu, allowed: Self.mtus) }
       let pools = 1...(queuesPerPool == 4 ? 32 : 64)
       guard pools.contains(poolCount) else { throw .poolCount(poolCount, allowed: pools) }

@@ -1,51 +1,6 @@
 internal import Bus
 
-// Transmit DMA, one set of registers a queue. 82599 datasheet 8.2.3.9, 8.2.3.10 and 8.2.3.11.
-
-private func block(_ n: Int) -> Int { 0x06000 + 0x40 * n }
-
-/// Transmit Descriptor Base Address Low. 8.2.3.9.5.
-struct TDBAL: Register32 {
-  static func offset(_ n: Int) -> Int { block(n) }
-  var rawValue: UInt32
-}
-/// Transmit Descriptor Base Address High. 8.2.3.9.6.
-struct TDBAH: Register32 {
-  static func offset(_ n: Int) -> Int { block(n) + 0x04 }
-  var rawValue: UInt32
-}
-/// Transmit Descriptor Length, in bytes, a multiple of 128. 8.2.3.9.7.
-struct TDLEN: Register32 {
-  static func offset(_ n: Int) -> Int { block(n) + 0x08 }
-  var rawValue: UInt32
-}
-/// Transmit Descriptor Head. 8.2.3.9.8.
-struct TDH: Register32 {
-  static func offset(_ n: Int) -> Int { block(n) + 0x10 }
-  var rawValue: UInt32
-}
-/// Transmit Descriptor Tail. 8.2.3.9.9.
-struct TDT: Register32 {
-  static func offset(_ n: Int) -> Int { block(n) + 0x18 }
-  var rawValue: UInt32
-}
-/// Transmit Descriptor Control. 8.2.3.9.10.
-struct TXDCTL: Register32 {
-  static func offset(_ n: Int) -> Int { block(n) + 0x28 }
-  var rawValue: UInt32
-  /// PTHRESH: fetches ahead when fewer descriptors than this are in the card.
-  var prefetchThreshold: UInt32 { get { self[bits: 0...6] } set { self[bits: 0...6] = newValue } }
-  /// HTHRESH: and at least so many wait in memory.
-  var hostThreshold: UInt32 { get { self[bits: 8...14] } set { self[bits: 8...14] = newValue } }
-  /// WTHRESH: 0 reports each descriptor at once.
-  var reportThreshold: UInt32 { get { self[bits: 16...22] } set { self[bits: 16...22] = newValue } }
-  var isEnabled: Bool { get { self[bit: 25] } set { self[bit: 25] = newValue } }
-}
-/// Tx Descriptor Completion Write Back Address Low: 0, heads are not written to memory. 8.2.3.9.11.
-struct TDWBAL: Register32 {
-  static func offset(_ n: Int) -> Int { block(n) + 0x38 }
-  var rawValue: UInt32
-}
+// Transmit DMA, all but what each queue has. 82599 datasheet 8.2.3.9 and 8.2.3.10.
 
 /// DMA Tx TCP Max Allow Size Requests. 8.2.3.9.1.
 struct DTXMXSZRQ: Register32 {

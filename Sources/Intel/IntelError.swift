@@ -1,7 +1,7 @@
 public import Bus
 
 /// Why a card could not be set up as asked.
-public enum IxgbeError: Error, Hashable, Sendable, CustomStringConvertible {
+public enum IntelError: Error, Hashable, Sendable, CustomStringConvertible {
   /// Every register reads all ones: the device is not on the bus any more.
   case deviceGone
   /// A register did not become what it must.

@@ -2,14 +2,14 @@ public import Bus
 public import Linux
 public import NIC
 
-/// One transmit queue of an 82599: a ring of advanced descriptors, one a piece of a frame, and the tail register.
+/// One transmit queue of a card of Intel's: a ring of advanced descriptors, one a piece of a frame, and the tail register.
 ///
-/// It is made by `Ixgbe.makeTransmitQueue` and runs after `Ixgbe.start`. As in the receive ring, one descriptor is always
+/// Its card's driver makes it, and it runs after `start`. As in the receive ring, one descriptor is always
 /// left over. One thread at a time.
 ///
 /// The card reports at the end of a frame only, and writes no other descriptor back: where each frame ends is in a table
 /// of ours, so that nothing hangs on what the card leaves in descriptors that it was not asked to report.
-public struct IxgbeTransmitQueue: ~Copyable, TransmitQueue {
+public struct IntelTransmitQueue: ~Copyable, TransmitQueue {
   /// The card's number of this queue.
   public let number: Int
   /// Bytes that a frame may have. Fewer than 17 can hang the card; up to 60 it pads.
@@ -31,26 +31,29 @@ public struct IxgbeTransmitQueue: ~Copyable, TransmitQueue {
   /// The card's first context as it will be when it comes to the next frame: both words in one, or `.max`.
   @usableFromInline var context = UInt64.max
 
-  private let registers: any RegisterFile
+  /// What a piece of a frame with a checksum to be finished asks for.
+  @usableFromInline let finishesChecksum: UInt64
+  private let registers: TransmitRegisters
   private let clock: any Timekeeper
   private var isRunning = false
 
   init(
-    number: Int, size: Int, largestFrame: Int, descriptors: consuming DMABuffer, registers: any RegisterFile,
-    clock: any Timekeeper
+    _ kind: QueueKind, number: Int, size: Int, largestFrame: Int, descriptors: consuming DMABuffer,
+    registers: any RegisterFile, clock: any Timekeeper
   ) {
     self.number = number
     self.size = size
     frameByteCounts = 17...UInt32(largestFrame)
     self.descriptors = descriptors
-    self.registers = registers
+    self.registers = TransmitRegisters(kind, number, of: registers)
     self.clock = clock
-    tail = registers.doorbell(TDT.offset(number))
+    finishesChecksum = kind.finishesChecksum
+    tail = self.registers.block.doorbell(TDT.offset(number))
     ends = FixedTable(repeating: 0, count: size)
   }
 
   deinit {
-    if isRunning { try? Self.disable(number, registers, clock) }
+    if isRunning { try? registers.disable(on: clock) }
   }
 
   @inlinable public var capacity: Int { size &- 1 }
@@ -63,7 +66,7 @@ public struct IxgbeTransmitQueue: ~Copyable, TransmitQueue {
   @inlinable public mutating func post(_ checksum: TransmitChecksum) {
     precondition(first == next, "a frame is begun already")
     precondition(outCount < size &- 1, "no room in the transmit ring")
-    options = TransmitDescriptor.finishesChecksum
+    options = finishesChecksum
     let (lengths, command) = (TransmitContext.lengths(checksum), TransmitContext.command(checksum))
     if context == lengths | command << 32 { return }
     context = lengths | command << 32
@@ -115,49 +118,26 @@ public struct IxgbeTransmitQueue: ~Copyable, TransmitQueue {
   /// Lets the card send what it was told of, for up to 10 ms, then stops the queue. 4.6.8.
   public mutating func quiesce() throws(RegisterError) {
     guard isRunning else { return }
-    // A link that is down sends nothing: those frames are forgotten.
-    let rung = registers.read(TDT.self, number).rawValue
-    try? registers.wait(for: TDH.self, number, within: .milliseconds(10), on: clock) { $0.rawValue == rung }
-    try Self.disable(number, registers, clock)
+    // Frames that a link that is down did not send are forgotten.
+    registers.drain(on: clock)
+    try registers.disable(on: clock)
     isRunning = false
   }
 
   /// Starts the queue with nothing posted, the first time or after `quiesce`, as often as wanted. Its ring stays where
-  /// it is.
-  public mutating func start() throws(IxgbeError) {
-    guard !isRunning, !registers.read(TXDCTL.self, number).isEnabled else { throw .queueInUse(number) }
+  /// it is. 4.6.8.
+  public mutating func start() throws(IntelError) {
+    guard !isRunning, !registers.isEnabled else { throw .queueInUse(number) }
     do { try restart() } catch { throw .register(error) }
   }
 
   private mutating func restart() throws(RegisterError) {
     (next, oldest, outCount) = (0, 0, 0)
     (first, pieceCount, postedBytes, options, context) = (0, 0, 0, 0, .max)
-    for offset in stride(from: 0, to: size * TransmitDescriptor.byteCount, by: 8) { descriptors.store64(0, offset) }
-    let address = descriptors.address.rawValue
-    registers.write(TDBAL(rawValue: UInt32(truncatingIfNeeded: address)), number)
-    registers.write(TDBAH(rawValue: UInt32(address >> 32)), number)
-    registers.write(TDLEN(rawValue: UInt32(size * TransmitDescriptor.byteCount)), number)
-    registers.write(TDWBAL(rawValue: 0), number)
-    registers.write(TDH(rawValue: 0), number)
-    registers.write(TDT(rawValue: 0), number)
-    var control = TXDCTL(rawValue: 0)
-    control.prefetchThreshold = 32
-    control.hostThreshold = 4
-    control.reportThreshold = 0
-    control.isEnabled = true
-    registers.write(control, number)
-    do throws(RegisterError) {
-      try registers.wait(for: TXDCTL.self, number, within: .milliseconds(10), on: clock) { $0.isEnabled }
-    } catch {
-      registers.modify(TXDCTL.self, number) { $0.isEnabled = false }
-      throw error
-    }
+    let byteCount = size * TransmitDescriptor.byteCount
+    for offset in stride(from: 0, to: byteCount, by: 8) { descriptors.store64(0, offset) }
+    registers.setRing(at: descriptors.address, byteCount: byteCount)
+    try registers.enable(on: clock)
     isRunning = true
-  }
-
-  private static func disable(_ n: Int, _ registers: any RegisterFile, _ clock: any Timekeeper) throws(RegisterError) {
-    registers.modify(TXDCTL.self, n) { $0.isEnabled = false }
-    try registers.wait(for: TXDCTL.self, n, within: .milliseconds(100), on: clock) { !$0.isEnabled }
-    clock.pause(nanoseconds: 100_000)
   }
 }

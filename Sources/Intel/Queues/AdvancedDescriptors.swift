@@ -11,12 +11,8 @@ public import NIC
   @usableFromInline static var done: UInt64 { @inlinable get { 1 << 0 } }
   /// EOP: the frame ends in this buffer.
   @usableFromInline static var endOfPacket: UInt64 { @inlinable get { 1 << 1 } }
-  /// RXE: the MAC found the frame damaged.
-  @usableFromInline static var macError: UInt64 { @inlinable get { 1 << 29 } }
-  /// L4I with L4E and IPE: the transport checksum was checked; it, or the header's, was wrong. IPv6 has no header
-  /// checksum, so IPCS is not asked for: an IPv4 header is checked whenever its transport is.
-  @usableFromInline static var checksumFields: UInt64 { @inlinable get { 1 << 5 | 1 << 30 | 1 << 31 } }
-  @usableFromInline static var checksumRight: UInt64 { @inlinable get { 1 << 5 } }
+  /// L4I: the transport checksum was checked. What was wrong stands elsewhere in each card: `QueueKind`.
+  static var checksumChecked: UInt64 { 1 << 5 }
 }
 
 /// An advanced transmit data descriptor: its second eight bytes.
@@ -29,9 +25,6 @@ public import NIC
   @usableFromInline static var reportsStatus: UInt64 { @inlinable get { 1 << 27 } }
   /// EOP: the frame ends in this buffer.
   @usableFromInline static var endOfPacket: UInt64 { @inlinable get { 1 << 24 } }
-  /// POPTS.TXSM and CC: finish the transport checksum, by the queue's first context.
-  @usableFromInline static var finishesChecksum: UInt64 { @inlinable get { 1 << 41 | 1 << 39 } }
-
   /// One piece of a frame: a data descriptor (DTYP 3) with IFCS and DEXT. DTALEN is the piece's, PAYLEN, at bit 46, the
   /// whole frame's.
   @inlinable static func piece(_ byteCount: UInt32, of frameByteCount: UInt32) -> UInt64 {

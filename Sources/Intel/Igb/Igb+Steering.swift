@@ -1,0 +1,208 @@
+internal import Bus
+internal import FlowSteering
+public import FlowTables
+
+// The order of every change is Ixgbe+Steering's: a frame changes from the old owner to the new one once, and is nobody's
+// between rather than both's. Here an address or a VLAN is one register with its pools, so that most changes are one write.
+extension Igb {
+  /// What the filter tables hold, and where in them.
+  struct State {
+    /// Nil: nothing has been applied yet.
+    var tables: CardTables?
+    var addressSlots: [MACAddress: Int] = [:]
+    var freeAddressSlots = Array((0..<Igb.addressCount).reversed())
+    var vlanSlots: [UInt16: Int] = [:]
+    var freeVLANSlots = Array((0..<Igb.vlanCount).reversed())
+  }
+
+  public func apply(_ new: CardTables) throws(IntelError) {
+    guard new.plan.count == Self.poolCount else { throw .poolCount(new.plan.count, allowed: Self.poolCount...Self.poolCount) }
+    guard new.etherTypes.isEmpty, new.syn == nil, new.fiveTuples.isEmpty else {
+      throw .unavailable("EtherType, SYN and five-tuple filters of the 82576 are not driven yet; rules for addresses and VLANs are")
+    }
+    precondition(new.exactFlows.isEmpty, "the 82576 has no flow director")
+    let old = steering.tables
+    if old == nil { registers.modify(VFRE.self) { $0.rawValue &= ~(1 << UInt32(new.plan.closed)) } }
+    do throws(IntelError) { try change(from: old ?? CardTables(plan: new.plan), to: new) } catch {
+      guard let old else { throw error }
+      do throws(IntelError) {
+        try disableReceive()
+        try change(from: new, to: old)
+        try enableReceive()
+      } catch { throw .steeringLost("\(error)") }
+      throw error
+    }
+    steering.tables = new
+  }
+
+  public func add(_ filter: CardProgram.Addition) throws(IntelError) {
+    throw .unavailable("five-tuple filters of the 82576 are not driven yet; rules for addresses and VLANs are")
+  }
+
+  private func change(from old: CardTables, to new: CardTables) throws(IntelError) {
+    if !old.hasSameVLANs(as: new) && !old.hasSameAddresses(as: new) {
+      let common = old.intersection(with: new)
+      try setVLANs(common)
+      try setAddresses(common)
+    }
+    setAdmitted(old.admitted.union(new.admitted))
+    if new.filtersVLANs { try setVLANs(new) }
+    try setAddresses(new)
+    if !new.filtersVLANs { try setVLANs(new) }
+    registers.modify(VT_CTL.self) {
+      $0.defaultPool = UInt32(new.defaultPool ?? 0)
+      $0.dropsUnclaimed = new.defaultPool == nil
+    }
+    setAdmitted(new.admitted)
+  }
+
+  private func setAdmitted(_ kinds: CardTables.Kinds) {
+    registers.modify(RCTL.self) {
+      $0.acceptsBroadcast = kinds.contains(.broadcast)
+      $0.acceptsAllMulticast = kinds.contains(.multicast)
+      $0.acceptsAllUnicast = kinds.contains(.unicast)
+    }
+  }
+
+  // MARK: Addresses
+
+  private func setAddresses(_ tables: CardTables) throws(IntelError) {
+    let wanted = Dictionary(tables.addresses.map { ($0.address, $0.pools) }, uniquingKeysWith: |)
+    if wanted.keys.count(where: { steering.addressSlots[$0] == nil }) > steering.freeAddressSlots.count { removeAddresses(notIn: wanted) }
+    for (address, pools) in wanted.sorted(by: { $0.key < $1.key }) {
+      guard let slot = steering.addressSlots[address] ?? steering.freeAddressSlots.popLast() else {
+        throw .tableFull("receive addresses", count: Self.addressCount)
+      }
+      let high = RAH(address, pools: pools)
+      if steering.addressSlots.updateValue(slot, forKey: address) == nil { registers.write(RAL(address), slot) }
+      // Address, pools and the valid bit in one.
+      if registers.read(RAH.self, slot).rawValue != high.rawValue { registers.write(high, slot) }
+    }
+    // All groups and all other addresses are told by tables in which every bit is set: which pools take them, they say.
+    if tables.multicastPools != 0 { setTable(MTA.self, .max) { MTA(rawValue: $0) } }
+    if tables.unicastPools != 0 { setTable(UTA.self, .max) { UTA(rawValue: $0) } }
+    for isLast in [false, true] { for pool in 0..<Self.poolCount { setAccepted(pool, tables, onlyLess: !isLast) } }
+    if tables.multicastPools == 0 { setTable(MTA.self, 0) { MTA(rawValue: $0) } }
+    if tables.unicastPools == 0 { setTable(UTA.self, 0) { UTA(rawValue: $0) } }
+    removeAddresses(notIn: wanted)
+  }
+
+  private func setTable<R: Register32>(_ register: R.Type, _ bits: UInt32, _ make: (UInt32) -> R) {
+    if registers.read(R.self).rawValue != bits { for n in 0..<128 { registers.write(make(bits), n) } }
+  }
+
+  private func setAccepted(_ pool: Int, _ tables: CardTables, onlyLess: Bool) {
+    func contains(_ pools: UInt64) -> Bool { pools >> UInt64(pool) & 1 == 1 }
+    let now = registers.read(VMOLR.self, pool)
+    var wanted = now
+    wanted.acceptsBroadcast = contains(tables.broadcastPools)
+    wanted.acceptsListedMulticast = contains(tables.multicastPools)
+    wanted.acceptsListedUnicast = contains(tables.unicastPools)
+    if onlyLess { wanted.rawValue &= now.rawValue }
+    if now.rawValue != wanted.rawValue { registers.write(wanted, pool) }
+  }
+
+  private func removeAddresses(notIn wanted: [MACAddress: UInt64]) {
+    for (address, slot) in steering.addressSlots where wanted[address] == nil {
+      registers.write(RAH(rawValue: 0), slot)
+      registers.write(RAL(rawValue: 0), slot)
+      steering.addressSlots[address] = nil
+      steering.freeAddressSlots.append(slot)
+    }
+  }
+
+  // MARK: VLANs
+
+  private func setVLANs(_ tables: CardTables) throws(IntelError) {
+    if !tables.filtersVLANs { registers.modify(RCTL.self) { $0.filtersVLANs = false } }
+    let wanted = Dictionary(tables.vlans.map { ($0.identifier, $0.pools) }, uniquingKeysWith: |)
+    func bits(_ n: Int) -> UInt32 {
+      tables.admitsEveryVLAN ? .max : (0..<32).reduce(0) { wanted[UInt16(32 * n + $1)] == nil ? $0 : $0 | 1 << UInt32($1) }
+    }
+    // What comes in at all: more of it before its pools are said, less of it after.
+    for n in 0..<128 { setVFTA(n, registers.read(VFTA.self, n).rawValue | bits(n)) }
+    if wanted.keys.count(where: { steering.vlanSlots[$0] == nil }) > steering.freeVLANSlots.count { removeVLANs(notIn: wanted) }
+    for (identifier, pools) in wanted.sorted(by: { $0.key < $1.key }) {
+      guard let slot = steering.vlanSlots[identifier] ?? steering.freeVLANSlots.popLast() else {
+        throw .tableFull("VLAN filters", count: Self.vlanCount)
+      }
+      steering.vlanSlots[identifier] = slot
+      var filter = VLVF(rawValue: 0)
+      (filter.identifier, filter.pools, filter.isEnabled) = (UInt32(identifier), UInt32(pools), true)
+      if registers.read(VLVF.self, slot).rawValue != filter.rawValue { registers.write(filter, slot) }
+    }
+    for pool in 0..<Self.poolCount {
+      let isIn = tables.untaggedPools >> UInt64(pool) & 1 == 1
+      if registers.read(VMOLR.self, pool).acceptsUntagged != isIn { registers.modify(VMOLR.self, pool) { $0.acceptsUntagged = isIn } }
+    }
+    if tables.filtersVLANs { registers.modify(RCTL.self) { $0.filtersVLANs = true } }
+    removeVLANs(notIn: wanted)
+    for n in 0..<128 { setVFTA(n, bits(n)) }
+  }
+
+  private func setVFTA(_ n: Int, _ bits: UInt32) {
+    if registers.read(VFTA.self, n).rawValue != bits { registers.write(VFTA(rawValue: bits), n) }
+  }
+  private func removeVLANs(notIn wanted: [UInt16: UInt64]) {
+    for (identifier, slot) in steering.vlanSlots where wanted[identifier] == nil {
+      registers.write(VLVF(rawValue: 0), slot)
+      steering.vlanSlots[identifier] = nil
+      steering.freeVLANSlots.append(slot)
+    }
+  }
+
+  // MARK: Reading back
+
+  public func readSteering(_ plan: PoolPlan) -> CardState {
+    var state = CardState(plan: plan)
+    let (receive, control) = (registers.read(RCTL.self), registers.read(VT_CTL.self))
+    if receive.acceptsBroadcast { state.tables.admitted.insert(.broadcast) }
+    if receive.acceptsAllMulticast { state.tables.admitted.insert(.multicast) }
+    if receive.acceptsAllUnicast { state.tables.admitted.insert(.unicast) }
+    state.tables.filtersVLANs = receive.filtersVLANs
+    state.tables.defaultPool = control.dropsUnclaimed ? nil : Int(control.defaultPool)
+    state.replicates = control.replicates
+    state.mirrors = (0..<4).contains { registers.read(VMRCTL.self, $0).isEnabled }
+    state.enabledPools = UInt64(registers.read(VFRE.self).rawValue & 0xFF)
+    for n in 0..<Self.addressCount {
+      let high = registers.read(RAH.self, n)
+      guard high.isValid else { continue }
+      let (first, last) = (UInt64(registers.read(RAL.self, n).rawValue.byteSwapped), UInt64(UInt16(truncatingIfNeeded: high.rawValue).byteSwapped))
+      state.tables.addresses.append(CardTables.Address(address: MACAddress(first << 16 | last), pools: UInt64(high.pools)))
+    }
+    for n in 0..<Self.vlanCount {
+      let filter = registers.read(VLVF.self, n)
+      if filter.isEnabled { state.tables.vlans.append(CardTables.VLAN(identifier: UInt16(filter.identifier), pools: UInt64(filter.pools))) }
+    }
+    state.tables.admitsEveryVLAN = (0..<128).allSatisfy { registers.read(VFTA.self, $0).rawValue == .max }
+    readPools(&state)
+    return state
+  }
+
+  private func readPools(_ state: inout CardState) {
+    let hasMulticasts = (0..<128).contains { registers.read(MTA.self, $0).rawValue != 0 }
+    let hasUnicasts = (0..<128).contains { registers.read(UTA.self, $0).rawValue != 0 }
+    for pool in 0..<Self.poolCount {
+      let (filter, bit) = (registers.read(VMOLR.self, pool), UInt64(1) << UInt64(pool))
+      if filter.acceptsBroadcast { state.tables.broadcastPools |= bit }
+      if filter.acceptsAllMulticast || filter.acceptsListedMulticast && hasMulticasts { state.tables.multicastPools |= bit }
+      if filter.acceptsListedUnicast && hasUnicasts { state.tables.unicastPools |= bit }
+      if filter.acceptsUntagged { state.tables.untaggedPools |= bit }
+      state.spread.append(filter.spreads ? 2 : 1)
+    }
+    // Filters that name a queue: none was ever set.
+    for n in 0..<8 {
+      let filter = registers.read(ETQF.self, n).rawValue
+      if filter >> 31 & 1 == 1 {
+        let queue = Int(filter >> 16 & 7)
+        state.tables.etherTypes.append(CardTables.EtherType(type: UInt16(truncatingIfNeeded: filter), queue: CardTables.Queue(pool: queue), rule: 0))
+      }
+    }
+  }
+
+  public func filterSlots(of tables: CardTables) -> FilterSlots {
+    func inverse<Key, Value: Hashable>(_ slots: [Key: Value]) -> [Value: Key] { Dictionary(uniqueKeysWithValues: slots.map { ($1, $0) }) }
+    return FilterSlots(
+      addresses: inverse(steering.addressSlots), vlans: inverse(steering.vlanSlots), etherTypes: [:], fiveTuples: [:], exactFlows: [:])
+  }
+}

@@ -1,0 +1,60 @@
+public import FlowTables
+
+/// What the control side of a back-end needs of a card's driver, whichever card it is. Nothing here is for a frame.
+///
+/// One thread at a time; its queues start, move frames and stop on threads of their own.
+public protocol IntelCard: AnyObject {
+  /// What its filter tables can hold.
+  var profile: CardProfile { get }
+  /// Bytes of the largest frame as it is stored: MTU, header and one VLAN tag; the FCS is not stored.
+  var largestFrame: Int { get }
+  /// Queues that every pool has.
+  var queuesPerPool: Int { get }
+
+  /// The card's number of a queue of a pool.
+  func queueIndex(pool: Int, queue: Int) -> Int
+  /// - Parameters:
+  ///   - ringSize: descriptors, a multiple of 8.
+  ///   - bufferByteCount: bytes in the buffers that will be lent; at least `largestFrame`.
+  func makeReceiveQueue(_ n: Int, ringSize: Int, bufferByteCount: Int) throws(IntelError) -> IntelReceiveQueue
+  func makeTransmitQueue(_ n: Int, ringSize: Int) throws(IntelError) -> IntelTransmitQueue
+
+  /// Sends a queue's message to a vector; nil: to none.
+  func assign(vector: Int?, receiveQueue n: Int) throws(IntelError)
+  func assign(vector: Int?, transmitQueue n: Int) throws(IntelError)
+  func interrupt(_ vector: Int) throws(IntelError) -> IntelInterrupt
+
+  /// Brings the filter tables to what rules were made into: all of it, or the card is as it was.
+  ///
+  /// - Throws: `steeringLost`: then it receives nothing any more.
+  func apply(_ tables: CardTables) throws(IntelError)
+  /// Puts one filter in that touches no other.
+  func add(_ filter: CardProgram.Addition) throws(IntelError)
+  /// Everything by which a frame can come to a queue, as the card itself says it.
+  func readSteering(_ plan: PoolPlan) -> CardState
+  /// Where tables that were applied stand in the card.
+  func filterSlots(of tables: CardTables) -> FilterSlots
+  /// Over how many of its queues a pool's frames are spread. Answers how many get frames.
+  @discardableResult func setUsedQueues(pool: Int, count: Int) throws(IntelError) -> Int
+
+  /// Lets frames in: the last step, after rules are in place.
+  func enableReceive() throws(IntelError)
+  func disableReceive() throws(IntelError)
+  var link: CardLink { get }
+  /// Waits for the link, as long as a negotiation may take.
+  func waitForLink(within limit: Duration) throws(IntelError)
+  /// Stops every queue and the bus master, and resets: when it returns, nothing of the card reaches memory.
+  func shutDown() throws(IntelError)
+}
+
+/// The state of the wire.
+public struct CardLink: Hashable, Sendable {
+  public let isUp: Bool
+  /// Megabits a second; 0 if down or not known.
+  public let megabits: Int
+}
+
+extension Ixgbe: IntelCard {
+  public var profile: CardProfile { .intel82599 }
+  public var queuesPerPool: Int { configuration.queuesPerPool }
+}
