@@ -75,7 +75,7 @@ let package = Package(
       "GuestMemory", "Linux", "CLinux", "CCrypto", histogram),
     // 7: front-ends' sessions, workers, and what a running back-end says of itself
     library(
-      "Control", "Replay", "VhostUser", "Datapath", "Intel", "Simulation", "Capture", "FlowTables", "FlowSteering", "NIC", "Virtio", "Bus",
+      "Control", "Replay", "VhostUser", "VFIO", "Datapath", "Intel", "Simulation", "Capture", "FlowTables", "FlowSteering", "NIC", "Virtio", "Bus",
       "GuestMemory", "Linux", "CLinux"),
     // 8: both ends of the control socket
     .target(name: "ControlSocket", dependencies: ["Control", "FlowSteering", "Linux"] + nio, swiftSettings: settings),

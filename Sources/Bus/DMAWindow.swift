@@ -4,18 +4,22 @@ public import GuestMemory
 ///
 /// A class: it is shared by the paths of a guest, and taken down once, after all of them are quiet.
 public final class DMAWindow {
-  /// Each guest has a window of 2⁴⁰ bytes; number 0 is ours.
+  /// Each guest has a window of so many bytes, 2⁴⁰ where the bus has as many addresses; number 0 is ours.
   public static let span: UInt64 = 1 << 40
 
   public let base: IOVA
   public private(set) var map: MemoryMap
   private let space: any IOAddressSpace
+  private let span: UInt64
   private var mapped: [MemoryRegion] = []
 
   /// Maps every region, or none. The device may read (transmit) and write (receive).
-  public init(number: Int, map: MemoryMap, in space: any IOAddressSpace) throws(IOAddressSpaceError) {
+  ///
+  /// - Parameter span: bytes between two windows, the same for all of an address space.
+  public init(number: Int, map: MemoryMap, in space: any IOAddressSpace, span: UInt64 = DMAWindow.span) throws(IOAddressSpaceError) {
     precondition(number > 0)
-    base = IOVA(UInt64(number) * Self.span)
+    self.span = span
+    base = IOVA(UInt64(number) * span)
     self.map = map
     self.space = space
     do throws(IOAddressSpaceError) { for region in map.regions { try add(region) } } catch {
@@ -25,8 +29,7 @@ public final class DMAWindow {
   }
 
   private func add(_ region: MemoryRegion) throws(IOAddressSpaceError) {
-    guard region.guestStart.rawValue < Self.span,
-      UInt64(region.byteCount) <= Self.span - region.guestStart.rawValue
+    guard region.guestStart.rawValue < span, UInt64(region.byteCount) <= span - region.guestStart.rawValue
     else { throw .outOfRange(base, byteCount: region.byteCount) }
     try unsafe space.map(
       HostMemory(base: region.base, byteCount: region.byteCount), at: address(of: region), access: [.read, .write])

@@ -1,5 +1,7 @@
 public import Datapath
 public import FlowSteering
+internal import Intel
+public import VFIO
 
 /// Everything that a back-end is told when it starts: what `sluice run` makes of its flags or of a file.
 ///
@@ -22,11 +24,33 @@ public struct Configuration: Hashable, Sendable {
   public init() {}
 
   public struct NIC: Hashable, Sendable {
-    public enum Kind: String, CaseIterable, Sendable {
+    public enum Kind: Hashable, Sendable, CustomStringConvertible {
       /// A register-level model of the Intel 82599, in this process.
       case sim
+      /// A card that vfio-pci has.
+      case vfio(PCIAddress)
+
+      /// `sim`, or `vfio:` and a PCI address.
+      public init?(_ text: String) {
+        if text == "sim" {
+          self = .sim
+        } else if text.hasPrefix("vfio:"), let address = PCIAddress(text.dropFirst(5)) {
+          self = .vfio(address)
+        } else {
+          return nil
+        }
+      }
+      public var description: String {
+        switch self {
+        case .sim: "sim"
+        case .vfio(let address): "vfio:\(address)"
+        }
+      }
+      public static let forms = "sim, or vfio: and a PCI address, as in vfio:0000:03:00.0"
     }
     public var kind = Kind.sim
+    /// How the kernel's VFIO is asked; nil: by iommufd where there is one.
+    public var interface: VFIODevice.Interface?
     /// Bytes after the Ethernet header (and one VLAN tag) that a frame may have.
     public var mtu = 1500
     /// Descriptors of each of the card's rings, a multiple of 8 from 64 to 4096.
@@ -129,6 +153,7 @@ extension Configuration {
     if case .tap(let name) = wire {
       expect(Self.isDeviceName(name), "wire", "the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons")
     }
+    if nic.kind != .sim { expect(wire == nil, "wire", "a real card has its own; it is for the simulated one") }
     if case .tap(let name) = host {
       expect(Self.isDeviceName(name), "host", "the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons")
       expect(host != wire, "host", "\(name) is the wire's")
@@ -146,7 +171,7 @@ extension Configuration {
     expect(!vms.isEmpty, "vms", "there must be at least one VM")
     expect([2046, 4094, 8190].contains(nic.exactFlows), "nic.exact-flows", "\(nic.exactFlows); 2046, 4094 or 8190")
     let most = vms.contains { $0.queuePairs == 4 } ? 29 : 32
-    expect(vms.count <= most, "vms", "\(vms.count) VMs; the card has room for \(most)")
+    expect(nic.kind != .sim || vms.count <= most, "vms", "\(vms.count) VMs; the card has room for \(most)")
     for (index, vm) in vms.enumerated() { found += problems(of: vm, "vms[\(index)]", before: vms[..<index]) }
     if found.isEmpty, let problem = ruleProblem { found.append(ConfigurationError("rules", "\(problem)")) }
     return found
@@ -154,8 +179,11 @@ extension Configuration {
 
   /// What the card cannot do of what the rules say.
   private var ruleProblem: RuleError? {
+    // A real card that is not there is a problem of its own, when it is opened.
+    let device = try? VFIONetworkCard.Device(nic)
+    guard let profile = nic.kind == .sim ? SimulatedNetworkCard.profile : device?.model.profile else { return nil }
     do throws(RuleError) {
-      _ = try CardHost.compile(rules, self)
+      _ = try CardHost.compile(rules, self, profile)
       return nil
     } catch { return error }
   }

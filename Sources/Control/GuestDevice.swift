@@ -223,7 +223,7 @@ final class GuestDevice: BackendDevice {
       return
     }
     do throws(IOAddressSpaceError) {
-      if let window { try window.replace(with: map) } else { window = try DMAWindow(number: number + 1, map: map, in: host.space) }
+      if let window { try window.replace(with: map) } else { window = try DMAWindow(number: number + 1, map: map, in: host.space, span: host.card.windowSpan) }
     } catch { throw RingRefusal("guest memory cannot be put on the bus: \(error)") }
     placeWorker()
     let (receive, transmit) = (Array(receiveLanes.values), Array(transmitLanes.values))

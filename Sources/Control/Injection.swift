@@ -18,7 +18,7 @@ final class Injection {
   static let patience: UInt64 = 5_000_000_000
 
   private let request: InjectRequest
-  private let host: CardHost
+  private let card: SimulatedNetworkCard
   private let sessions: [Session]
   private let cancellation: Cancellation
   private let answer: (Result<InjectReport, ControlError>) -> Void
@@ -35,17 +35,17 @@ final class Injection {
   ///
   /// - Parameter trace: `open` made it of the same request.
   init(
-    _ request: InjectRequest, _ trace: TraceWire, host: CardHost, sessions: [Session], cancellation: Cancellation,
+    _ request: InjectRequest, _ trace: TraceWire, card: SimulatedNetworkCard, sessions: [Session], cancellation: Cancellation,
     _ answer: @escaping (Result<InjectReport, ControlError>) -> Void
   ) {
     self.request = request
-    self.host = host
+    self.card = card
     self.sessions = sessions
     self.cancellation = cancellation
     self.answer = answer
     self.trace = trace
     before = sessions.map(\.device.receiveTotals)
-    host.card.attach(trace, waits: trace.pace == .top, patience: Self.patience, counting: counters)
+    card.card.attach(trace, waits: trace.pace == .top, patience: Self.patience, counting: counters)
   }
 
   /// Reads what a request asks for, all of it if it is not too long. On any thread; it takes as long as it takes.
@@ -86,7 +86,7 @@ final class Injection {
       let settled = totals.delivered + totals.dropped
       sum.settled += settled
       // The card's figure after the paths': it is never the smaller one.
-      sum.inFlight += host.arrived(in: session.number, queues: session.vm.queuePairs).frames - settled
+      sum.inFlight += card.arrived(in: session.number, queues: session.vm.queuePairs).frames - settled
     }
   }
 
@@ -94,10 +94,10 @@ final class Injection {
 
   /// Takes the trace off the wire, and answers.
   func finish() {
-    host.card.detach(trace)
+    card.card.detach(trace)
     if cancellation.isRequested { interruption = "it was not wanted any longer" }
     var delivered: [String: UInt64] = [:]
-    var drops = host.drops(in: counters)
+    var drops = card.drops(in: counters)
     for (session, before) in zip(sessions, before) {
       // What paths drop is not told apart by where it came from.
       let after = session.device.receiveTotals
@@ -105,7 +105,7 @@ final class Injection {
         let fresh = count - (before.droppedBy[reason] ?? 0)
         if fresh > 0 { drops[reason, default: 0] += fresh }
       }
-      let stored = host.stored(in: session.number, queues: session.vm.queuePairs, by: counters)
+      let stored = card.stored(in: session.number, queues: session.vm.queuePairs, by: counters)
       delivered[session.vm.name] = stored - min(stored, after.dropped - before.dropped)
     }
     answer(
@@ -114,7 +114,7 @@ final class Injection {
           file: request.file, loops: request.loops,
           frames: InjectReport.Frames(
             sent: trace.sentFrames, replicated: counters.replicatedFrames, delivered: delivered.values.reduce(0, +),
-            host: host.storedForHost(by: counters), dropped: drops.values.reduce(0, +)),
+            host: card.storedForHost(by: counters), dropped: drops.values.reduce(0, +)),
           bytes_sent: trace.sentBytes, dropped_by: drops, delivered: delivered,
           elapsed_s: Double(MonotonicClock.now() - start) / 1e9, interrupted: interruption ?? trace.failure)))
   }

@@ -40,12 +40,13 @@ public final class Service: BackendService, @unchecked Sendable {
     if let kept, kept != configuration.rules {
       log(LogEvent(.notice, "rules are as they were when the back-end last ran", ["rules": String(kept.count), "file": store?.path ?? ""]))
     }
-    do throws(ServiceError) { host = try CardHost(configuration, rules: kept ?? configuration.rules) } catch {
+    do throws(ServiceError) { host = try CardHost(configuration, rules: kept ?? configuration.rules, log: log) } catch {
       // Configured rules were checked; kept ones may name what is there no more.
       guard let kept, let store, kept != configuration.rules, case .rule(let reason) = error else { throw error }
       throw .state("\(store.path), the rules as they were when the back-end last ran: \(reason); remove the file, and the configured rules count")
     }
     workers = try Self.makeWorkers(configuration, host: host, loop: loop)
+    try host.card.beginInterrupts()
     hostPort = try host.openHostPort(worker: 0)
     try startWorkers()
     if let hostPort { workers[0].perform { $0.add(hostPort) } }
@@ -72,10 +73,11 @@ public final class Service: BackendService, @unchecked Sendable {
           ConfigurationError("workers.cpus", "this process may not run on processor \(processor); it may on \(Thread.processors)"))
       }
       let settings = configuration.workers
+      let vector = try host.interrupt(number)
       workers.append(
         try onMachine { () throws(SystemError) in
           try WorkerThread(
-            number: number, processor: processor, spinMicroseconds: settings.spinMicroseconds, host: host, ticksPerSecond: rate)
+            number: number, processor: processor, spinMicroseconds: settings.spinMicroseconds, vector: vector, host: host, ticksPerSecond: rate)
         })
     }
     return workers
@@ -141,7 +143,7 @@ public final class Service: BackendService, @unchecked Sendable {
     for thread in threads { thread.join() }
     threads = []
     hostPort?.stop()
-    host.shutDown()
+    host.card.shutDown()
   }
 
   public func stop() { loop.post { [loop] in loop.end() } }
@@ -153,9 +155,10 @@ public final class Service: BackendService, @unchecked Sendable {
 
   /// Looks for what nobody tells us: accesses of the card that the IOMMU refused, and memory that a front-end took back.
   private func watch() {
-    let count = host.card.counters.busFaults
-    if count > faultsSeen {
-      for (number, text) in host.busFaults(after: faultsSeen) {
+    host.card.attend()
+    if let count = host.card.faultCount, count > faultsSeen {
+      for (address, text) in host.card.faults(after: faultsSeen) {
+        let number = address.flatMap(host.pool)
         log(LogEvent(.error, "the IOMMU refused the card an access", ["vm": number.map { sessions[$0].vm.name } ?? "none", "fault": text]))
         if let number { for ring in sessions[number].rings.indices { sessions[number].pathStopped(ring: ring, reason: text) } }
       }
@@ -272,8 +275,11 @@ public final class Service: BackendService, @unchecked Sendable {
     _ request: InjectRequest, _ trace: TraceWire, _ cancellation: Injection.Cancellation,
     _ answer: @escaping (Swift.Result<InjectReport, ControlError>) -> Void
   ) {
+    guard let card = host.card as? SimulatedNetworkCard else {
+      return answer(.failure(.badRequest("the card is real: frames come over its wire; inject is for the simulated one")))
+    }
     guard injection == nil else { return answer(.failure(.busy("another injection is under way; wait for its end"))) }
-    injection = Injection(request, trace, host: host, sessions: sessions, cancellation: cancellation, answer)
+    injection = Injection(request, trace, card: card, sessions: sessions, cancellation: cancellation, answer)
     followInjection()
   }
 

@@ -18,7 +18,7 @@ extension StatusReport {
     self.host = port?.report
     vm_order = sessions.map(\.vm.name)
     vms = Dictionary(uniqueKeysWithValues: sessions.map { ($0.vm.name, VM($0, host)) })
-    laws = host.card.betweenSteps(\.laws).map { Law(name: $0.name, left: $0.left, right: $0.right) }
+    laws = host.card.laws
     if let port { laws.append(Law(of: port, host, workers[0])) }
     for session in sessions { laws.append(Law(of: session, host)) }
   }
@@ -26,14 +26,14 @@ extension StatusReport {
 
 extension StatusReport.Law {
   /// - Parameter inFlight: how much less the right side may be, for frames that are on their way.
-  fileprivate init(name: String, left: UInt64, right: UInt64, inFlight: UInt64 = 0) {
+  init(name: String, left: UInt64, right: UInt64, inFlight: UInt64 = 0) {
     self.init(name: name, left: left, right: right, in_flight: inFlight, holds: left == right &+ inFlight)
   }
 
   /// What the card has put into the host's queue has been given to the machine or dropped.
   fileprivate init(of port: HostPort, _ host: CardHost, _ worker: WorkerThread) {
     let (settled, arrived) = worker.perform { _ in
-      host.card.betweenSteps { _ in
+      host.card.betweenSteps {
         let report = port.report
         let drops = ["refused", "damaged"].reduce(UInt64(0)) { $0 + (report.dropped_by[$1] ?? 0) }
         return (report.given.frames + drops, host.hostArrivals)
@@ -50,9 +50,9 @@ extension StatusReport.Law {
     // of one moment, and would not add up.
     let (device, number, queues) = (session.device, session.number, session.vm.queuePairs)
     let (settled, arrived, posted) = device.worker.perform { _ in
-      host.card.betweenSteps { _ in
+      host.card.betweenSteps {
         let totals = device.receiveTotals
-        return (totals.delivered + totals.dropped, host.arrived(in: number, queues: queues).frames, UInt64(device.postedBuffers))
+        return (totals.delivered + totals.dropped, host.card.arrived(in: number, queues: queues).frames, UInt64(device.postedBuffers))
       }
     }
     let isPossible = arrived >= settled && arrived - settled <= posted
@@ -64,12 +64,11 @@ extension StatusReport.Law {
 
 extension StatusReport.NIC {
   fileprivate init(_ host: CardHost, _ wire: Configuration.Wire?) {
-    let (link, traffic) = (host.link, host.card.counters)
+    let (link, card) = (host.link, host.card)
     self.init(
-      kind: "sim", link_up: link.isUp, megabits: link.megabits, mtu: host.mtu, iommu_faults: Int(traffic.busFaults),
-      iommu_maps: host.mapCount, wire: wire.map { "\($0)" } ?? "none",
-      received: StatusReport.Traffic(frames: traffic.receivedFrames, bytes: traffic.receivedBytes), sent: host.onWire(),
-      switched: host.switchedFrames(), replicated: traffic.replicatedFrames, dropped_by: host.unroutedDrops())
+      kind: card.kind, link_up: link.isUp, megabits: link.megabits, mtu: host.mtu, iommu_faults: card.faultCount.map { Int($0) },
+      iommu_maps: card.mapCount, wire: wire.map { "\($0)" } ?? (card.model == nil ? "its own" : "none"), received: card.received, sent: card.sent,
+      switched: card.switchedFrames, replicated: card.replicatedFrames, dropped_by: card.unroutedDrops())
   }
 }
 
@@ -100,7 +99,7 @@ extension StatusReport.VM {
       dirty_pages: device.receiveTotals.dirtyPages + device.transmitTotals.dirtyPages, quiesces: device.quiesces,
       last_violation: session.lastViolation,
       rings: session.rings.indices.map { StatusReport.Ring(session, $0) },
-      receive: StatusReport.Frames(device.receiveTotals, card: host.drops(of: session.number, queues: vm.queuePairs)),
+      receive: StatusReport.Frames(device.receiveTotals, card: host.card.drops(of: session.number, queues: vm.queuePairs)),
       transmit: StatusReport.Frames(device.transmitTotals))
   }
 }

@@ -15,20 +15,22 @@ public struct StatusReport: Codable, Sendable {
   public var laws: [Law]
 
   public struct NIC: Codable, Sendable {
+    /// `sim`, `82576 at 0000:03:00.0`.
     public var kind: String
     public var link_up: Bool
     public var megabits: Int
     public var mtu: Int
-    public var iommu_faults: Int
+    /// Nil: the kernel's log, which tells of them, may not be read.
+    public var iommu_faults: Int?
     public var iommu_maps: Int
-    /// `tap NAME`, `none`.
+    /// `tap NAME`, `none`, `its own`: the card is real.
     public var wire: String
     /// Frames and bytes from the wire, and to it.
     public var received: Traffic
     public var sent: Traffic
-    /// From one VM to another, without the wire.
-    public var switched: UInt64
-    public var replicated: UInt64
+    /// From one VM to another, without the wire; nil: the card does not tell.
+    public var switched: UInt64?
+    public var replicated: UInt64?
     /// Before any VM was known to be the one.
     public var dropped_by: [String: UInt64]
   }

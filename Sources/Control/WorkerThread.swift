@@ -20,7 +20,8 @@ final class WorkerThread: @unchecked Sendable {
   /// The card's vector of this thread raises it.
   private let interrupt: EventDescriptor
   private let vector: IntelInterrupt
-  private let host: CardHost
+  /// The card, if it is a model.
+  private let model: SharedCard?
   /// Called on this thread when a path has stopped by itself.
   var report: @Sendable (_ session: Int, _ ring: Int, _ lane: UInt64, _ reason: String) -> Void = { _, _, _, _ in }
   private let poller: Poller
@@ -34,21 +35,21 @@ final class WorkerThread: @unchecked Sendable {
   private var transmitLanes: [TransmitLane] = []
   private var port: HostPort?
 
-  init(number: Int, processor: Int?, spinMicroseconds: Int, host: CardHost, ticksPerSecond: Double) throws(SystemError) {
+  init(number: Int, processor: Int?, spinMicroseconds: Int, vector: IntelInterrupt, host: CardHost, ticksPerSecond: Double) throws(SystemError) {
     self.number = number
     self.processor = processor
     node = processor.flatMap(NUMA.node(ofProcessor:))
-    self.host = host
+    self.vector = vector
+    model = host.model
     mailbox = try Mailbox()
     interrupt = try EventDescriptor()
-    vector = host.interrupt(number)
     poller = try Poller()
     spinTicks = UInt64(Double(spinMicroseconds) * ticksPerSecond / 1e6)
-    try host.connect(vector: number, to: interrupt)
+    try host.card.connect(vector: number, to: interrupt)
     // Nothing is asked of what is ready but that it wakes: everything is looked at then.
     try poller.add(mailbox.wakeUp.descriptor.number, for: .read, token: 0)
     try poller.add(interrupt.descriptor.number, for: .read, token: 0)
-    if drivesCard { for descriptor in host.card.descriptors { try poller.add(descriptor, for: .read, token: 0) } }
+    if drivesCard, let model { for descriptor in model.descriptors { try poller.add(descriptor, for: .read, token: 0) } }
   }
 
   /// The card's model, and its wire, is stepped by the first of the threads.
@@ -133,10 +134,12 @@ final class WorkerThread: @unchecked Sendable {
     for lane in transmitLanes where turn(lane) { moved = true }
     if let port, port.turn() { moved = true }
     turnCount.set(turnCount.value &+ 1)
-    if drivesCard {
-      if host.card.pump() > 0 { moved = true }
-    } else if moved {
-      host.card.waker.wake()
+    if let model {
+      if drivesCard {
+        if model.pump() > 0 { moved = true }
+      } else if moved {
+        model.waker.wake()
+      }
     }
     return moved
   }
@@ -177,7 +180,7 @@ final class WorkerThread: @unchecked Sendable {
     for lane in receiveLanes where !lane.path.prepareToSleep() { maySleep = false }
     for lane in transmitLanes where !lane.path.prepareToSleep() { maySleep = false }
     vector.arm()
-    if drivesCard && !host.card.prepareToSleep() { maySleep = false }
+    if drivesCard, let model, !model.prepareToSleep() { maySleep = false }
     if maySleep && !round() && !mailbox.isPending {
       sleepCount.set(sleepCount.value &+ 1)
       _ = try? poller.wait(milliseconds: limit)
@@ -186,14 +189,14 @@ final class WorkerThread: @unchecked Sendable {
       if !mailbox.isPending { mailbox.wakeUp.clear() }
     }
     vector.disarm()
-    if drivesCard { host.card.wakeUp() }
+    if drivesCard { model?.wakeUp() }
     for lane in receiveLanes { lane.path.wake() }
     for lane in transmitLanes { lane.path.wake() }
   }
 
   /// Until the card has something to do by itself, in milliseconds; nil: nobody knows of anything.
   private var limit: Int? {
-    guard drivesCard, let nanoseconds = host.card.sleepLimit else { return nil }
+    guard drivesCard, let nanoseconds = model?.sleepLimit else { return nil }
     return Int(clamping: nanoseconds / 1_000_000) + 1
   }
 }

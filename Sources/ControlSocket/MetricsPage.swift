@@ -42,12 +42,12 @@ struct MetricsPage {
     family("sluice_nic_received_bytes_total", .counter, "From the wire, without check sequence.") { $0(labels, nic.received.bytes) }
     family("sluice_nic_sent_frames_total", .counter, "To the wire.") { $0(labels, nic.sent.frames) }
     family("sluice_nic_sent_bytes_total", .counter, "To the wire, without check sequence.") { $0(labels, nic.sent.bytes) }
-    family("sluice_nic_switched_frames_total", .counter, "From one VM to another, without the wire.") { $0(labels, nic.switched) }
-    family("sluice_nic_replicated_frames_total", .counter, "Further copies that the card made for several VMs.") { $0(labels, nic.replicated) }
+    family("sluice_nic_switched_frames_total", .counter, "From one VM to another, without the wire.") { if let count = nic.switched { $0(labels, count) } }
+    family("sluice_nic_replicated_frames_total", .counter, "Further copies that the card made for several VMs.") { if let count = nic.replicated { $0(labels, count) } }
     family("sluice_nic_drops_total", .counter, "Frames that the card dropped before it knew whose they are.") { add in
       for (reason, count) in nic.dropped_by.sorted(by: { $0.key < $1.key }) { add(labels + [("reason", reason)], count) }
     }
-    family("sluice_iommu_faults_total", .counter, "Accesses of the card that the IOMMU refused.") { $0([], nic.iommu_faults) }
+    family("sluice_iommu_faults_total", .counter, "Accesses of the card that the IOMMU refused.") { if let count = nic.iommu_faults { $0([], count) } }
     family("sluice_iommu_maps", .gauge, "Ranges that the card may reach.") { $0([], nic.iommu_maps) }
   }
 

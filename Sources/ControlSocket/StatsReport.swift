@@ -13,8 +13,8 @@ public struct StatsReport: Codable, Hashable, Sendable {
   public struct NIC: Codable, Hashable, Sendable {
     public var received: Traffic
     public var sent: Traffic
-    public var switched: UInt64
-    public var replicated: UInt64
+    public var switched: UInt64?
+    public var replicated: UInt64?
     public var dropped_by: [String: UInt64]
   }
   public struct VM: Codable, Hashable, Sendable {

@@ -41,6 +41,8 @@ public protocol IntelCard: AnyObject {
   func enableReceive() throws(IntelError)
   func disableReceive() throws(IntelError)
   var link: CardLink { get }
+  /// What it has counted since its reset. Call it several times a minute, or counters may pass their end.
+  func readCounters() -> CardCounters
   /// Waits for the link, as long as a negotiation may take.
   func waitForLink(within limit: Duration) throws(IntelError)
   /// Stops every queue and the bus master, and resets: when it returns, nothing of the card reaches memory.

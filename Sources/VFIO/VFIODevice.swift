@@ -154,8 +154,8 @@ extension VFIODevice {
   }
 }
 
-/// A BAR in this process. A device that is taken out reads as zeros from then on, and takes what is written without an
-/// effect: `isGone`.
+/// A BAR in this process. A device that was taken out reads as all ones, as the bus would have it, and takes what is
+/// written without an effect: `isGone`.
 public final class DeviceRegisters: RegisterFile {
   private let mapping: Mapping
   private let registers: MappedRegisters
@@ -169,7 +169,10 @@ public final class DeviceRegisters: RegisterFile {
   public var byteCount: Int { registers.byteCount }
   /// An access found no device behind it (SIGBUS).
   public var isGone: Bool { mapping.isTruncated }
-  public func read(_ offset: Int) -> UInt32 { registers.read(offset) }
+  public func read(_ offset: Int) -> UInt32 {
+    let value = registers.read(offset)
+    return isGone ? .max : value
+  }
   public func write(_ value: UInt32, _ offset: Int) { registers.write(value, offset) }
   public func doorbell(_ offset: Int) -> Doorbell { registers.doorbell(offset) }
 }

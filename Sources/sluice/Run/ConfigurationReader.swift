@@ -1,6 +1,7 @@
 import Control
 import Datapath
 import FlowSteering
+import VFIO
 import Yams
 
 /// Walks a file's nodes and takes what it knows. What it does not know, or cannot use, is noted with its place, and the
@@ -63,12 +64,31 @@ final class ConfigurationReader {
     keys(
       of: node, at: key,
       [
-        ("kind", { node, key in nic.kind = self.word(node, key) ?? nic.kind }),
+        ("kind", { node, key in nic.kind = self.card(node, key) ?? nic.kind }),
+        ("vfio", { node, key in nic.interface = self.interface(node, key) }),
         ("mtu", { node, key in nic.mtu = self.number(node, key) ?? nic.mtu }),
         ("ring-size", { node, key in nic.ringSize = self.number(node, key) ?? nic.ringSize }),
         ("exact-flows", { node, key in nic.exactFlows = self.number(node, key) ?? nic.exactFlows }),
       ])
     return nic
+  }
+
+  private func card(_ node: Node, _ key: String) -> Configuration.NIC.Kind? {
+    guard let text = text(node, key) else { return nil }
+    guard let kind = Configuration.NIC.Kind(text) else {
+      report(node, key, "\(text): no such card; write \(Configuration.NIC.Kind.forms)")
+      return nil
+    }
+    return kind
+  }
+  /// Nil: the one that the kernel has.
+  private func interface(_ node: Node, _ key: String) -> VFIODevice.Interface? {
+    guard let text = text(node, key), text != "auto" else { return nil }
+    guard let interface = VFIODevice.Interface(rawValue: text) else {
+      report(node, key, "\(text): must be one of auto, \(VFIODevice.Interface.allCases.map(\.rawValue).joined(separator: ", "))")
+      return nil
+    }
+    return interface
   }
 
   /// `tap=NAME`, as the option has it, or `{tap: NAME}`.

@@ -1,6 +1,7 @@
 import Control
 import Datapath
 import FlowSteering
+import VFIO
 
 /// A configuration with everything said, as `--check` prints it: YAML that reads back as what it was, or JSON.
 struct EffectiveConfiguration {
@@ -19,9 +20,9 @@ struct EffectiveConfiguration {
     var keys: [(String, Tree)] = [
       (
         "nic",
-        .keys([
-          ("kind", .word(configuration.nic.kind.rawValue)), ("mtu", .number(configuration.nic.mtu)),
-          ("ring-size", .number(configuration.nic.ringSize)), ("exact-flows", .number(configuration.nic.exactFlows)),
+        .keys(Self.kind(configuration.nic) + [
+          ("mtu", .number(configuration.nic.mtu)), ("ring-size", .number(configuration.nic.ringSize)),
+          ("exact-flows", .number(configuration.nic.exactFlows)),
         ])
       )
     ]
@@ -44,6 +45,10 @@ struct EffectiveConfiguration {
     keys.append(("rules", .list(configuration.rules.map { .text($0.text) })))
     keys.append(("log", .keys([("level", .word(log.level.rawValue)), ("format", .word(log.format.rawValue))])))
     tree = .keys(keys)
+  }
+
+  private static func kind(_ nic: Configuration.NIC) -> [(String, Tree)] {
+    nic.kind == .sim ? [("kind", .word("sim"))] : [("kind", .text("\(nic.kind)")), ("vfio", .word(nic.interface?.rawValue ?? "auto"))]
   }
 
   private static func vm(_ vm: Configuration.VM) -> Tree {

@@ -1,5 +1,6 @@
 import Control
 import Datapath
+import VFIO
 
 /// From what was typed, or a file, to a configuration. Every value is looked at here, so that each refusal names its
 /// option; what is only wrong together is found by the configuration's own check, and given the option's name here.
@@ -22,7 +23,7 @@ extension RunCommand {
 
   private var optionsBesideFile: [String] {
     let options: [(String, Bool)] = [
-      ("--vm", !machines.vms.isEmpty), ("--nic", card.nic != nil), ("--wire", card.wire != nil), ("--host", card.host != nil), ("--mtu", card.mtu != nil),
+      ("--vm", !machines.vms.isEmpty), ("--nic", card.nic != nil), ("--vfio", card.vfio != nil), ("--wire", card.wire != nil), ("--host", card.host != nil), ("--mtu", card.mtu != nil),
       ("--ring-size", card.ringSize != nil), ("--control", running.control != nil), ("--state-dir", running.stateDir != nil),
       ("--workers", running.workers != nil), ("--cpus", running.cpus != nil), ("--spin-us", running.spinUs != nil),
       ("--rules", machines.rules != nil), ("--socket-path", program.socketPath != nil), ("--fd", program.fd != nil),
@@ -32,11 +33,15 @@ extension RunCommand {
 
   private func configuration() throws(Failure) -> Configuration {
     var configuration = Configuration()
-    if let kind = card.nic {
-      guard let kind = Configuration.NIC.Kind(rawValue: kind) else {
-        throw .usage("--nic", kind, "no such card; there are \(Configuration.NIC.Kind.allCases.map(\.rawValue).joined(separator: ", "))")
-      }
+    if let text = card.nic {
+      guard let kind = Configuration.NIC.Kind(text) else { throw .usage("--nic", text, "no such card; write \(Configuration.NIC.Kind.forms)") }
       configuration.nic.kind = kind
+    }
+    if let text = card.vfio, text != "auto" {
+      guard let interface = VFIODevice.Interface(rawValue: text) else {
+        throw .usage("--vfio", text, "no such interface; there are auto, \(VFIODevice.Interface.allCases.map(\.rawValue).joined(separator: ", "))")
+      }
+      configuration.nic.interface = interface
     }
     if let text = card.mtu { configuration.nic.mtu = try number("--mtu", text) }
     if let text = card.ringSize { configuration.nic.ringSize = try number("--ring-size", text) }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Control
+import VFIO
 
 /// `sluice run`
 struct RunCommand: ParsableCommand, CommandWithStatus {
@@ -18,6 +19,7 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
         sluice run --vm web,socket=/run/web.sock --control /run/control.sock
         sluice run --vm a,socket=a,mac=02:00:00:00:00:01 --vm b,socket=b,mac=...
         sluice run --vm a,socket=qemu.sock,client,queues=2 --wire tap=tap0
+        sluice run --nic vfio:0000:03:00.0 --vm a,socket=a,mac=02:00:00:00:00:01
         sluice run --config /etc/sluice/sluice.yaml
         sluice run --config sluice.yaml --check
         sluice run --print-config > sluice.yaml
@@ -61,9 +63,17 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
 
   struct CardOptions: ParsableArguments {
     @Option(
-      help: .init("The network card: sim, a register-level model of the Intel 82599. (default: sim)", valueName: "kind"),
-      completion: .list(Configuration.NIC.Kind.allCases.map(\.rawValue)))
+      help: .init(
+        """
+        The network card: sim, a register-level model of the Intel 82599, or vfio:ADDRESS, an Intel 82599 or 82576 that \
+        vfio-pci has; sluice doctor says what it lacks. (default: sim)
+        """, valueName: "card"), completion: .custom { _, _, _ in CardCompletion.cards })
     var nic: String?
+
+    @Option(
+      help: .init("How the kernel's VFIO is asked: group, iommufd, or auto, by iommufd where there is one. (default: auto)", valueName: "interface"),
+      completion: .list(["auto"] + VFIODevice.Interface.allCases.map(\.rawValue)))
+    var vfio: String?
 
     @Option(help: .init("Where its cable leads: tap=NAME, a TAP device. (default: nowhere)", valueName: "wire"))
     var wire: String?
@@ -155,4 +165,9 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
       return file
     }
   }
+}
+
+enum CardCompletion {
+  /// The model, and the cards that vfio-pci has.
+  static var cards: [String] { ["sim"] + PCIFunction.all().filter { $0.isNetwork && $0.driver == "vfio-pci" }.map { "vfio:\($0.address)" } }
 }

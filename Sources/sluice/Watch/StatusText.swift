@@ -38,10 +38,10 @@ struct StatusText: CustomStringConvertible {
     lines += row("wire", printable(nic.wire))
     lines += row("received", traffic(nic.received))
     lines += row("sent", traffic(nic.sent))
-    if nic.switched > 0 { lines += row("switched", "\(plural(nic.switched, "frame")) from one VM to another") }
-    if nic.replicated > 0 { lines += row("replicated", "\(plural(nic.replicated, "frame")), for several VMs") }
+    if let switched = nic.switched, switched > 0 { lines += row("switched", "\(plural(switched, "frame")) from one VM to another") }
+    if let replicated = nic.replicated, replicated > 0 { lines += row("replicated", "\(plural(replicated, "frame")), for several VMs") }
     if let drops = reasons(nic.dropped_by) { lines += row("dropped", drops, paint: style.odd) }
-    let faults = nic.iommu_faults == 0 ? "no fault" : style.bad(plural(nic.iommu_faults, "fault"))
+    let faults = nic.iommu_faults.map { $0 == 0 ? "no fault" : style.bad(plural($0, "fault")) } ?? "faults unknown: the kernel's log cannot be read"
     return lines + row("IOMMU", "\(plural(nic.iommu_maps, "map")), \(faults)")
   }
 

@@ -1,0 +1,218 @@
+internal import Bus
+internal import FlowSteering
+internal import FlowTables
+internal import Intel
+internal import Linux
+internal import NIC
+internal import Replay
+internal import Simulation
+internal import VhostUser
+
+/// The card that all VMs share, and the rules for whose frames are whose.
+///
+/// The wall between guests: each VM has a pool of the card. Which frames reach a pool is settled here before any of its
+/// queues runs, and stays so; a queue runs only while its guest's ring does.
+final class CardHost {
+  let card: any NetworkCard
+  let mtu: Int
+  /// The card's model, which a worker steps: here, because it is asked for in every round.
+  let model: SharedCard?
+  private let driver: any IntelCard
+  private let ringSize: Int
+  private let configuration: Configuration
+  private let profile: CardProfile
+  private(set) var program: CardProgram
+  /// How often the rules have been changed.
+  private(set) var generation: UInt64 = 0
+  private var counter = RuleCounter()
+  /// Whose the card's filters are; nil: to be found out anew.
+  private var knownOwners: RuleCounter.Owners?
+
+  /// Where windows, rings and host buffers are mapped.
+  var space: any IOAddressSpace { card.space }
+  var allocator: IOVAAllocator { card.allocator }
+
+  init(_ configuration: Configuration, rules: [Rule], log: @escaping @Sendable (LogEvent) -> Void) throws(ServiceError) {
+    self.configuration = configuration
+    mtu = configuration.nic.mtu
+    ringSize = configuration.nic.ringSize
+    let device = try VFIONetworkCard.Device(configuration.nic)
+    profile = device?.model.profile ?? SimulatedNetworkCard.profile
+    let program: CardProgram
+    do throws(RuleError) { program = try Self.compile(rules, configuration, profile) } catch { throw .rule(error) }
+    self.program = program
+    let tables = Self.tables(of: program)
+    if let device { card = try VFIONetworkCard(device, configuration, tables, log: log) } else { card = try SimulatedNetworkCard(configuration, tables) }
+    (driver, model) = (card.driver, card.model)
+    do {
+      try driver.apply(tables)
+      try driver.enableReceive()
+      // A wire that nobody is at is no error of ours: service begins with its link.
+      if model != nil { try driver.waitForLink(within: .seconds(10)) }
+    } catch {
+      card.shutDown()
+      throw .card("\(error)")
+    }
+  }
+
+  private static func tables(of program: CardProgram) -> CardTables {
+    guard let tables = program.tables else { preconditionFailure("a card has tables") }
+    return tables
+  }
+  private var plan: PoolPlan { Self.tables(of: program).plan }
+
+  /// What rules make of the card.
+  static func compile(_ rules: [Rule], _ configuration: Configuration, _ profile: CardProfile) throws(RuleError) -> CardProgram {
+    if configuration.host == nil, let rule = Steering.numbered(rules).first(where: { $0.decision == .host }) { throw noHost(rule) }
+    if configuration.nic.kind != .sim, let rule = Steering.numbered(rules).first(where: \.counts) { throw noCount(rule, profile) }
+    let program = try CardProgram(Steering(rules, for: configuration.receivers), for: profile)
+    try program.checkCounts()
+    return program
+  }
+  private static func noHost(_ rule: Rule) -> RuleError {
+    RuleError(
+      .actionUnsupported, "\"host\": this back-end has no port of the machine's own", fit: "start it with --host tap=NAME (host: in a file), or name a VM, or drop",
+      rule: rule.label)
+  }
+  private static func noCount(_ rule: Rule, _ profile: CardProfile) -> RuleError {
+    RuleError(.actionUnsupported, "\"count\": an \(profile.name) counts no filter's frames", fit: "leave it out; sluice stats has each VM's", rule: rule.label)
+  }
+  /// As `compile(_:_:_:)`, for the VMs and the card of this back-end.
+  func compile(_ rules: [Rule]) throws(RuleError) -> CardProgram { try Self.compile(rules, configuration, profile) }
+
+  // MARK: Rules
+
+  /// Adds a rule that needs one filter more and touches nothing else; nil for one that is not of this kind.
+  func add(_ rule: Rule) throws(RuleError) -> Rule? {
+    guard let (added, filter) = try program.add(rule) else { return nil }
+    knownOwners = nil
+    do throws(IntelError) { try driver.add(filter) } catch {
+      // Without it again: from the rules anew, for nothing takes a rule out of a program.
+      program = try compile(program.steering.userRules.filter { $0.id != added.id })
+      throw Self.refusal(error)
+    }
+    generation += 1
+    return added
+  }
+
+  private static func refusal(_ error: IntelError) -> RuleError {
+    let fit: String? =
+      if case .tableFull("flow director", let count) = error { "\(count) exact flows were reserved; start it with more of nic.exact-flows" } else { nil }
+    if case .steeringLost = error { return RuleError(.refusedByCard, "the card: \(error)", fit: "restart the back-end") }
+    return RuleError(.refusedByCard, "the card did not take the change, and is as it was: \(error)", fit: fit)
+  }
+
+  /// Brings the card to other rules: all of them, or, if it refuses, none.
+  func apply(_ new: CardProgram) throws(RuleError) {
+    let old = owners
+    if let counts = card.filterCounts { counter.collect(counts, by: old) }
+    do throws(IntelError) { try driver.apply(Self.tables(of: new)) } catch {
+      // It has its old rules, but not where they were.
+      knownOwners = nil
+      throw Self.refusal(error)
+    }
+    generation += 1
+    program = new
+    knownOwners = nil
+    if let counts = card.filterCounts { counter.collect(counts, left: old, for: owners) }
+  }
+
+  private var owners: RuleCounter.Owners {
+    if let knownOwners { return knownOwners }
+    let owners = RuleCounter.Owners(program, slots: driver.filterSlots(of: Self.tables(of: program)))
+    knownOwners = owners
+    return owners
+  }
+
+  /// What the card's filters have counted of each rule, in the order in which they are asked; nil for one whose frames
+  /// cannot be told from another's.
+  func ruleCounts() -> [FilterCount?] {
+    guard let counts = card.filterCounts else { return program.steering.rules.map { _ in nil } }
+    let owners = owners
+    counter.collect(counts, by: owners)
+    return program.steering.rules.map { counter.count(of: $0, by: owners) }
+  }
+
+  // MARK: Queues
+
+  /// A receive queue that runs, empty. Its interrupts go to a worker's vector.
+  func startReceiveQueue(pool: Int, queue: Int, worker: Int) throws(RingRefusal) -> IntelReceiveQueue {
+    let number = driver.queueIndex(pool: pool, queue: queue)
+    // Guest memory is lent to it from now on: nothing but its owner's rules may reach it.
+    do throws(RuleError) {
+      try Exclusivity(program).check(pool: pool, in: driver.readSteering(plan))
+    } catch { throw RingRefusal("\(error)") }
+    do {
+      var receive = try driver.makeReceiveQueue(number, ringSize: ringSize, bufferByteCount: driver.largestFrame)
+      try driver.assign(vector: worker, receiveQueue: number)
+      try receive.start()
+      card.resumeWaiting(forQueue: number)
+      return receive
+    } catch { throw RingRefusal("the card: \(error)") }
+  }
+
+  func startTransmitQueue(pool: Int, queue: Int, worker: Int) throws(RingRefusal) -> IntelTransmitQueue {
+    let number = driver.queueIndex(pool: pool, queue: queue)
+    do {
+      var transmit = try driver.makeTransmitQueue(number, ringSize: ringSize)
+      try driver.assign(vector: worker, transmitQueue: number)
+      try transmit.start()
+      return transmit
+    } catch { throw RingRefusal("the card: \(error)") }
+  }
+
+  /// The port of the machine's own, if the configuration has one; its interrupts go to a worker's vector.
+  func openHostPort(worker: Int) throws(ServiceError) -> HostPort? {
+    guard case .tap(let name) = configuration.host else { return nil }
+    let device = try TapDevice.open(name, mtu: configuration.nic.mtu, for: "--host")
+    let pool = plan.host
+    do throws(RingRefusal) {
+      let receive = try startReceiveQueue(pool: pool, queue: 0, worker: worker)
+      let transmit = try startTransmitQueue(pool: pool, queue: 0, worker: worker)
+      do { return try HostPort(device, receive: receive, transmit: transmit, in: space, allocator: allocator) } catch {
+        throw RingRefusal("\(error)")
+      }
+    } catch { throw .card("the host's port: \(error)") }
+  }
+  /// What the card has put into the host's queue.
+  var hostArrivals: UInt64 { card.arrived(in: plan.host, queues: 1).frames }
+
+  /// Nobody is behind one of a pool's queues any more: a wire that waits does not wait for it.
+  func abandon(pool: Int, queue: Int) { card.stopWaiting(forQueue: queueNumber(pool: pool, queue: queue)) }
+
+  func queueNumber(pool: Int, queue: Int) -> Int { driver.queueIndex(pool: pool, queue: queue) }
+
+  /// Over how many of its queues a pool's frames are spread: 1, 2 or 4, for the card counts in bits.
+  func setUsedQueues(pool: Int, count: Int) {
+    let used = count >= 4 ? 4 : count >= 2 ? 2 : 1
+    _ = try? driver.setUsedQueues(pool: pool, count: min(used, driver.queuesPerPool))
+  }
+
+  /// A worker's vector, to be armed before it sleeps.
+  func interrupt(_ vector: Int) throws(ServiceError) -> IntelInterrupt {
+    do { return try driver.interrupt(vector) } catch { throw .card("a vector for each worker: \(error)") }
+  }
+
+  var link: CardLink { driver.link }
+
+  /// Tells the network that an address is behind this port now.
+  func announce(_ address: [UInt8]) { card.announce(ReverseARP.frame(address)) }
+
+  /// Whose window an address lies in; nil: ours.
+  func pool(ofWindowAt address: IOVA) -> Int? {
+    let number = Int(address.rawValue / card.windowSpan)
+    return number > 0 && number <= plan.vmCount ? number - 1 : nil
+  }
+}
+
+/// What a back-end sends so that switches learn where a machine has moved to. RFC 903.
+enum ReverseARP {
+  /// 60 bytes: broadcast, EtherType 0x8035, a "request reverse" of the address about itself.
+  static func frame(_ address: [UInt8]) -> [UInt8] {
+    precondition(address.count == 6)
+    let payload: [UInt8] =
+      [0, 1, 8, 0, 6, 4, 0, 3] + address + [0, 0, 0, 0] + address + [0, 0, 0, 0]
+    let frame = Array(repeating: 0xFF, count: 6) + address + [0x80, 0x35] + payload
+    return frame + Array(repeating: 0, count: 60 - frame.count)
+  }
+}
