@@ -24,6 +24,8 @@ extension Igb {
       do { try ReceiveRegisters(.igb, stuck, of: registers).waitUntilDisabled(within: .zero, on: clock) } catch { throw .register(error) }
     }
     maskInterrupts()
+    // Queues 0 are on after a reset.
+    if let stuck = stopQueues() { throw .queueInUse(stuck) }
   }
 
   private func resetOnce() throws(IntelError) {
@@ -31,7 +33,8 @@ extension Igb {
     // 1 ms after it nothing may be read; PCI's own rules want more.
     clock.pause(nanoseconds: 20_000_000)
     try wait(for: CTRL.self, within: .milliseconds(100)) { !$0.isReset }
-    try wait(for: EEC.self, within: .milliseconds(500)) { $0.isAutoReadDone }
+    // Without an EEPROM it is never done, and the card's own defaults are as good.
+    try? wait(for: EEC.self, within: .milliseconds(100)) { $0.isAutoReadDone }
     registers.modify(CTRL.self) { $0.isMasterDisabled = false }
   }
 
