@@ -1,4 +1,4 @@
-// frontend receive SOCKET MAC FIRST FRAMES LAPS SECONDS
+// frontend receive SOCKET MAC FIRST FRAMES LAPS SECONDS [acks]
 // frontend churn SOCKET MAC FIRST FRAMES LAPS SECONDS ROUNDS
 // frontend send SOCKET MAC TO FIRST FRAMES
 //
@@ -6,7 +6,8 @@
 // specification has it (docs/interop/vhost-user.rst of QEMU; virtio 1.2, 2.7 and 5.1), and nothing of the back-end's.
 //
 // receive  posts buffers and counts the patterned frames that come for MAC, as `sink` does. Bytes between buffers, and behind
-//          a frame in its buffer, must stay as they were: STRAY is how many frames touched them.
+//          a frame in its buffer, must stay as they were: STRAY is how many frames touched them. With acks it sends a frame
+//          of EtherType 0x88b5 after every 32 that came, with their count, so that whoever sends need lose none.
 // churn    the same, and ROUNDS times: the ring is stopped, the region of the buffers removed (REM_MEM_REG), watched for
 //          writes after the reply, added again, the ring started. CHURN is how many rounds there were, and how many writes.
 // send     sends the patterned frames FIRST ..< FIRST + FRAMES to TO, and waits until the back-end has given them back.
@@ -178,7 +179,8 @@ static void wait_for(struct ring *r) {
 static struct region rings, buffers;
 static struct ring receive_ring, send_ring;
 static struct tally tally;
-static uint64_t stray;
+static uint64_t stray, came;
+static int acks;
 static volatile sig_atomic_t ended;
 static void on_signal(int number) { (void)number, ended = 1; }
 
@@ -203,10 +205,25 @@ static void begin(int s) {
   make_ring(&receive_ring, 0, &rings), make_ring(&send_ring, 1, &rings);
 }
 
-// Every used buffer is looked at and posted again. Answers how many there were.
+// Says how many have come. An acknowledgement that finds no room is said by the next.
+static void acknowledge(void) {
+  static uint16_t sent, done;
+  while (take(&send_ring)) done++;
+  if ((uint16_t)(sent - done) == ring_size) return;
+  uint16_t n = (uint16_t)(sent++ % ring_size);
+  uint8_t *frame = buffer((uint16_t)(ring_size + n)) + header;
+  memset(frame - header, 0, header + smallest_frame);
+  // To nobody, so that no other VM hears it.
+  static const uint8_t nobody[6] = {2, 0, 0, 0, 0, 0xac};
+  memcpy(frame, nobody, 6), memcpy(frame + 6, tally.mac, 6), put16(frame + 12, 0x88b5), put32(frame + 14, (uint32_t)came);
+  send_ring.view.desc[n] = (struct vring_desc){buffers.guest + (uint64_t)(frame - header - buffers.memory), header + smallest_frame, 0, 0};
+  post(&send_ring, n), kick(&send_ring);
+}
+
+// Every used buffer, up to a ring's worth, is looked at and posted again. Answers how many there were.
 static int collect(void) {
   int count = 0;
-  for (const struct vring_used_elem *e; (e = take(&receive_ring)); count++) {
+  for (const struct vring_used_elem *e; count < ring_size && (e = take(&receive_ring)); count++) {
     uint16_t n = (uint16_t)e->id;
     uint32_t length = e->len;
     const uint8_t *bytes = buffer(n);
@@ -214,6 +231,8 @@ static int collect(void) {
     tally_frame(&tally, bytes + header, length - header);
     if (!is_clean(bytes + length, stride - length)) stray++;
     clean(n), post(&receive_ring, n);
+    came++;
+    if (acks && came % 32 == 0) acknowledge();
   }
   if (count) kick(&receive_ring);
   return count;
@@ -244,6 +263,7 @@ static int receive(int s, long seconds, long rounds) {
     post(&receive_ring, n);
   }
   start_ring(s, &receive_ring, &rings, 0);
+  if (acks) start_ring(s, &send_ring, &rings, 0);
   kick(&receive_ring);
   printf("SINK-READY %02x\n", tally.mac[5]), fflush(stdout);
   double next = now() + 0.05;
@@ -256,6 +276,7 @@ static int receive(int s, long seconds, long rounds) {
     if (collect()) quiet = now() + 0.3;
     wait_for(&receive_ring);
   }
+  if (acks) stop_ring(s, &send_ring);
   stop_ring(s, &receive_ring);
   collect();
   printf("STRAY %lu\n", stray);
@@ -285,7 +306,7 @@ static int send_frames(int s, const uint8_t to[6], uint32_t first, uint32_t fram
 }
 
 int main(int count, char **words) {
-  const char *usage = "usage: frontend receive|churn SOCKET MAC FIRST FRAMES LAPS SECONDS [ROUNDS] | send SOCKET MAC TO FIRST FRAMES\n";
+  const char *usage = "usage: frontend receive|churn SOCKET MAC FIRST FRAMES LAPS SECONDS [ROUNDS|acks] | send SOCKET MAC TO FIRST FRAMES\n";
   uint8_t to[6];
   if (count < 7 || !parse_mac(words[3], tally.mac)) return fputs(usage, stderr), 64;
   struct sigaction action = {.sa_handler = on_signal};
@@ -299,5 +320,6 @@ int main(int count, char **words) {
   int churns = !strcmp(words[1], "churn");
   if (count < 8 + churns) return fputs(usage, stderr), 64;
   tally.first = (uint32_t)atol(words[4]), tally.frames = (uint32_t)atol(words[5]), tally.laps = (uint32_t)atol(words[6]);
+  acks = !churns && count > 8 && !strcmp(words[8], "acks");
   return receive(s, atol(words[7]), churns ? atol(words[8]) : 0);
 }

@@ -1,0 +1,71 @@
+import Foundation
+import Testing
+
+/// A card that nobody here has written, behind an IOMMU that nobody here has written, by Linux's VFIO: QEMU's 82576 and VT-d,
+/// with Sluice inside the machine.
+@RigActor @Suite(.needs([.sluice] + Need.backportsGuest)) struct CardTests {
+  private static let macs = CardMachine.macs
+
+  @Test func `frames for two VMs arrive in their buffers, each in its own`() throws {
+    try withStage { stage in
+      let machine = try CardMachine(folder: stage.place("machine"))
+      try machine.start(["a", "b"])
+      let frames = 50_000
+      let trace = try Trace(frames: frames, macs: Self.macs, folder: stage.folder)
+      let receivers = try ["a", "b"].map { try FrontEnd.receiving($0, in: machine, frames: frames) }
+      try machine.wire.send(trace)
+      for receiver in receivers {
+        let tally = try receiver.tally()
+        print("82576: \(tally)")
+        try #require(tally.isWhole(frames), "\(tally)")
+      }
+      let vms = try machine.status()["vms"] as? [String: [String: Any]] ?? [:]
+      for name in ["a", "b"] {
+        let receive = vms[name]?["receive"] as? [String: Any]
+        try #require((receive?["lent"] as? [String: Int])?["frames"] == frames, "not all were lent: \(receive ?? [:])")
+      }
+      try machine.settle()
+      try machine.stop()
+      let log = try machine.log()
+      try #require(!log.contains(" error "), "\(log)")
+    }
+  }
+
+  @Test func `what a VM sends is on the wire, byte for byte`() throws {
+    try withStage { stage in
+      let machine = try CardMachine(folder: stage.place("machine"))
+      try machine.start()
+      let trace = try Trace(frames: 5000, macs: ["02:aa:aa:aa:aa:aa"], folder: stage.folder)
+      let expected = try trace.records().map { Data($0.dropFirst(16)) }
+      let sender = try FrontEnd("send", "a", in: machine, "02:aa:aa:aa:aa:aa 0 5000")
+      try #require(try sender.end().contains("SENT 5000 of 5000"))
+      var sent: [Data] = []
+      try eventually("\(expected.count) frames are on the wire") {
+        sent += machine.wire.sent()
+        return sent.count >= expected.count
+      }
+      try #require(sent == expected, "\(zip(sent, expected).enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? -1) is the first that differs")
+      try machine.settle()
+    }
+  }
+
+  @Test func `memory that a front-end takes back is not written after the reply`() throws {
+    try withStage { stage in
+      let machine = try CardMachine(folder: stage.place("machine"))
+      try machine.start()
+      let rounds = Rig.rounds(100, full: 1000)
+      let trace = try Trace(frames: 20_000, macs: [Self.macs[0]], folder: stage.folder)
+      let receiver = try FrontEnd("churn", "a", in: machine, "0 20000 1000 300 \(rounds)")
+      // While a ring is stopped the card takes none.
+      try machine.wire.flood(trace)
+      defer { machine.wire.endFlood() }
+      let said = try receiver.end(within: 320)
+      print("82576: \(said.replacing("\n", with: "; "))")
+      try #require(said.contains("CHURN \(rounds) rounds 0 writes after the reply") && said.contains("STRAY 0\n"), "\(said)")
+      let tally = try Tally(said)
+      try #require(tally.bad == 0 && tally.duplicate == 0 && tally.good > rounds, "\(tally)")
+      machine.wire.endFlood()
+      try machine.settle()
+    }
+  }
+}

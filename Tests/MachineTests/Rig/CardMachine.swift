@@ -1,0 +1,136 @@
+// A virtual machine with a network card and an IOMMU of its own, both QEMU's, and Linux's vfio-pci above: what Sluice runs
+// inside of.
+
+import Foundation
+
+final class CardMachine {
+  /// How the card's addresses are translated.
+  enum IOMMU: String, Sendable {
+    case intel = "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"
+  }
+
+  static let card = "0000:01:00.0"
+  static let macs = ["52:54:00:12:34:56", "52:54:00:12:34:57"]
+
+  let process: Subprocess
+  let qmp: QMP
+  let guest: Guest
+  let wire: CardWire
+  private let folder: String
+
+  /// Starts QEMU, and gives the card to vfio-pci.
+  init(kernel: Kernel = .backports, folder: String) throws {
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    self.folder = folder
+    let initrd = try Self.initrd(for: kernel, folder: folder)
+    wire = try CardWire(folder: folder)
+    var words = [Emulator.backports.program, "-M", "q35,kernel-irqchip=split", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536M"]
+    words += ["-nodefaults", "-no-user-config", "-display", "none"]
+    words += ["-serial", "file:\(folder)/console.log", "-serial", "unix:\(folder)/agent,server=on,wait=off"]
+    words += ["-qmp", "unix:\(folder)/qmp,server=on,wait=off", "-kernel", kernel.image, "-initrd", initrd]
+    words += ["-append", "console=ttyS0 quiet panic=-1 no_timer_check intel_iommu=on iommu.strict=1 vfio_pci.enable_sriov=1"]
+    words += ["-device", IOMMU.intel.rawValue, "-netdev", wire.netdev, "-device", "pcie-root-port,id=slot1,slot=1"]
+    words += ["-device", Self.device]
+    process = try Subprocess("qemu", words, folder: folder)
+    let console = folder + "/console.log"
+    do {
+      qmp = try QMP(folder + "/qmp")
+      guest = Guest(try Channel("the guest's agent", to: folder + "/agent"))
+      try guest.isUp()
+      try guest.check("modprobe vfio_iommu_type1 && modprobe vfio-pci")
+      try bind()
+    } catch {
+      process.kill()
+      throw RigError("\(error)\nQEMU: \(process.log)\n\((try? String(contentsOfFile: console, encoding: .utf8)) ?? "")")
+    }
+  }
+
+  private static let device = "igb,id=card,netdev=wire,bus=slot1,mac=\(macs[0])"
+
+  /// The prepared one, and the program under test laid over it.
+  private static func initrd(for kernel: Kernel, folder: String) throws -> String {
+    let path = folder + "/initrd"
+    try Shell.check([Rig.package.path + "/Tests/Rig/overlay.sh", Rig.sluice, folder + "/overlay"])
+    // An archive begins at a multiple of four bytes.
+    try Shell.check(["sh", "-c", #"cp "$0" "$2"; truncate -s %4 "$2"; cat "$1" >> "$2"; rm "$1""#, kernel.initrd, folder + "/overlay", path])
+    return path
+  }
+
+  func bind() throws {
+    let place = "/sys/bus/pci/devices/\(Self.card)"
+    try guest.check("echo vfio-pci > \(place)/driver_override && echo \(Self.card) > /sys/bus/pci/drivers_probe && test -e \(place)/iommu_group")
+  }
+
+  var console: String { (try? String(decoding: Data(contentsOf: URL(fileURLWithPath: folder + "/console.log")), as: UTF8.self)) ?? "" }
+  func kill() { process.kill() }
+
+  // MARK: Sluice, inside
+
+  /// Starts `sluice run` on the card, with a VM for each name: `a` has the first of `macs`, `b` the second.
+  func start(_ vms: [String] = ["a"], more: String = "") throws {
+    let options = zip(vms, Self.macs).map { "--vm \($0),socket=\($0).sock,mac=\($1),packed=off" }.joined(separator: " ")
+    try guest.check("cd /run; rm -f *.sock; sluice run --nic vfio:\(Self.card) \(options) --control control \(more) > sluice.log 2>&1 & echo $! > /run/sluice.pid")
+    try guest.check("until grep -q ' ready ' /run/sluice.log; do usleep 20000; kill -0 $(cat /run/sluice.pid) || { cat /run/sluice.log; exit 1; }; done")
+    try hasLink()
+  }
+  func hasLink(within seconds: Int = 60) throws {
+    try eventually("the card has a link: \((try? log()) ?? "")", within: seconds) { try nic()["link_up"] as? Bool == true }
+  }
+
+  func stop() throws {
+    try guest.check("kill $(cat /run/sluice.pid); while kill -0 $(cat /run/sluice.pid) 2> /dev/null; do usleep 20000; done")
+  }
+  func log() throws -> String { try guest.check("cat /run/sluice.log") }
+
+  func status() throws -> [String: Any] {
+    let output = try guest.check("sluice status --control /run/control --json")
+    guard let status = try JSONSerialization.jsonObject(with: Data(output.utf8)) as? [String: Any] else { throw RigError("no JSON: \(output)") }
+    return status
+  }
+  func nic() throws -> [String: Any] { try status()["nic"] as? [String: Any] ?? [:] }
+
+  /// Every law of conservation holds, with nothing under way, and the IOMMU refused nothing.
+  func settle() throws {
+    var status: [String: Any] = [:]
+    do {
+      try eventually("nothing is under way") {
+        status = try self.status()
+        let laws = status["laws"] as? [[String: Any]] ?? []
+        return !laws.isEmpty && laws.allSatisfy { $0["holds"] as? Bool == true && $0["in_flight"] as? Int == 0 }
+      }
+    } catch { throw RigError("\(error): \(status)") }
+    guard try nic()["iommu_faults"] as? Int == 0 else { throw RigError("the IOMMU refused the card an access: \(status)") }
+  }
+}
+
+/// `frontend`, running in the machine: a vhost-user front-end without a guest.
+final class FrontEnd {
+  private let machine: CardMachine
+  private let file: String
+
+  /// Begins to do what `words` say, for the VM `name`; returns when it listens.
+  init(_ verb: String, _ name: String, in machine: CardMachine, _ words: String) throws {
+    self.machine = machine
+    file = "/run/frontend-\(name)"
+    let mac = CardMachine.macs[name == "a" ? 0 : 1]
+    try machine.guest.check("cd /run; frontend \(verb) \(name).sock \(mac) \(words) > \(file) 2>&1 & echo $! > \(file).pid")
+    try machine.guest.check("until grep -qE 'SINK-READY|SENT' \(file); do usleep 20000; kill -0 $(cat \(file).pid) 2> /dev/null || grep -q SENT \(file) || { cat \(file); exit 1; }; done")
+  }
+
+  /// Receives `frames` frames from `first` on, `laps` times.
+  static func receiving(_ name: String, in machine: CardMachine, first: Int = 0, frames: Int, laps: Int = 1, within seconds: Int = 120) throws -> FrontEnd {
+    try FrontEnd("receive", name, in: machine, "\(first) \(frames) \(laps) \(seconds) acks")
+  }
+
+  /// Waits for its end; all that it said.
+  func end(within seconds: Int = 150) throws -> String {
+    try machine.guest.check("while kill -0 $(cat \(file).pid) 2> /dev/null; do usleep 20000; done; cat \(file)", within: seconds)
+  }
+  func interrupt() throws { try machine.guest.check("kill $(cat \(file).pid)") }
+  /// Its tally, and that nothing outside its frames was touched.
+  func tally(within seconds: Int = 150) throws -> Tally {
+    let output = try end(within: seconds)
+    guard output.contains("STRAY 0\n") else { throw RigError("bytes were written where none belong: \(output)") }
+    return try Tally(output)
+  }
+}
