@@ -271,8 +271,8 @@ static int receive(int s, long seconds, long rounds) {
     if (rounds && now() >= next) wrong += churn_once(s), done++, next = now() + 0.005;
     if (!collect()) wait_for(&receive_ring);
   }
-  // What came twice comes late: listen until a while after the last.
-  for (double quiet = now() + 0.3; now() < quiet;) {
+  // What came twice comes late: listen until a while after the last. Where frames come without end, it is not waited for.
+  for (double quiet = now() + 0.3; !rounds && now() < quiet;) {
     if (collect()) quiet = now() + 0.3;
     wait_for(&receive_ring);
   }
