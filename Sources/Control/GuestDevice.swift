@@ -20,6 +20,10 @@ final class GuestDevice: BackendDevice {
   private let log: (LogEvent) -> Void
 
   private(set) var window: DMAWindow?
+  /// The guest's memory while there is no card to map it for.
+  private var waitingMap: MemoryMap?
+  /// Frames that its rings had settled when the card that there is came.
+  private var settledBefore: UInt64 = 0
   private var dirtyLog: DirtyLog?
   /// What each ring that runs was started with, by its number.
   private var setups: [Int: RingSetup] = [:]
@@ -53,6 +57,10 @@ final class GuestDevice: BackendDevice {
   // MARK: Rings
 
   func start(_ ring: RingSetup) throws(RingRefusal) {
+    if host.isAway && waitingMap != nil {
+      setups[ring.index] = ring
+      return
+    }
     guard let window else { throw RingRefusal("there is no guest memory") }
     setups[ring.index] = ring
     do throws(RingRefusal) {
@@ -138,14 +146,14 @@ final class GuestDevice: BackendDevice {
   func forgetPlace(ring: Int) { kept.removeValue(forKey: ring)?.clear() }
 
   /// Takes a ring's lane from its worker; answers where it came to, or nil if there was none.
-  private func halt(ring: Int) -> RingBase? {
+  private func halt(ring: Int, cardIsGone: Bool = false) -> RingBase? {
     guard receiveLanes[ring] != nil || transmitLanes[ring] != nil else { return nil }
     let start = MonotonicClock.now()
     defer { quiesces.add(nanoseconds: MonotonicClock.now() - start) }
     if let lane = receiveLanes.removeValue(forKey: ring) {
       let problem = worker.perform { worker -> RegisterError? in
         defer { worker.remove(lane) }
-        do throws(RegisterError) { try lane.path.stop(.requested) } catch { return error }
+        do throws(RegisterError) { try lane.path.stop(.requested, cardIsGone: cardIsGone) } catch { return error }
         return nil
       }
       if let problem { keepOut(problem, ring: ring) }
@@ -155,7 +163,7 @@ final class GuestDevice: BackendDevice {
     if let lane = transmitLanes.removeValue(forKey: ring) {
       let problem = worker.perform { worker -> RegisterError? in
         defer { worker.remove(lane) }
-        do throws(RegisterError) { try lane.path.stop(.requested) } catch { return error }
+        do throws(RegisterError) { try lane.path.stop(.requested, cardIsGone: cardIsGone) } catch { return error }
         return nil
       }
       if let problem { keepOut(problem, ring: ring) }
@@ -188,6 +196,7 @@ final class GuestDevice: BackendDevice {
       if let lane = transmitLanes[ring] { worker.perform { _ in lane.path.discards = !isEnabled } }
     } else if isEnabled {
       setups[ring]?.isEnabled = true
+      if host.isAway { return }
       guard let window, let setup = setups[ring] else { return }
       do throws(RingRefusal) { try startReceive(setup, window) } catch { ringFailed(ring, "\(error)") }
     } else {
@@ -216,6 +225,10 @@ final class GuestDevice: BackendDevice {
   // MARK: Memory
 
   func setMemory(_ map: MemoryMap?) throws(RingRefusal) {
+    if host.isAway {
+      waitingMap = map
+      return
+    }
     guard let map else {
       window?.close()
       window = nil
@@ -271,6 +284,37 @@ final class GuestDevice: BackendDevice {
     }
   }
   var isLogging: Bool { dirtyLog != nil }
+
+  // MARK: A card that goes, and comes again
+
+  /// Rings stop where they are, and nothing of the guest's is on the bus any more. What its front-end asks for meanwhile is
+  /// done when there is a card again.
+  ///
+  /// - Parameter cardIsGone: it is off the bus, and need not be asked to stop.
+  func releaseCard(cardIsGone: Bool) {
+    for ring in setups.keys.sorted() { if let base = halt(ring: ring, cardIsGone: cardIsGone) { setups[ring]?.base = base } }
+    waitingMap = window?.map
+    window?.close()
+    window = nil
+  }
+
+  /// Goes on where `releaseCard` stopped, on another card.
+  func takeCard() {
+    settledBefore = settledFrames
+    guard let map = waitingMap else { return }
+    waitingMap = nil
+    do throws(RingRefusal) { try setMemory(map) } catch {
+      for ring in setups.keys.sorted() { ringFailed(ring, "\(error)") }
+      return
+    }
+    for setup in setups.keys.sorted().compactMap({ setups[$0] }) {
+      do throws(RingRefusal) { try start(setup) } catch { ringFailed(setup.index, "\(error)") }
+    }
+  }
+
+  private var settledFrames: UInt64 { receiveTotals.delivered + receiveTotals.dropped }
+  /// Frames of the card that there is that the paths have delivered or dropped.
+  var settledOfCard: UInt64 { settledFrames - settledBefore }
 
   // MARK: The rest
 

@@ -18,7 +18,7 @@ public final class Service: BackendService, @unchecked Sendable {
   private let loop: ControlLoop
   private let host: CardHost
   private let store: RuleStore?
-  private let hostPort: HostPort?
+  private var hostPort: HostPort?
   private let workers: [WorkerThread]
   private var threads: [ThreadBox] = []
   private var sessions: [Session] = []
@@ -155,7 +155,7 @@ public final class Service: BackendService, @unchecked Sendable {
 
   /// Looks for what nobody tells us: accesses of the card that the IOMMU refused, and memory that a front-end took back.
   private func watch() {
-    host.card.attend()
+    attendCard()
     if let count = host.card.faultCount, count > faultsSeen {
       for (address, text) in host.card.faults(after: faultsSeen) {
         let number = address.flatMap(host.pool)
@@ -166,6 +166,39 @@ public final class Service: BackendService, @unchecked Sendable {
     }
     for session in sessions { session.checkMemory() }
     loop.after(milliseconds: 200) { [weak self] in self?.watch() }
+  }
+
+  // MARK: A card that goes, and comes again
+
+  private func attendCard() {
+    if host.isAway { return takeCard() }
+    guard let loss = host.card.attend() else { return }
+    log(LogEvent(.error, "the card was lost; VMs run on without it", ["card": host.card.kind, "reason": "\(loss)"]))
+    for session in sessions { session.device.releaseCard(cardIsGone: loss.isGone) }
+    if let hostPort {
+      workers[0].perform { $0.removePort() }
+      hostPort.stop()
+    }
+    hostPort = nil
+    for worker in workers { worker.releaseCard() }
+    faultsSeen = 0
+    host.loseCard()
+  }
+
+  private func takeCard() {
+    guard host.findCard() else { return }
+    do throws(ServiceError) {
+      for worker in workers { try worker.takeCard() }
+      try host.card.beginInterrupts()
+      hostPort = try host.openHostPort(worker: 0)
+    } catch {
+      log(LogEvent(.error, "the card came back, and cannot be used", ["reason": "\(error)"]))
+      for worker in workers { worker.releaseCard() }
+      return host.loseCard()
+    }
+    if let hostPort { workers[0].perform { $0.add(hostPort) } }
+    for session in sessions { session.device.takeCard() }
+    log(LogEvent(.notice, "the card is back, and VMs have it again", ["card": host.card.kind]))
   }
 
   // MARK: What others ask

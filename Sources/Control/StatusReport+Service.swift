@@ -51,8 +51,7 @@ extension StatusReport.Law {
     let (device, number, queues) = (session.device, session.number, session.vm.queuePairs)
     let (settled, arrived, posted) = device.worker.perform { _ in
       host.card.betweenSteps {
-        let totals = device.receiveTotals
-        return (totals.delivered + totals.dropped, host.card.arrived(in: number, queues: queues).frames, UInt64(device.postedBuffers))
+        return (device.settledOfCard, host.card.arrived(in: number, queues: queues).frames, UInt64(device.postedBuffers))
       }
     }
     let isPossible = arrived >= settled && arrived - settled <= posted
@@ -66,7 +65,7 @@ extension StatusReport.NIC {
   fileprivate init(_ host: CardHost, _ wire: Configuration.Wire?) {
     let (link, card) = (host.link, host.card)
     self.init(
-      kind: card.kind, link_up: link.isUp, megabits: link.megabits, mtu: host.mtu, iommu_faults: card.faultCount.map { Int($0) },
+      kind: card.kind, link_up: link?.isUp ?? false, megabits: link?.megabits ?? 0, mtu: host.mtu, iommu_faults: card.faultCount.map { Int($0) },
       iommu_maps: card.mapCount, wire: wire.map { "\($0)" } ?? (card.model == nil ? "its own" : "none"), received: card.received, sent: card.sent,
       switched: card.switchedFrames, replicated: card.replicatedFrames, dropped_by: card.unroutedDrops())
   }

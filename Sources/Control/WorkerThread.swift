@@ -19,7 +19,9 @@ final class WorkerThread: @unchecked Sendable {
   private let mailbox: Mailbox
   /// The card's vector of this thread raises it.
   private let interrupt: EventDescriptor
-  private let vector: IntelInterrupt
+  /// Nil while the card is away.
+  private var vector: IntelInterrupt?
+  private let host: CardHost
   /// The card, if it is a model.
   private let model: SharedCard?
   /// Called on this thread when a path has stopped by itself.
@@ -40,7 +42,7 @@ final class WorkerThread: @unchecked Sendable {
     self.processor = processor
     node = processor.flatMap(NUMA.node(ofProcessor:))
     self.vector = vector
-    model = host.model
+    (self.host, model) = (host, host.model)
     mailbox = try Mailbox()
     interrupt = try EventDescriptor()
     poller = try Poller()
@@ -66,6 +68,14 @@ final class WorkerThread: @unchecked Sendable {
   func stop() { perform { $0.isStopping = true } }
   /// Brings it to a guest's memory: what its paths allocate from then on lies there too.
   func move(toNode node: Int) { if perform({ _ in NUMA.run(onNode: node) }) { self.node = node } }
+  /// Lets the card's vector go. Its lanes have gone.
+  func releaseCard() { perform { $0.vector = nil } }
+  /// Takes the vector of another card.
+  func takeCard() throws(ServiceError) {
+    let vector = try host.interrupt(number)
+    do throws(SystemError) { try host.card.connect(vector: number, to: interrupt) } catch { throw .machine("\(error)") }
+    perform { $0.vector = vector }
+  }
   /// Ends its sleep: there is something on the card's wire.
   func wake() { mailbox.wakeUp.signal() }
 
@@ -82,6 +92,11 @@ final class WorkerThread: @unchecked Sendable {
   func add(_ port: HostPort) {
     self.port = port
     try? poller.add(port.descriptor, for: .read, token: 0)
+  }
+  func removePort() {
+    guard let port else { return }
+    try? poller.remove(port.descriptor)
+    self.port = nil
   }
   func remove(_ lane: ReceiveLane) {
     receiveLanes.removeAll { $0 === lane }
@@ -179,7 +194,7 @@ final class WorkerThread: @unchecked Sendable {
     var maySleep = true
     for lane in receiveLanes where !lane.path.prepareToSleep() { maySleep = false }
     for lane in transmitLanes where !lane.path.prepareToSleep() { maySleep = false }
-    vector.arm()
+    vector?.arm()
     if drivesCard, let model, !model.prepareToSleep() { maySleep = false }
     if maySleep && !round() && !mailbox.isPending {
       sleepCount.set(sleepCount.value &+ 1)
@@ -188,7 +203,7 @@ final class WorkerThread: @unchecked Sendable {
       // A command's own is cleared by serving it; a wake-up without one here.
       if !mailbox.isPending { mailbox.wakeUp.clear() }
     }
-    vector.disarm()
+    vector?.disarm()
     if drivesCard { model?.wakeUp() }
     for lane in receiveLanes { lane.path.wake() }
     for lane in transmitLanes { lane.path.wake() }

@@ -272,9 +272,11 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// Stops the card, hands back what had come, and forgets the rest. When it returns, nothing of this path writes
   /// to guest memory any more, and `base` is where a successor goes on.
   ///
+  /// - Parameter cardIsGone: nothing is asked of the card: it is known to be off the bus.
   /// - Throws: if the card does not say that it has stopped. Then only the IOMMU can keep it out: close the window.
-  public mutating func stop(_ reason: StopReason) throws(RegisterError) {
+  public mutating func stop(_ reason: StopReason, cardIsGone: Bool = false) throws(RegisterError) {
     core.stop(reason)
+    if cardIsGone { queue.abandon() }
     do { try queue.quiesce() } catch {
       // Whatever becomes of the card: it had these.
       if core.isLogging { core.logPosted() }

@@ -141,8 +141,9 @@ public struct TransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
   /// have been sent already.
   ///
   /// - Throws: if the card does not say that it has stopped. Then only the IOMMU can keep it out: close the window.
-  public mutating func stop(_ reason: StopReason) throws(RegisterError) {
+  public mutating func stop(_ reason: StopReason, cardIsGone: Bool = false) throws(RegisterError) {
     core.stop(reason)
+    if cardIsGone { queue.abandon() }
     try queue.quiesce()
     core.doneCount += queue.reap()
     if core.virtqueue.isFaulted {

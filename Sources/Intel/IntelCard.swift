@@ -1,3 +1,4 @@
+internal import Bus
 public import FlowTables
 
 /// What the control side of a back-end needs of a card's driver, whichever card it is. Nothing here is for a frame.
@@ -40,6 +41,10 @@ public protocol IntelCard: AnyObject {
   /// Lets frames in: the last step, after rules are in place.
   func enableReceive() throws(IntelError)
   func disableReceive() throws(IntelError)
+  /// Whether it answers: a card that was taken out reads as all ones.
+  var isThere: Bool { get }
+  /// Whether it still has what it was told: a reset by another takes it away.
+  var isOurs: Bool { get }
   var link: CardLink { get }
   /// What it has counted since its reset. Call it several times a minute, or counters may pass their end.
   func readCounters() -> CardCounters
@@ -57,6 +62,8 @@ public struct CardLink: Hashable, Sendable {
 }
 
 extension Ixgbe: IntelCard {
+  public var isThere: Bool { registers.read(STATUS.self).rawValue != .max }
+  public var isOurs: Bool { registers.read(CTRL_EXT.self).isDriverLoaded }
   public var profile: CardProfile { .intel82599 }
   public var queuesPerPool: Int { configuration.queuesPerPool }
 }

@@ -50,4 +50,6 @@ public protocol ReceiveQueue: ~Copyable {
   /// Stops the hardware, and returns only when it can no longer write to any buffer lent to it. Buffers that
   /// were filled can still be reaped; the others are forgotten with the next `restart`.
   mutating func quiesce() throws(RegisterError)
+  /// As `quiesce`, without asking the hardware: it is known to write nothing any more, for it is gone or off the bus.
+  mutating func abandon()
 }

@@ -31,6 +31,8 @@ public protocol TransmitQueue: ~Copyable {
   /// Stops the hardware, and returns only when it reads no more of any buffer. What it has sent can still be reaped;
   /// the other frames may or may not have been sent, and are forgotten with the next start.
   mutating func quiesce() throws(RegisterError)
+  /// As `quiesce`, without asking the hardware: it is known to read nothing any more, for it is gone or off the bus.
+  mutating func abandon()
 }
 
 extension TransmitQueue where Self: ~Copyable {

@@ -68,4 +68,50 @@ import Testing
       try machine.settle()
     }
   }
+
+  // MARK: A card that goes, and comes again
+
+  private enum Loss: Sendable, CaseIterable {
+    case link, reset, unplug
+    var rounds: Int {
+      switch self {
+      case .link: Rig.rounds(5, full: 100)
+      case .reset: Rig.rounds(3, full: 20)
+      case .unplug: Rig.rounds(2, full: 20)
+      }
+    }
+  }
+
+  @Test(arguments: Loss.allCases) private func `a card that was lost under traffic comes back by itself`(loss: Loss) throws {
+    try withStage { stage in
+      let machine = try CardMachine(folder: stage.place("machine"))
+      try machine.start()
+      let trace = try Trace(frames: 20_000, macs: [Self.macs[0]], folder: stage.folder)
+      let receiver = try FrontEnd("receive", "a", in: machine, "0 20000 60000 3000")
+      try machine.wire.flood(trace)
+      defer { machine.wire.endFlood() }
+      for _ in 0..<loss.rounds {
+        try receiver.isReceiving()
+        switch loss {
+        case .link:
+          try machine.qmp.run("set_link", ["name": "wire", "up": false])
+          usleep(300_000)
+          try machine.qmp.run("set_link", ["name": "wire", "up": true])
+        case .reset: try machine.reset()
+        case .unplug:
+          try machine.unplug()
+          try machine.plug()
+        }
+      }
+      try receiver.isReceiving()
+      let log = try machine.log()
+      try #require(log.split(separator: "\n").count { $0.contains("the card is back") } == (loss == .link ? 0 : loss.rounds), "\(log)")
+      machine.wire.endFlood()
+      try receiver.interrupt()
+      let tally = try receiver.tally()
+      print("82576, \(loss) \(loss.rounds) times: \(tally)")
+      try #require(tally.bad == 0 && tally.duplicate == 0 && tally.reordered == 0 && tally.astray == 0, "\(tally)")
+      try machine.settle()
+    }
+  }
 }

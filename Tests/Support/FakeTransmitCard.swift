@@ -117,6 +117,7 @@ public struct FakeTransmitQueue: ~Copyable, TransmitQueue {
     if card.quiesce() { return }
     try FakeRegisters().wait(for: Stop.self, within: .zero, on: FakeClock()) { $0.rawValue == 1 }
   }
+  public mutating func abandon() { _ = card.quiesce() }
   private struct Stop: Register32 {
     static func offset(_ n: Int) -> Int { 0 }
     var rawValue: UInt32

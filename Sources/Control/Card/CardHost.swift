@@ -13,11 +13,15 @@ internal import VhostUser
 /// The wall between guests: each VM has a pool of the card. Which frames reach a pool is settled here before any of its
 /// queues runs, and stays so; a queue runs only while its guest's ring does.
 final class CardHost {
-  let card: any NetworkCard
+  private(set) var card: any NetworkCard
   let mtu: Int
   /// The card's model, which a worker steps: here, because it is asked for in every round.
   let model: SharedCard?
-  private let driver: any IntelCard
+  /// Nil while the card is away.
+  private var driver: (any IntelCard)?
+  private let log: @Sendable (LogEvent) -> Void
+  /// Why the card cannot be opened again, as it was told last.
+  private var lastObstacle = ""
   private let ringSize: Int
   private let configuration: Configuration
   private let profile: CardProfile
@@ -34,6 +38,7 @@ final class CardHost {
 
   init(_ configuration: Configuration, rules: [Rule], log: @escaping @Sendable (LogEvent) -> Void) throws(ServiceError) {
     self.configuration = configuration
+    self.log = log
     mtu = configuration.nic.mtu
     ringSize = configuration.nic.ringSize
     let device = try VFIONetworkCard.Device(configuration.nic)
@@ -44,14 +49,56 @@ final class CardHost {
     let tables = Self.tables(of: program)
     if let device { card = try VFIONetworkCard(device, configuration, tables, log: log) } else { card = try SimulatedNetworkCard(configuration, tables) }
     (driver, model) = (card.driver, card.model)
-    do {
-      try driver.apply(tables)
-      try driver.enableReceive()
-      // A wire that nobody is at is no error of ours: service begins with its link.
-      if model != nil { try driver.waitForLink(within: .seconds(10)) }
-    } catch {
+    do throws(IntelError) { try prepare(tables) } catch {
       card.shutDown()
       throw .card("\(error)")
+    }
+  }
+
+  /// Whose frames are whose, before any come in.
+  private func prepare(_ tables: CardTables) throws(IntelError) {
+    guard let driver else { return }
+    try driver.apply(tables)
+    try driver.enableReceive()
+    // A wire that nobody is at is no error of ours: service begins with its link.
+    if model != nil { try driver.waitForLink(within: .seconds(10)) }
+  }
+
+  // MARK: A card that goes, and comes again
+
+  /// The card was lost, and has not come back.
+  var isAway: Bool { driver == nil }
+
+  /// Lets the card go. Nothing uses it any more.
+  func loseCard() {
+    let lost = card
+    driver = nil
+    card = AbsentNetworkCard(after: lost)
+    knownOwners = nil
+    lost.shutDown()
+  }
+
+  /// Takes the card again if it is there, and tells it the rules; false: it is not, or not for us yet.
+  func findCard() -> Bool {
+    do throws(ServiceError) {
+      guard let device = try VFIONetworkCard.Device(configuration.nic) else { return false }
+      let tables = Self.tables(of: program)
+      let found = try VFIONetworkCard(device, configuration, tables, after: card, log: log)
+      let away = card
+      (card, driver) = (found, found.driver)
+      do throws(IntelError) { try prepare(tables) } catch {
+        (card, driver) = (away, nil)
+        found.shutDown()
+        throw .card("\(error)")
+      }
+      lastObstacle = ""
+      return true
+    } catch {
+      // Once, and not as long as nothing changes.
+      let obstacle = "\(error)"
+      if obstacle != lastObstacle { log(LogEvent(.notice, "the card is not there yet", ["reason": obstacle])) }
+      lastObstacle = obstacle
+      return false
     }
   }
 
@@ -86,7 +133,7 @@ final class CardHost {
   func add(_ rule: Rule) throws(RuleError) -> Rule? {
     guard let (added, filter) = try program.add(rule) else { return nil }
     knownOwners = nil
-    do throws(IntelError) { try driver.add(filter) } catch {
+    do throws(IntelError) { try driver?.add(filter) } catch {
       // Without it again: from the rules anew, for nothing takes a rule out of a program.
       program = try compile(program.steering.userRules.filter { $0.id != added.id })
       throw Self.refusal(error)
@@ -104,9 +151,9 @@ final class CardHost {
 
   /// Brings the card to other rules: all of them, or, if it refuses, none.
   func apply(_ new: CardProgram) throws(RuleError) {
-    let old = owners
-    if let counts = card.filterCounts { counter.collect(counts, by: old) }
-    do throws(IntelError) { try driver.apply(Self.tables(of: new)) } catch {
+    let old = card.filterCounts == nil ? nil : owners
+    if let counts = card.filterCounts, let old { counter.collect(counts, by: old) }
+    do throws(IntelError) { try driver?.apply(Self.tables(of: new)) } catch {
       // It has its old rules, but not where they were.
       knownOwners = nil
       throw Self.refusal(error)
@@ -114,11 +161,12 @@ final class CardHost {
     generation += 1
     program = new
     knownOwners = nil
-    if let counts = card.filterCounts { counter.collect(counts, left: old, for: owners) }
+    if let counts = card.filterCounts, let old { counter.collect(counts, left: old, for: owners) }
   }
 
   private var owners: RuleCounter.Owners {
     if let knownOwners { return knownOwners }
+    guard let driver else { preconditionFailure("a card that is away counts nothing") }
     let owners = RuleCounter.Owners(program, slots: driver.filterSlots(of: Self.tables(of: program)))
     knownOwners = owners
     return owners
@@ -137,6 +185,7 @@ final class CardHost {
 
   /// A receive queue that runs, empty. Its interrupts go to a worker's vector.
   func startReceiveQueue(pool: Int, queue: Int, worker: Int) throws(RingRefusal) -> IntelReceiveQueue {
+    guard let driver else { throw RingRefusal("the card is away") }
     let number = driver.queueIndex(pool: pool, queue: queue)
     // Guest memory is lent to it from now on: nothing but its owner's rules may reach it.
     do throws(RuleError) {
@@ -152,6 +201,7 @@ final class CardHost {
   }
 
   func startTransmitQueue(pool: Int, queue: Int, worker: Int) throws(RingRefusal) -> IntelTransmitQueue {
+    guard let driver else { throw RingRefusal("the card is away") }
     let number = driver.queueIndex(pool: pool, queue: queue)
     do {
       var transmit = try driver.makeTransmitQueue(number, ringSize: ringSize)
@@ -178,22 +228,25 @@ final class CardHost {
   var hostArrivals: UInt64 { card.arrived(in: plan.host, queues: 1).frames }
 
   /// Nobody is behind one of a pool's queues any more: a wire that waits does not wait for it.
-  func abandon(pool: Int, queue: Int) { card.stopWaiting(forQueue: queueNumber(pool: pool, queue: queue)) }
-
-  func queueNumber(pool: Int, queue: Int) -> Int { driver.queueIndex(pool: pool, queue: queue) }
+  func abandon(pool: Int, queue: Int) {
+    if let driver { card.stopWaiting(forQueue: driver.queueIndex(pool: pool, queue: queue)) }
+  }
 
   /// Over how many of its queues a pool's frames are spread: 1, 2 or 4, for the card counts in bits.
   func setUsedQueues(pool: Int, count: Int) {
+    guard let driver else { return }
     let used = count >= 4 ? 4 : count >= 2 ? 2 : 1
     _ = try? driver.setUsedQueues(pool: pool, count: min(used, driver.queuesPerPool))
   }
 
   /// A worker's vector, to be armed before it sleeps.
   func interrupt(_ vector: Int) throws(ServiceError) -> IntelInterrupt {
+    guard let driver else { throw .card("it is away") }
     do { return try driver.interrupt(vector) } catch { throw .card("a vector for each worker: \(error)") }
   }
 
-  var link: CardLink { driver.link }
+  /// Nil: the card is away.
+  var link: CardLink? { driver?.link }
 
   /// Tells the network that an address is behind this port now.
   func announce(_ address: [UInt8]) { card.announce(ReverseARP.frame(address)) }

@@ -11,7 +11,8 @@ internal import Simulation
 protocol NetworkCard: AnyObject {
   /// As status has it: `sim`, `82576 at 0000:03:00.0`.
   var kind: String { get }
-  var driver: any IntelCard { get }
+  /// Nil: the card is away.
+  var driver: (any IntelCard)? { get }
   /// Where windows, rings and host buffers are mapped.
   var space: any IOAddressSpace { get }
   /// Addresses for our own rings and buffers.
@@ -54,8 +55,77 @@ protocol NetworkCard: AnyObject {
   /// Those after the first `seen`: their addresses, and in words.
   func faults(after seen: UInt64) -> [(address: IOVA?, text: String)]
   /// Looks after what nobody tells us of: counters that would pass their end, events of the device. Several times a second.
-  func attend()
+  /// Answers why the card cannot be used any more, or nil.
+  func attend() -> CardLoss?
 
   /// Stops everything: afterwards the card touches no memory.
   func shutDown()
+}
+
+/// Why a card cannot be used any more: it must be let go, and may come back.
+enum CardLoss: Hashable, CustomStringConvertible {
+  /// It answers nothing: it was taken out, or its link to the bus is down.
+  case removed
+  /// The kernel asks for it: it is about to be taken out.
+  case requested
+  /// Somebody has reset it, and what it was told is gone.
+  case reset
+  /// The bus reports an error that nobody could mend.
+  case error
+
+  /// Whether it is off the bus already.
+  var isGone: Bool { self == .removed }
+  var description: String {
+    switch self {
+    case .removed: "it answers nothing any more: it was taken out"
+    case .requested: "the kernel asks for it back: it is being taken out"
+    case .reset: "somebody has reset it"
+    case .error: "the bus reports an error that the card could not mend"
+    }
+  }
+}
+
+/// No card: it was lost, and has not come back.
+final class AbsentNetworkCard: NetworkCard {
+  let kind: String
+  private let last: (received: StatusReport.Traffic, sent: StatusReport.Traffic)
+  let allocator = IOVAAllocator()
+  let windowSpan = DMAWindow.span
+  let space: any IOAddressSpace = NoBus()
+
+  init(after card: any NetworkCard) {
+    kind = card.kind.hasSuffix(Self.suffix) ? card.kind : card.kind + Self.suffix
+    last = (card.received, card.sent)
+  }
+  static let suffix = ", away"
+
+  private final class NoBus: IOAddressSpace {
+    func map(_ memory: HostMemory, at address: IOVA, access: DMAAccess) throws(IOAddressSpaceError) {
+      throw .refused(address, byteCount: unsafe memory.byteCount, "the card is away")
+    }
+    func unmap(_ address: IOVA, byteCount: Int) throws(IOAddressSpaceError) { throw .notMapped(address) }
+  }
+
+  var driver: (any IntelCard)? { nil }
+  var model: SharedCard? { nil }
+  func connect(vector: Int, to event: borrowing EventDescriptor) {}
+  func beginInterrupts() {}
+  func stopWaiting(forQueue n: Int) {}
+  func resumeWaiting(forQueue n: Int) {}
+  func announce(_ frame: [UInt8]) {}
+  func betweenSteps<Result: Sendable>(_ body: () -> Result) -> Result { body() }
+  var received: StatusReport.Traffic { last.received }
+  var sent: StatusReport.Traffic { last.sent }
+  var switchedFrames: UInt64? { nil }
+  var replicatedFrames: UInt64? { nil }
+  func arrived(in pool: Int, queues: Int) -> StatusReport.Traffic { StatusReport.Traffic() }
+  func drops(of pool: Int, queues: Int) -> [String: UInt64] { [:] }
+  func unroutedDrops() -> [String: UInt64] { [:] }
+  var laws: [StatusReport.Law] { [] }
+  var filterCounts: [FilterPlace: FilterCount]? { nil }
+  var mapCount: Int { 0 }
+  var faultCount: UInt64? { nil }
+  func faults(after seen: UInt64) -> [(address: IOVA?, text: String)] { [] }
+  func attend() -> CardLoss? { nil }
+  func shutDown() {}
 }

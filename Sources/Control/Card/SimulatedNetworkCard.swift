@@ -11,7 +11,8 @@ final class SimulatedNetworkCard: NetworkCard {
   static let profile = CardProfile.intel82599
 
   let kind = "sim"
-  let driver: any IntelCard
+  private let ixgbe: Ixgbe
+  var driver: (any IntelCard)? { ixgbe }
   let allocator = IOVAAllocator()
   let windowSpan = DMAWindow.span
   let card: SharedCard
@@ -30,7 +31,7 @@ final class SimulatedNetworkCard: NetworkCard {
     tap = try Self.openWire(configuration, card)
     var settings = Ixgbe.Configuration(configuration, plan)
     settings.reserveFlows(configuration, tables)
-    do { driver = try Ixgbe(registers: card, space: card, allocator: allocator, clock: card, configuration: settings) } catch { throw .card("\(error)") }
+    do { ixgbe = try Ixgbe(registers: card, space: card, allocator: allocator, clock: card, configuration: settings) } catch { throw .card("\(error)") }
     // Nobody is ever behind these.
     for queue in 0..<plan.queuesEach { card.stopWaiting(forQueue: plan.nowhere * plan.queuesEach + queue) }
   }
@@ -55,7 +56,7 @@ final class SimulatedNetworkCard: NetworkCard {
 
   private func sum(of pool: Int, queues: Int, _ value: (_ queue: Int, TrafficCounters.Origin) -> UInt64) -> UInt64 {
     (0..<queues).reduce(UInt64(0)) { total, queue in
-      let number = driver.queueIndex(pool: pool, queue: queue)
+      let number = ixgbe.queueIndex(pool: pool, queue: queue)
       return TrafficCounters.Origin.allCases.reduce(total) { $0 + value(number, $1) }
     }
   }
@@ -121,7 +122,7 @@ final class SimulatedNetworkCard: NetworkCard {
   }
   /// Frames that were put into a pool's queues, of what some counters have counted.
   func stored(in pool: Int, queues: Int, by counters: TrafficCounters) -> UInt64 {
-    (0..<queues).reduce(UInt64(0)) { $0 + counters.deliveredFrames(queue: driver.queueIndex(pool: pool, queue: $1), from: .wire) }
+    (0..<queues).reduce(UInt64(0)) { $0 + counters.deliveredFrames(queue: ixgbe.queueIndex(pool: pool, queue: $1), from: .wire) }
   }
   func storedForHost(by counters: TrafficCounters) -> UInt64 { stored(in: plan.host, queues: 1, by: counters) }
 
@@ -138,8 +139,8 @@ final class SimulatedNetworkCard: NetworkCard {
     return faults.suffix(fresh).map { ($0.address, "\($0)") }
   }
 
-  func attend() {}
-  func shutDown() { try? driver.shutDown() }
+  func attend() -> CardLoss? { nil }
+  func shutDown() { try? ixgbe.shutDown() }
 }
 
 extension Ixgbe.Configuration {

@@ -25,7 +25,8 @@ final class VFIONetworkCard: NetworkCard {
   }
 
   let kind: String
-  let driver: any IntelCard
+  private let unit: any IntelCard
+  var driver: (any IntelCard)? { unit }
   let allocator: IOVAAllocator
   let windowSpan: UInt64
   private let device: VFIODevice
@@ -41,15 +42,22 @@ final class VFIONetworkCard: NetworkCard {
   }
   /// Of the workers, by vector: what is signalled.
   private var lines: [Line] = []
-  /// As they were read last.
+  /// As they were read last; and what cards before this one, in its place, have counted.
   private var counters: CardCounters
+  private let past: (received: StatusReport.Traffic, sent: StatusReport.Traffic)
   private var linkWasUp = false
+  /// Its counters say nothing any more: what was read last counts.
+  private var isLost = false
 
   var space: any IOAddressSpace { device.space }
   var model: SharedCard? { nil }
 
-  init(_ found: Device, _ configuration: Configuration, _ tables: CardTables, log: @escaping @Sendable (LogEvent) -> Void) throws(ServiceError) {
+  /// - Parameter before: what was here before, and is gone.
+  init(
+    _ found: Device, _ configuration: Configuration, _ tables: CardTables, after before: (any NetworkCard)? = nil, log: @escaping @Sendable (LogEvent) -> Void
+  ) throws(ServiceError) {
     self.log = log
+    past = (before?.received ?? .init(), before?.sent ?? .init())
     do {
       device = try VFIODevice(found.address, interface: configuration.nic.interface)
       registers = try device.registers(bar: 0)
@@ -68,14 +76,14 @@ final class VFIONetworkCard: NetworkCard {
       case .intel82599:
         var settings = Ixgbe.Configuration(configuration, tables.plan)
         settings.reserveFlows(configuration, tables)
-        driver = try Ixgbe(registers: registers, space: device.space, allocator: allocator, clock: clock, configuration: settings)
+        unit = try Ixgbe(registers: registers, space: device.space, allocator: allocator, clock: clock, configuration: settings)
       case .intel82576:
         var settings = Igb.Configuration()
         (settings.mtu, settings.queuesPerPool) = (configuration.nic.mtu, configuration.vms.map(\.queuePairs).max() ?? 1)
-        driver = try Igb(registers: registers, space: device.space, allocator: allocator, clock: clock, configuration: settings)
+        unit = try Igb(registers: registers, space: device.space, allocator: allocator, clock: clock, configuration: settings)
       }
     } catch { throw .card("\(found.address): \(error)") }
-    counters = driver.readCounters()
+    counters = unit.readCounters()
     log(
       LogEvent(
         .info, "a card was taken by VFIO",
@@ -107,16 +115,20 @@ final class VFIONetworkCard: NetworkCard {
 
   func betweenSteps<Result: Sendable>(_ body: () -> Result) -> Result { body() }
   private func traffic(_ value: CardCounters.Traffic) -> StatusReport.Traffic { StatusReport.Traffic(frames: value.frames, bytes: value.bytes) }
+  private func readCounters() { if !isLost { counters = unit.readCounters() } }
   private func pool(_ pool: Int) -> CardCounters.Pool? {
-    counters = driver.readCounters()
+    readCounters()
     return counters.pools.indices.contains(pool) ? counters.pools[pool] : nil
   }
 
   var received: StatusReport.Traffic {
-    counters = driver.readCounters()
-    return traffic(counters.received)
+    readCounters()
+    return sum(past.received, counters.received)
   }
-  var sent: StatusReport.Traffic { traffic(counters.sent) }
+  var sent: StatusReport.Traffic { sum(past.sent, counters.sent) }
+  private func sum(_ past: StatusReport.Traffic, _ now: CardCounters.Traffic) -> StatusReport.Traffic {
+    StatusReport.Traffic(frames: past.frames + now.frames, bytes: past.bytes + now.bytes)
+  }
   var switchedFrames: UInt64? { counters.switched }
   var replicatedFrames: UInt64? { nil }
   func arrived(in pool: Int, queues: Int) -> StatusReport.Traffic { self.pool(pool).map { traffic($0.received) } ?? StatusReport.Traffic() }
@@ -140,17 +152,26 @@ final class VFIONetworkCard: NetworkCard {
     return faultLog.faults.suffix(Int(clamping: faultLog.count - seen)).map { ($0.address, $0.text) }
   }
 
-  func attend() {
-    if errorEvent.clear() { log(LogEvent(.error, "the bus reported an error that the card could not mend", ["card": kind])) }
-    if requestEvent.clear() { log(LogEvent(.error, "the kernel asks for the card back: it is being taken out", ["card": kind])) }
-    counters = driver.readCounters()
-    let isUp = driver.link.isUp
-    if isUp != linkWasUp { log(LogEvent(.notice, isUp ? "the card's link is up" : "the card's link is down", ["card": kind, "megabits": "\(driver.link.megabits)"])) }
-    linkWasUp = isUp
+  func attend() -> CardLoss? {
+    let loss = findLoss()
+    isLost = loss != nil
+    if isLost { return loss }
+    readCounters()
+    let link = unit.link
+    if link.isUp != linkWasUp { log(LogEvent(.notice, link.isUp ? "the card's link is up" : "the card's link is down", ["card": kind, "megabits": "\(link.megabits)"])) }
+    linkWasUp = link.isUp
+    return nil
+  }
+
+  private func findLoss() -> CardLoss? {
+    if requestEvent.clear() { return .requested }
+    if !unit.isThere { return .removed }
+    if errorEvent.clear() { return .error }
+    return unit.isOurs ? nil : .reset
   }
 
   func shutDown() {
-    try? driver.shutDown()
+    try? unit.shutDown()
     try? device.setBusMaster(false)
   }
 }

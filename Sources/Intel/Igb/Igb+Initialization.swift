@@ -216,6 +216,7 @@ extension Igb {
   // MARK: The end
 
   public func shutDown() throws(IntelError) {
+    guard isThere else { throw .deviceGone }
     registers.modify(RCTL.self) { $0.isEnabled = false }
     try reset()
     registers.modify(CTRL_EXT.self) { $0.isDriverLoaded = false }

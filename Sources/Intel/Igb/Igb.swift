@@ -79,6 +79,8 @@ public final class Igb: IntelCard {
     initializeStatistics()
   }
 
+  public var isThere: Bool { registers.read(STATUS.self).rawValue != .max }
+  public var isOurs: Bool { registers.read(CTRL_EXT.self).isDriverLoaded }
   public var largestFrame: Int { configuration.mtu + 14 + 4 }
   public var queuesPerPool: Int { configuration.queuesPerPool }
 

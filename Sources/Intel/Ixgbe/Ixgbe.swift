@@ -58,6 +58,7 @@ public final class Ixgbe {
 
   /// Stops every queue and the bus master, and resets: when it returns, nothing of the card reaches memory.
   public func shutDown() throws(IntelError) {
+    guard isThere else { throw .deviceGone }
     // The reset comes also where the data path does not empty: it is what stops everything.
     try? disableReceive()
     try reset()

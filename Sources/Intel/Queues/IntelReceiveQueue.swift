@@ -94,6 +94,8 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
     isRunning = false
   }
 
+  public mutating func abandon() { isRunning = false }
+
   /// Starts the queue with nothing posted, the first time or after `quiesce`, as often as wanted. Its ring stays where
   /// it is. 4.6.7, 4.6.7.1.
   public mutating func start() throws(IntelError) {

@@ -124,6 +124,8 @@ public struct IntelTransmitQueue: ~Copyable, TransmitQueue {
     isRunning = false
   }
 
+  public mutating func abandon() { isRunning = false }
+
   /// Starts the queue with nothing posted, the first time or after `quiesce`, as often as wanted. Its ring stays where
   /// it is. 4.6.8.
   public mutating func start() throws(IntelError) {

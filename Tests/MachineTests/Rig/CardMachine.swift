@@ -77,6 +77,23 @@ final class CardMachine {
     try eventually("the card has a link: \((try? log()) ?? "")", within: seconds) { try nic()["link_up"] as? Bool == true }
   }
 
+  /// Takes the card out as one does it with a lever: the kernel is asked, lets it go, and its power is cut.
+  func unplug() throws {
+    let mark = qmp.events.count
+    try qmp.run("device_del", ["id": "card"])
+    try qmp.event("DEVICE_DELETED", after: mark, within: 60)
+  }
+  func plug() throws {
+    try qmp.run("device_add", ["driver": "igb", "id": "card", "netdev": "wire", "bus": "slot1", "mac": Self.macs[0]])
+    try guest.check("for i in $(seq 300); do [ -e /sys/bus/pci/devices/\(Self.card) ] && exit; usleep 100000; done; exit 1")
+    try bind()
+  }
+  /// A reset of the function alone, by whoever may: not by us.
+  func reset() throws {
+    let place = "/sys/bus/pci/devices/\(Self.card)"
+    try guest.check("echo flr > \(place)/reset_method && echo 1 > \(place)/reset")
+  }
+
   func stop() throws {
     try guest.check("kill $(cat /run/sluice.pid); while kill -0 $(cat /run/sluice.pid) 2> /dev/null; do usleep 20000; done")
   }
@@ -125,6 +142,19 @@ final class FrontEnd {
   /// Waits for its end; all that it said.
   func end(within seconds: Int = 150) throws -> String {
     try machine.guest.check("while kill -0 $(cat \(file).pid) 2> /dev/null; do usleep 20000; done; cat \(file)", within: seconds)
+  }
+  /// How many whole frames came until now.
+  func soFar() throws -> Int {
+    let script = """
+      said=$(grep -c SO-FAR \(file)); kill -USR1 $(cat \(file).pid)
+      until [ $(grep -c SO-FAR \(file)) -gt $said ]; do usleep 20000; kill -0 $(cat \(file).pid) || break; done; cat \(file)
+      """
+    return try Tally(machine.guest.check(script)).good
+  }
+  /// Frames come, from now on.
+  func isReceiving() throws {
+    let start = try soFar()
+    do { try eventually("frames come again") { try soFar() > start + 500 } } catch { throw RigError("\(error): \(try machine.log())") }
   }
   func interrupt() throws { try machine.guest.check("kill $(cat \(file).pid)") }
   /// Its tally, and that nothing outside its frames was touched.

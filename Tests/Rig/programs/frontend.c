@@ -7,7 +7,8 @@
 //
 // receive  posts buffers and counts the patterned frames that come for MAC, as `sink` does. Bytes between buffers, and behind
 //          a frame in its buffer, must stay as they were: STRAY is how many frames touched them. With acks it sends a frame
-//          of EtherType 0x88b5 after every 32 that came, with their count, so that whoever sends need lose none.
+//          of EtherType 0x88b5 after every 32 that came, with their count, so that whoever sends need lose none. SIGUSR1 asks
+//          for a SINK-SO-FAR line. A descriptor that comes back twice, or not, is an error.
 // churn    the same, and ROUNDS times: the ring is stopped, the region of the buffers removed (REM_MEM_REG), watched for
 //          writes after the reply, added again, the ring started. CHURN is how many rounds there were, and how many writes.
 // send     sends the patterned frames FIRST ..< FIRST + FRAMES to TO, and waits until the back-end has given them back.
@@ -181,8 +182,9 @@ static struct ring receive_ring, send_ring;
 static struct tally tally;
 static uint64_t stray, came;
 static int acks;
-static volatile sig_atomic_t ended;
-static void on_signal(int number) { (void)number, ended = 1; }
+static uint8_t outstanding[ring_size];
+static volatile sig_atomic_t asked, ended;
+static void on_signal(int number) { *(number == SIGUSR1 ? &asked : &ended) = 1; }
 
 static uint8_t *buffer(uint16_t n) { return buffers.memory + (size_t)n * stride; }
 static void clean(uint16_t n) { memset(buffer(n), canary, stride); }
@@ -228,6 +230,7 @@ static int collect(void) {
     uint32_t length = e->len;
     const uint8_t *bytes = buffer(n);
     if (n >= ring_size || length < header || length > stride - gap) refuse("a used element that cannot be");
+    if (!outstanding[n]) refuse("a descriptor that was given back twice");
     tally_frame(&tally, bytes + header, length - header);
     if (!is_clean(bytes + length, stride - length)) stray++;
     clean(n), post(&receive_ring, n);
@@ -260,7 +263,7 @@ static int receive(int s, long seconds, long rounds) {
   tally_begin(&tally);
   for (uint16_t n = 0; n < ring_size; n++) {
     receive_ring.view.desc[n] = (struct vring_desc){buffers.guest + (uint64_t)n * stride, stride - gap, VRING_DESC_F_WRITE, 0};
-    post(&receive_ring, n);
+    outstanding[n] = 1, post(&receive_ring, n);
   }
   start_ring(s, &receive_ring, &rings, 0);
   if (acks) start_ring(s, &send_ring, &rings, 0);
@@ -269,16 +272,19 @@ static int receive(int s, long seconds, long rounds) {
   double next = now() + 0.05;
   while (rounds ? !ended && done < rounds && now() < end : expects_more(end)) {
     if (rounds && now() >= next) wrong += churn_once(s), done++, next = now() + 0.005;
+    if (asked) asked = 0, tally_print(&tally, "SINK-SO-FAR", 0);
     if (!collect()) wait_for(&receive_ring);
   }
   // What came twice comes late: listen until a while after the last. Where frames come without end, it is not waited for.
-  for (double quiet = now() + 0.3; !rounds && now() < quiet;) {
+  for (double quiet = now() + 0.3; !rounds && !ended && now() < quiet;) {
     if (collect()) quiet = now() + 0.3;
     wait_for(&receive_ring);
   }
   if (acks) stop_ring(s, &send_ring);
-  stop_ring(s, &receive_ring);
-  collect();
+  uint16_t base = stop_ring(s, &receive_ring);
+  while (collect()) {}
+  // Where the ring stopped is behind what was given back, and nothing else: no descriptor is lost.
+  if (base != receive_ring.used) fprintf(stderr, "frontend: the ring stopped at %u, and %u were given back\n", base, receive_ring.used), stray++;
   printf("STRAY %lu\n", stray);
   if (rounds) printf("CHURN %ld rounds %ld writes after the reply\n", done, wrong);
   tally_print(&tally, "SINK", 0);
@@ -310,7 +316,7 @@ int main(int count, char **words) {
   uint8_t to[6];
   if (count < 7 || !parse_mac(words[3], tally.mac)) return fputs(usage, stderr), 64;
   struct sigaction action = {.sa_handler = on_signal};
-  sigaction(SIGTERM, &action, NULL);
+  sigaction(SIGTERM, &action, NULL), sigaction(SIGUSR1, &action, NULL);
   int s = open_socket(words[2]);
   begin(s);
   if (!strcmp(words[1], "send")) {
