@@ -92,7 +92,15 @@ let package = Package(
     // Tests, one folder a target
     tests(of: "FlowSteering"),
     tests(of: "FlowTables", "FlowSteering"),
-    tests(of: "Intel", "Simulation", "Capture", "NIC", "Bus", "FlowTables", "FlowSteering", "GuestMemory", "Linux", "CLinux", "Support"),
+    .target(
+      name: "ReceiveConformance", dependencies: ["Intel", "FlowTables", "FlowSteering", "NIC", "Bus", "Linux"], path: "Tests/ReceiveConformance",
+      swiftSettings: settings),
+    .executableTarget(
+      name: "CardConformance", dependencies: ["ReceiveConformance", "Intel", "VFIO", "Bus", "Linux"], path: "Tests/CardConformance",
+      swiftSettings: settings),
+    tests(
+      of: "Intel", "ReceiveConformance", "Simulation", "Capture", "NIC", "Bus", "FlowTables", "FlowSteering", "GuestMemory", "Linux", "CLinux",
+      "Support"),
     tests(of: "FlowDialects", "FlowTables", "FlowSteering"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(
@@ -107,7 +115,7 @@ let package = Package(
       swiftSettings: looseSettings),
     .testTarget(
       name: "HostileTests", dependencies: ["Control", "Datapath", "FlowSteering", "CLinux"], swiftSettings: looseSettings),
-    .testTarget(name: "MachineTests", dependencies: ["sluice", "Support"], swiftSettings: looseSettings),
+    .testTarget(name: "MachineTests", dependencies: ["sluice", "CardConformance", "Support"], swiftSettings: looseSettings),
     .testTarget(name: "TidyTests", swiftSettings: looseSettings),
     // Benchmarks, one folder a question
     .executableTarget(

@@ -102,7 +102,7 @@ older() { # FILE SOURCE...: FILE is not there, or older than one of its sources
 }
 
 if command -v gcc > /dev/null; then
-  for program in sink trace check feed frontend; do
+  for program in sink trace check feed frontend wire; do
     older "$rig/programs/$program" "$sources/programs" || continue
     gcc -O2 -static -Wall -Wextra -Werror -o "$rig/programs/$program" "$sources/programs/$program.c"
   done
@@ -133,7 +133,7 @@ chmod +x "$rig/programs/qemu" "$rig/programs/testpmd"
 
 for tool in busybox cpio gzip; do command -v $tool > /dev/null || missing initrd "there is no $tool"; done
 for kernel in kernel-6.1 kernel-6.12; do
-  [ -e "$rig/$kernel/complete" ] && [ -e "$rig/programs/sink" ] && [ -e "$rig/programs/frontend" ] && [ ! -e "$rig/missing/initrd" ] || continue
-  older "$rig/$kernel/initrd" "$sources/guest" "$sources/initrd.sh" "$rig/programs/sink" "$rig/programs/frontend" || continue
+  [ -e "$rig/$kernel/complete" ] && [ -e "$rig/programs/sink" ] && [ -e "$rig/programs/frontend" ] && [ -e "$rig/programs/wire" ] && [ ! -e "$rig/missing/initrd" ] || continue
+  older "$rig/$kernel/initrd" "$sources/guest" "$sources/initrd.sh" "$rig/programs/sink" "$rig/programs/frontend" "$rig/programs/wire" || continue
   "$sources/initrd.sh" "$rig/$kernel" "$rig/programs" "$rig/$kernel/initrd"
 done

@@ -19,17 +19,26 @@ final class CardMachine {
   private let folder: String
 
   /// Starts QEMU, and gives the card to vfio-pci.
-  init(kernel: Kernel = .backports, folder: String) throws {
+  ///
+  /// - Parameter program: what is laid over the guest's files, `sluice` or another.
+  /// - Parameter hasFeeder: another card of the machine's, which its own kernel drives, is on the same cable: `eth0`.
+  init(kernel: Kernel = .backports, program: String = Rig.sluice, hasFeeder: Bool = false, folder: String) throws {
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     self.folder = folder
-    let initrd = try Self.initrd(for: kernel, folder: folder)
+    let initrd = try Self.initrd(for: kernel, program, folder: folder)
     wire = try CardWire(folder: folder)
     var words = [Emulator.backports.program, "-M", "q35,kernel-irqchip=split", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536M"]
     words += ["-nodefaults", "-no-user-config", "-display", "none"]
     words += ["-serial", "file:\(folder)/console.log", "-serial", "unix:\(folder)/agent,server=on,wait=off"]
     words += ["-qmp", "unix:\(folder)/qmp,server=on,wait=off", "-kernel", kernel.image, "-initrd", initrd]
     words += ["-append", "console=ttyS0 quiet panic=-1 no_timer_check intel_iommu=on iommu.strict=1 vfio_pci.enable_sriov=1"]
-    words += ["-device", IOMMU.intel.rawValue, "-netdev", wire.netdev, "-device", "pcie-root-port,id=slot1,slot=1"]
+    words += ["-device", IOMMU.intel.rawValue]
+    if hasFeeder {
+      words += ["-netdev", "hubport,id=wire,hubid=0", "-netdev", "hubport,id=feeder,hubid=0", "-device", "virtio-net-pci,netdev=feeder,romfile="]
+    } else {
+      words += ["-netdev", wire.netdev]
+    }
+    words += ["-device", "pcie-root-port,id=slot1,slot=1"]
     words += ["-device", Self.device]
     process = try Subprocess("qemu", words, folder: folder)
     let console = folder + "/console.log"
@@ -48,9 +57,9 @@ final class CardMachine {
   private static let device = "igb,id=card,netdev=wire,bus=slot1,mac=\(macs[0])"
 
   /// The prepared one, and the program under test laid over it.
-  private static func initrd(for kernel: Kernel, folder: String) throws -> String {
+  private static func initrd(for kernel: Kernel, _ program: String, folder: String) throws -> String {
     let path = folder + "/initrd"
-    try Shell.check([Rig.package.path + "/Tests/Rig/overlay.sh", Rig.sluice, folder + "/overlay"])
+    try Shell.check([Rig.package.path + "/Tests/Rig/overlay.sh", program, folder + "/overlay"])
     // An archive begins at a multiple of four bytes.
     try Shell.check(["sh", "-c", #"cp "$0" "$2"; truncate -s %4 "$2"; cat "$1" >> "$2"; rm "$1""#, kernel.initrd, folder + "/overlay", path])
     return path
