@@ -73,7 +73,7 @@ import Testing
     try withStage { stage in
       let program = URL(fileURLWithPath: Rig.sluice).deletingLastPathComponent().appendingPathComponent("CardConformance").path
       let machine = try CardMachine(program: program, hasFeeder: true, folder: stage.place("machine"))
-      try machine.guest.check("ip link set eth0 up && mkfifo /run/wire && (wire eth0 < /run/wire > /run/wire.log 2>&1 &)")
+      try machine.guest.check("ip link set eth0 mtu 9000 up && mkfifo /run/wire && (wire eth0 < /run/wire > /run/wire.log 2>&1 &)")
       let outcome = try machine.guest.run("CardConformance \(CardMachine.card) group /run/wire", within: 300)
       print("82576: \(outcome.output)")
       try #require(outcome.status == 0, "\(outcome.output)")

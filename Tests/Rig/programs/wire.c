@@ -3,6 +3,7 @@
 // In a guest: sends what comes on its standard input, frames with their length before them (four bytes, big endian), on an
 // interface.
 #include <arpa/inet.h>
+#include <errno.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -20,7 +21,8 @@ int main(int count, char **words) {
     length = ntohl(length);
     if (length > sizeof frame || fread(frame, length, 1, stdin) != 1) return fprintf(stderr, "wire: half a frame\n"), 65;
     // A device that has no room has it again soon.
-    while (sendto(s, frame, length, 0, (struct sockaddr *)&to, sizeof to) < 0) {}
+    while (sendto(s, frame, length, 0, (struct sockaddr *)&to, sizeof to) < 0)
+      if (errno != ENOBUFS && errno != EAGAIN) return perror("wire"), 74;
   }
   return 0;
 }
