@@ -47,8 +47,9 @@ public final class IOMMUFaultLog {
   static func parse(_ record: String, of device: PCIAddress) -> Fault? {
     guard let start = record.firstIndex(of: ";") else { return nil }
     let text = record[record.index(after: start)...].prefix { $0 != "\n" }
-    let place = device.description.dropFirst(device.domain == 0 ? 5 : 0)
-    let isIntels = text.hasPrefix("DMAR: ") && text.contains("Request device [\(place)]")
+    // Older kernels leave the domain out.
+    let places = device.domain == 0 ? [device.description, String(device.description.dropFirst(5))] : [device.description]
+    let isIntels = text.hasPrefix("DMAR: ") && places.contains { text.contains("Request device [\($0)]") }
     let isAMDs = text.contains("AMD-Vi: Event logged [IO_PAGE_FAULT") && text.contains("device=\(device)")
     guard isIntels || isAMDs, let key = text.firstRange(of: isIntels ? "fault addr 0x" : "address=0x") else { return nil }
     let digits = text[key.upperBound...].prefix(while: \.isHexDigit)

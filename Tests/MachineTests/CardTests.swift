@@ -6,17 +6,23 @@ import Testing
 @RigActor @Suite(.needs([.sluice] + Need.backportsGuest)) struct CardTests {
   private static let macs = CardMachine.macs
 
-  @Test func `frames for two VMs arrive in their buffers, each in its own`() throws {
+  @Test func `frames for two VMs arrive in their buffers, each in its own`() throws { try deliver(.backports, "group") }
+  @Test(.needs([.kernel(.iommufd)])) func `by iommufd too frames for two VMs arrive in their buffers, each in its own`() throws {
+    try deliver(.iommufd, "iommufd")
+  }
+
+  private func deliver(_ kernel: Kernel, _ interface: String) throws {
     try withStage { stage in
-      let machine = try CardMachine(folder: stage.place("machine"))
-      try machine.start(["a", "b"])
+      let machine = try CardMachine(kernel: kernel, folder: stage.place("machine"))
+      try machine.start(["a", "b"], more: "--vfio \(interface)")
+      try #require(try machine.log().contains("interface=\(interface)"))
       let frames = 50_000
       let trace = try Trace(frames: frames, macs: Self.macs, folder: stage.folder)
       let receivers = try ["a", "b"].map { try FrontEnd.receiving($0, in: machine, frames: frames) }
       try machine.wire.send(trace)
       for receiver in receivers {
         let tally = try receiver.tally()
-        print("82576: \(tally)")
+        print("82576 by \(interface): \(tally)")
         try #require(tally.isWhole(frames), "\(tally)")
       }
       let vms = try machine.status()["vms"] as? [String: [String: Any]] ?? [:]
@@ -69,12 +75,15 @@ import Testing
     }
   }
 
-  @Test func `the 82576 passes the suite that every card passes`() throws {
+  @Test func `the 82576 passes the suite that every card passes`() throws { try conform(.backports, "group") }
+  @Test(.needs([.kernel(.iommufd)])) func `by iommufd too the 82576 passes the suite that every card passes`() throws { try conform(.iommufd, "iommufd") }
+
+  private func conform(_ kernel: Kernel, _ interface: String) throws {
     try withStage { stage in
       let program = URL(fileURLWithPath: Rig.sluice).deletingLastPathComponent().appendingPathComponent("CardConformance").path
-      let machine = try CardMachine(program: program, hasFeeder: true, folder: stage.place("machine"))
+      let machine = try CardMachine(kernel: kernel, program: program, hasFeeder: true, folder: stage.place("machine"))
       try machine.guest.check("ip link set eth0 mtu 9000 up && mkfifo /run/wire && (wire eth0 < /run/wire > /run/wire.log 2>&1 &)")
-      let outcome = try machine.guest.run("CardConformance \(CardMachine.card) group /run/wire", within: 300)
+      let outcome = try machine.guest.run("CardConformance \(CardMachine.card) \(interface) /run/wire", within: 300)
       print("82576: \(outcome.output)")
       try #require(outcome.status == 0, "\(outcome.output)")
     }

@@ -10,6 +10,8 @@
 # written to missing/NAME: the tests that need it are skipped with these words.
 #   prepare.sh            fetches what is not there, and builds
 #   prepare.sh --offline  builds only
+#   prepare.sh --iommufd  also builds kernel-iommufd, a small Linux that has what Debian's have not: iommufd and VFIO's
+#                         device files. It takes a quarter of an hour; without it the tests that need it are skipped
 set -eu
 cd "$(dirname "$0")/../.."
 sources=$PWD/Tests/Rig
@@ -91,6 +93,39 @@ kernel kernel-6.1 bookworm
 kernel kernel-6.12 bookworm-backports
 unpack qemu bookworm-backports qemu-system-x86
 unpack dpdk bookworm dpdk-dev librte-net-vhost23 librte-net-virtio23 librte-net-pcap23 librte-net-tap23
+
+# --- a kernel with iommufd ---
+
+iommufd_kernel() {
+  version=6.12 tree="$rig/linux-source-$version"
+  if [ ! -d "$tree" ]; then
+    apt_begin || { unfetched kernel-iommufd; return 0; }
+    (cd "$rig" && apt_do get -q download linux-source-$version >> "$rig/apt/log" 2>&1 && dpkg-deb --fsys-tarfile linux-source-*.deb |
+      tar -xO ./usr/src/linux-source-$version.tar.xz | tar -xJ && rm linux-source-*.deb) || { missing kernel-iommufd "apt cannot fetch linux-source-$version"; return 0; }
+  fi
+  missing_tools=
+  for tool in flex bison bc make gcc; do command -v $tool > /dev/null || missing_tools="$missing_tools $tool"; done
+  [ -e /usr/include/libelf.h ] || missing_tools="$missing_tools libelf-dev"
+  [ -z "$missing_tools" ] || apt-get install -q -y --no-install-recommends $missing_tools libssl-dev >> "$rig/apt/log" 2>&1 ||
+    { missing kernel-iommufd "there is no$missing_tools"; return 0; }
+  # Everything is built in: no module, no other driver than what the tests' machine has.
+  on="64BIT SMP PRINTK TTY SERIAL_8250 SERIAL_8250_CONSOLE BLK_DEV_INITRD RD_GZIP BINFMT_ELF BINFMT_SCRIPT PROC_FS SYSFS
+    DEVTMPFS TMPFS SHMEM FUTEX EPOLL EVENTFD SIGNALFD TIMERFD MULTIUSER POSIX_TIMERS MEMFD_CREATE HUGETLBFS ADVISE_SYSCALLS
+    HIGH_RES_TIMERS NO_HZ_IDLE KALLSYMS ACPI PCI PCI_MSI PCIEPORTBUS PCIEAER PCI_IOV HOTPLUG_PCI HOTPLUG_PCI_PCIE X86_X2APIC IRQ_REMAP
+    IOMMU_SUPPORT INTEL_IOMMU VIRTIO_MENU VIRTIO VIRTIO_PCI VIRTIO_NET IOMMUFD VFIO VFIO_GROUP VFIO_CONTAINER VFIO_IOMMU_TYPE1
+    VFIO_DEVICE_CDEV VFIO_PCI NET INET UNIX PACKET NETDEVICES NET_CORE MEMBARRIER RSEQ MMU_NOTIFIER NUMA IO_URING"
+  (
+    cd "$tree"
+    make -s tinyconfig
+    for option in $on; do scripts/config -e $option; done
+    make -s olddefconfig
+    nice make -s -j"$(nproc)" bzImage
+  ) > "$rig/kernel-iommufd.log" 2>&1 || { missing kernel-iommufd "it was not built: $(tail -1 "$rig/kernel-iommufd.log")"; return 0; }
+  mkdir -p "$rig/kernel-iommufd"
+  cp "$tree/arch/x86/boot/bzImage" "$rig/kernel-iommufd/vmlinuz"
+  rm -rf "$tree"
+}
+[ "$offline" != --iommufd ] || [ -e "$rig/kernel-iommufd/vmlinuz" ] || iommufd_kernel
 
 # --- programs ---
 

@@ -46,7 +46,7 @@ final class CardMachine {
       qmp = try QMP(folder + "/qmp")
       guest = Guest(try Channel("the guest's agent", to: folder + "/agent"))
       try guest.isUp()
-      try guest.check("modprobe vfio_iommu_type1 && modprobe vfio-pci")
+      if kernel != .iommufd { try guest.check("modprobe vfio_iommu_type1 && modprobe vfio-pci") }
       try bind()
     } catch {
       process.kill()
@@ -67,7 +67,7 @@ final class CardMachine {
 
   func bind() throws {
     let place = "/sys/bus/pci/devices/\(Self.card)"
-    try guest.check("echo vfio-pci > \(place)/driver_override && echo \(Self.card) > /sys/bus/pci/drivers_probe && test -e \(place)/iommu_group")
+    try guest.check("[ -e \(place)/driver ] && echo \(Self.card) > \(place)/driver/unbind; echo vfio-pci > \(place)/driver_override && echo \(Self.card) > /sys/bus/pci/drivers_probe && test -e \(place)/iommu_group")
   }
 
   var console: String { (try? String(decoding: Data(contentsOf: URL(fileURLWithPath: folder + "/console.log")), as: UTF8.self)) ?? "" }

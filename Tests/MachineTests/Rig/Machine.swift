@@ -6,10 +6,13 @@ import Foundation
 enum Kernel: String, Sendable, CaseIterable, CustomStringConvertible {
   case bookworm = "6.1"
   case backports = "6.12"
+  /// Ours, with everything built in; it has what Debian's have not.
+  case iommufd = "iommufd"
 
   var image: String { Rig.folder + "/kernel-\(rawValue)/vmlinuz" }
-  var initrd: String { Rig.folder + "/kernel-\(rawValue)/initrd" }
-  var description: String { "Linux " + rawValue }
+  /// Of modules it has none, and needs no other programs.
+  var initrd: String { self == .iommufd ? Kernel.backports.initrd : Rig.folder + "/kernel-\(rawValue)/initrd" }
+  var description: String { self == .iommufd ? "Linux with iommufd" : "Linux " + rawValue }
 }
 
 /// Which QEMU.
