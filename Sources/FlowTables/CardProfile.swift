@@ -41,6 +41,10 @@ public struct CardProfile: Hashable, Sendable {
   public static let intelI350 = CardProfile(
     name: "i350", receiveAddresses: 32, vlanFilters: 32, pools: [Pools(count: 8, queuesEach: 1)], etherTypeFilters: 8,
     etherTypeChoosesPool: false, hasSYNFilter: true, fiveTupleFilters: 0, fiveTuplePriorities: 0, exactFlows: [])
+  /// One virtual function: what comes to it is said elsewhere, but for its address.
+  public static let intel82576VF = CardProfile(
+    name: "82576 VF", receiveAddresses: 1, vlanFilters: 0, pools: [Pools(count: 4, queuesEach: 1)], etherTypeFilters: 0, etherTypeChoosesPool: false,
+    hasSYNFilter: false, fiveTupleFilters: 0, fiveTuplePriorities: 0, exactFlows: [])
   public static let ideal = CardProfile(
     name: "ideal", receiveAddresses: .max, vlanFilters: 4096, pools: [Pools(count: 64, queuesEach: 128)], etherTypeFilters: .max,
     etherTypeChoosesPool: true, hasSYNFilter: true, fiveTupleFilters: .max, fiveTuplePriorities: .max, exactFlows: [], isIdeal: true)

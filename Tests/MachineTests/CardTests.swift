@@ -37,6 +37,38 @@ import Testing
     }
   }
 
+  /// The physical function is driven by Linux: the other end of the mailbox is its.
+  @Test(.needs([.kernel(.iommufd)])) func `a virtual function receives and sends beside the kernel's driver of the physical one`() throws {
+    try withStage { stage in
+      let machine = try CardMachine(kernel: .iommufd, folder: stage.place("machine"))
+      try machine.takeVirtualFunction()
+      let mac = Self.macs[1]
+      let refusal = try machine.guest.run("cd /run; sluice run --nic vfio:\(machine.card) --vm b,socket=b.sock,packed=off")
+      try #require(refusal.status != 0 && refusal.output.contains("one address: give its VM mac="), "\(refusal)")
+      try machine.start(["b"])
+      let frames = 100_000
+      let trace = try Trace(frames: frames, macs: [mac], folder: stage.folder)
+      let receiver = try FrontEnd.receiving("b", in: machine, frames: frames)
+      try machine.wire.send(trace)
+      let tally = try receiver.tally()
+      print("82576 VF: \(tally)")
+      try #require(tally.isWhole(frames), "\(tally)")
+      _ = machine.wire.sent()
+      let expected = try Trace(frames: 3000, macs: ["02:aa:aa:aa:aa:aa"], folder: stage.folder).records().map { Data($0.dropFirst(16)) }
+      let sender = try FrontEnd("send", "b", in: machine, "02:aa:aa:aa:aa:aa 0 3000")
+      try #require(try sender.end().contains("SENT 3000 of 3000"))
+      var sent: [Data] = []
+      // The kernel's own interface says something now and then.
+      let source = expected[0][6..<12]
+      try eventually("\(expected.count) frames are on the wire") {
+        sent += machine.wire.sent().filter { $0.count >= 12 && $0[6..<12] == source }
+        return sent.count >= expected.count
+      }
+      try #require(sent == expected)
+      try machine.settle()
+    }
+  }
+
   @Test func `what a VM sends is on the wire, byte for byte`() throws {
     try withStage { stage in
       let machine = try CardMachine(folder: stage.place("machine"))
@@ -83,7 +115,7 @@ import Testing
       let program = URL(fileURLWithPath: Rig.sluice).deletingLastPathComponent().appendingPathComponent("CardConformance").path
       let machine = try CardMachine(kernel: kernel, program: program, hasFeeder: true, folder: stage.place("machine"))
       try machine.guest.check("ip link set eth0 mtu 9000 up && mkfifo /run/wire && (wire eth0 < /run/wire > /run/wire.log 2>&1 &)")
-      let outcome = try machine.guest.run("CardConformance \(CardMachine.card) \(interface) /run/wire", within: 300)
+      let outcome = try machine.guest.run("CardConformance \(machine.card) \(interface) /run/wire", within: 300)
       print("82576: \(outcome.output)")
       try #require(outcome.status == 0, "\(outcome.output)")
     }

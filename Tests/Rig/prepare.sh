@@ -108,12 +108,12 @@ iommufd_kernel() {
   [ -e /usr/include/libelf.h ] || missing_tools="$missing_tools libelf-dev"
   [ -z "$missing_tools" ] || apt-get install -q -y --no-install-recommends $missing_tools libssl-dev >> "$rig/apt/log" 2>&1 ||
     { missing kernel-iommufd "there is no$missing_tools"; return 0; }
-  # Everything is built in: no module, no other driver than what the tests' machine has.
+  # Everything is built in: no module, no other drivers than those of what the tests' machine has.
   on="64BIT SMP PRINTK TTY SERIAL_8250 SERIAL_8250_CONSOLE BLK_DEV_INITRD RD_GZIP BINFMT_ELF BINFMT_SCRIPT PROC_FS SYSFS
     DEVTMPFS TMPFS SHMEM FUTEX EPOLL EVENTFD SIGNALFD TIMERFD MULTIUSER POSIX_TIMERS MEMFD_CREATE HUGETLBFS ADVISE_SYSCALLS
     HIGH_RES_TIMERS NO_HZ_IDLE KALLSYMS ACPI PCI PCI_MSI PCIEPORTBUS PCIEAER PCI_IOV HOTPLUG_PCI HOTPLUG_PCI_PCIE X86_X2APIC IRQ_REMAP
     IOMMU_SUPPORT INTEL_IOMMU VIRTIO_MENU VIRTIO VIRTIO_PCI VIRTIO_NET IOMMUFD VFIO VFIO_GROUP VFIO_CONTAINER VFIO_IOMMU_TYPE1
-    VFIO_DEVICE_CDEV VFIO_PCI NET INET UNIX PACKET NETDEVICES NET_CORE MEMBARRIER RSEQ MMU_NOTIFIER NUMA IO_URING"
+    VFIO_DEVICE_CDEV VFIO_PCI NET INET UNIX PACKET NETDEVICES NET_CORE ETHERNET NET_VENDOR_INTEL IGB PTP_1588_CLOCK MEMBARRIER RSEQ MMU_NOTIFIER NUMA IO_URING"
   (
     cd "$tree"
     make -s tinyconfig

@@ -81,6 +81,8 @@ final class VFIONetworkCard: NetworkCard {
         var settings = Igb.Configuration()
         (settings.mtu, settings.queuesPerPool) = (configuration.nic.mtu, configuration.vms.map(\.queuePairs).max() ?? 1)
         unit = try Igb(registers: registers, space: device.space, allocator: allocator, clock: clock, configuration: settings)
+      case .intel82576VF:
+        unit = try IgbVF(registers: registers, space: device.space, allocator: allocator, clock: clock, mtu: configuration.nic.mtu)
       }
     } catch { throw .card("\(found.address): \(error)") }
     counters = unit.readCounters()

@@ -9,7 +9,9 @@ final class CardMachine {
     case intel = "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"
   }
 
-  static let card = "0000:01:00.0"
+  private static let physical = "0000:01:00.0"
+  /// The function that Sluice has.
+  private(set) var card = CardMachine.physical
   static let macs = ["52:54:00:12:34:56", "52:54:00:12:34:57"]
 
   let process: Subprocess
@@ -65,9 +67,18 @@ final class CardMachine {
     return path
   }
 
+  /// Gives the physical function back to the kernel's driver, and takes a virtual one of it.
+  func takeVirtualFunction() throws {
+    let place = "/sys/bus/pci/devices/\(Self.physical)"
+    try guest.check("echo \(Self.physical) > \(place)/driver/unbind; echo > \(place)/driver_override; echo \(Self.physical) > /sys/bus/pci/drivers_probe")
+    try guest.check("ip link set $(ls \(place)/net) up && echo 1 > \(place)/sriov_numvfs")
+    card = try guest.check("basename $(readlink \(place)/virtfn0)")
+    try bind()
+  }
+
   func bind() throws {
-    let place = "/sys/bus/pci/devices/\(Self.card)"
-    try guest.check("[ -e \(place)/driver ] && echo \(Self.card) > \(place)/driver/unbind; echo vfio-pci > \(place)/driver_override && echo \(Self.card) > /sys/bus/pci/drivers_probe && test -e \(place)/iommu_group")
+    let place = "/sys/bus/pci/devices/\(card)"
+    try guest.check("[ -e \(place)/driver ] && echo \(card) > \(place)/driver/unbind; echo vfio-pci > \(place)/driver_override && echo \(card) > /sys/bus/pci/drivers_probe && test -e \(place)/iommu_group")
   }
 
   var console: String { (try? String(decoding: Data(contentsOf: URL(fileURLWithPath: folder + "/console.log")), as: UTF8.self)) ?? "" }
@@ -77,8 +88,8 @@ final class CardMachine {
 
   /// Starts `sluice run` on the card, with a VM for each name: `a` has the first of `macs`, `b` the second.
   func start(_ vms: [String] = ["a"], more: String = "") throws {
-    let options = zip(vms, Self.macs).map { "--vm \($0),socket=\($0).sock,mac=\($1),packed=off" }.joined(separator: " ")
-    try guest.check("cd /run; rm -f *.sock; sluice run --nic vfio:\(Self.card) \(options) --control control \(more) > sluice.log 2>&1 & echo $! > /run/sluice.pid")
+    let options = vms.map { "--vm \($0),socket=\($0).sock,mac=\(Self.macs[$0 == "a" ? 0 : 1]),packed=off" }.joined(separator: " ")
+    try guest.check("cd /run; rm -f *.sock; sluice run --nic vfio:\(card) \(options) --control control \(more) > sluice.log 2>&1 & echo $! > /run/sluice.pid")
     try guest.check("until grep -q ' ready ' /run/sluice.log; do usleep 20000; kill -0 $(cat /run/sluice.pid) || { cat /run/sluice.log; exit 1; }; done")
     try hasLink()
   }
@@ -94,12 +105,12 @@ final class CardMachine {
   }
   func plug() throws {
     try qmp.run("device_add", ["driver": "igb", "id": "card", "netdev": "wire", "bus": "slot1", "mac": Self.macs[0]])
-    try guest.check("for i in $(seq 300); do [ -e /sys/bus/pci/devices/\(Self.card) ] && exit; usleep 100000; done; exit 1")
+    try guest.check("for i in $(seq 300); do [ -e /sys/bus/pci/devices/\(card) ] && exit; usleep 100000; done; exit 1")
     try bind()
   }
   /// A reset of the function alone, by whoever may: not by us.
   func reset() throws {
-    let place = "/sys/bus/pci/devices/\(Self.card)"
+    let place = "/sys/bus/pci/devices/\(card)"
     try guest.check("echo flr > \(place)/reset_method && echo 1 > \(place)/reset")
   }
 
