@@ -6,13 +6,24 @@ import Testing
 @RigActor @Suite(.needs([.sluice] + Need.backportsGuest)) struct CardTests {
   private static let macs = CardMachine.macs
 
+  /// As `withStage`. QEMU 10.0 has a race between its threads in which it fails an assertion of its own, once in some tens of
+  /// times that a card's registers are mapped: then all is begun again.
+  private func withCard(_ body: (Stage) throws -> Void) throws {
+    for _ in 0..<2 {
+      do { return try withStage(body) } catch let error as RigError where error.description.contains("iotlb_to_section: Assertion") {
+        print("QEMU failed an assertion of its own; once more")
+      }
+    }
+    try withStage(body)
+  }
+
   @Test func `frames for two VMs arrive in their buffers, each in its own`() throws { try deliver(.backports, "group") }
   @Test(.needs([.kernel(.iommufd)])) func `by iommufd too frames for two VMs arrive in their buffers, each in its own`() throws {
     try deliver(.iommufd, "iommufd")
   }
 
   private func deliver(_ kernel: Kernel, _ interface: String) throws {
-    try withStage { stage in
+    try withCard { stage in
       let machine = try CardMachine(kernel: kernel, folder: stage.place("machine"))
       try machine.start(["a", "b"], more: "--vfio \(interface)")
       try #require(try machine.log().contains("interface=\(interface)"))
@@ -39,7 +50,7 @@ import Testing
 
   /// The physical function is driven by Linux: the other end of the mailbox is its.
   @Test(.needs([.kernel(.iommufd)])) func `a virtual function receives and sends beside the kernel's driver of the physical one`() throws {
-    try withStage { stage in
+    try withCard { stage in
       let machine = try CardMachine(kernel: .iommufd, folder: stage.place("machine"))
       try machine.takeVirtualFunction()
       let mac = Self.macs[1]
@@ -70,7 +81,7 @@ import Testing
   }
 
   @Test func `what a VM sends is on the wire, byte for byte`() throws {
-    try withStage { stage in
+    try withCard { stage in
       let machine = try CardMachine(folder: stage.place("machine"))
       try machine.start()
       let trace = try Trace(frames: 5000, macs: ["02:aa:aa:aa:aa:aa"], folder: stage.folder)
@@ -88,7 +99,7 @@ import Testing
   }
 
   @Test func `memory that a front-end takes back is not written after the reply`() throws {
-    try withStage { stage in
+    try withCard { stage in
       let machine = try CardMachine(folder: stage.place("machine"))
       try machine.start()
       let rounds = Rig.rounds(100, full: 1000)
@@ -111,7 +122,7 @@ import Testing
   @Test(.needs([.kernel(.iommufd)])) func `by iommufd too the 82576 passes the suite that every card passes`() throws { try conform(.iommufd, "iommufd") }
 
   private func conform(_ kernel: Kernel, _ interface: String) throws {
-    try withStage { stage in
+    try withCard { stage in
       let program = URL(fileURLWithPath: Rig.sluice).deletingLastPathComponent().appendingPathComponent("CardConformance").path
       let machine = try CardMachine(kernel: kernel, program: program, hasFeeder: true, folder: stage.place("machine"))
       try machine.guest.check("ip link set eth0 mtu 9000 up && mkfifo /run/wire && (wire eth0 < /run/wire > /run/wire.log 2>&1 &)")
@@ -135,7 +146,7 @@ import Testing
   }
 
   @Test(arguments: Loss.allCases) private func `a card that was lost under traffic comes back by itself`(loss: Loss) throws {
-    try withStage { stage in
+    try withCard { stage in
       let machine = try CardMachine(folder: stage.place("machine"))
       try machine.start()
       let trace = try Trace(frames: 20_000, macs: [Self.macs[0]], folder: stage.folder)
