@@ -33,6 +33,9 @@ public struct StatusReport: Codable, Sendable {
     public var replicated: UInt64?
     /// Before any VM was known to be the one.
     public var dropped_by: [String: UInt64]
+    /// What the bus has counted since the machine's boot (Advanced Error Reporting), by severity and then by name; nil: the
+    /// card is a model, or reports none.
+    public var bus_errors: [String: [String: UInt64]]?
   }
 
   public struct Traffic: Codable, Sendable {

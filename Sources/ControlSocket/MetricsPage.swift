@@ -47,6 +47,11 @@ struct MetricsPage {
     family("sluice_nic_drops_total", .counter, "Frames that the card dropped before it knew whose they are.") { add in
       for (reason, count) in nic.dropped_by.sorted(by: { $0.key < $1.key }) { add(labels + [("reason", reason)], count) }
     }
+    family("sluice_bus_errors_total", .counter, "Errors of the card on the bus, since the machine's boot.") { add in
+      for (severity, errors) in (nic.bus_errors ?? [:]).sorted(by: { $0.key < $1.key }) {
+        for (name, count) in errors.sorted(by: { $0.key < $1.key }) { add([("severity", severity), ("error", name)], count) }
+      }
+    }
     family("sluice_iommu_faults_total", .counter, "Accesses of the card that the IOMMU refused.") { if let count = nic.iommu_faults { $0([], count) } }
     family("sluice_iommu_maps", .gauge, "Ranges that the card may reach.") { $0([], nic.iommu_maps) }
   }

@@ -50,6 +50,8 @@ protocol NetworkCard: AnyObject {
 
   /// Mappings that the card can use now.
   var mapCount: Int { get }
+  /// As the bus reports them, by severity and name; nil: it reports none.
+  var busErrors: [String: [String: UInt64]]? { get }
   /// Accesses that the IOMMU refused; nil: nobody tells us.
   var faultCount: UInt64? { get }
   /// Those after the first `seen`: their addresses, and in words.
@@ -124,6 +126,7 @@ final class AbsentNetworkCard: NetworkCard {
   var laws: [StatusReport.Law] { [] }
   var filterCounts: [FilterPlace: FilterCount]? { nil }
   var mapCount: Int { 0 }
+  var busErrors: [String: [String: UInt64]]? { nil }
   var faultCount: UInt64? { nil }
   func faults(after seen: UInt64) -> [(address: IOVA?, text: String)] { [] }
   func attend() -> CardLoss? { nil }

@@ -131,6 +131,7 @@ final class SimulatedNetworkCard: NetworkCard {
 
   // MARK: The bus
 
+  var busErrors: [String: [String: UInt64]]? { nil }
   var mapCount: Int { card.withModels { _, iommu, _ in iommu.mappingCount } }
   var faultCount: UInt64? { card.counters.busFaults }
   func faults(after seen: UInt64) -> [(address: IOVA?, text: String)] {

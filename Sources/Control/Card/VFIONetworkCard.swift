@@ -145,6 +145,11 @@ final class VFIONetworkCard: NetworkCard {
   // MARK: The bus
 
   var mapCount: Int { device.space.mappingCount }
+  var busErrors: [String: [String: UInt64]]? {
+    guard let function = PCIFunction(device.address) else { return nil }
+    let pairs = PCIFunction.Severity.allCases.compactMap { severity in function.errors(severity).map { (severity.rawValue, $0) } }
+    return pairs.isEmpty ? nil : Dictionary(uniqueKeysWithValues: pairs)
+  }
   var faultCount: UInt64? {
     faultLog?.read()
     return faultLog?.count
