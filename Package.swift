@@ -96,7 +96,8 @@ let package = Package(
       name: "ReceiveConformance", dependencies: ["Intel", "FlowTables", "FlowSteering", "NIC", "Bus", "Linux"], path: "Tests/ReceiveConformance",
       swiftSettings: settings),
     .executableTarget(
-      name: "CardConformance", dependencies: ["ReceiveConformance", "Intel", "VFIO", "Bus", "Linux"], path: "Tests/CardConformance",
+      name: "CardConformance", dependencies: ["ReceiveConformance", "Datapath", "Intel", "VFIO", "Virtio", "Bus", "GuestMemory", "FlowSteering", "Linux"],
+      path: "Tests/CardConformance",
       swiftSettings: settings),
     tests(
       of: "Intel", "ReceiveConformance", "Simulation", "Capture", "NIC", "Bus", "FlowTables", "FlowSteering", "GuestMemory", "Linux", "CLinux",

@@ -5,7 +5,8 @@ import Linux
 import ReceiveConformance
 import VFIO
 
-/// The suite that every card passes, on one that vfio-pci has: `card-conformance ADDRESS INTERFACE WIRE`.
+/// The suite that every card passes, on one that vfio-pci has: `CardConformance ADDRESS INTERFACE WIRE`; with `cost` behind
+/// it what a frame costs there instead.
 ///
 /// INTERFACE is `group` or `iommufd`. What is written into WIRE, frames with their length before them (four bytes, big
 /// endian), comes to the card; `wire` of the rig does that by another card of the machine's, on the same cable.
@@ -64,16 +65,33 @@ import VFIO
     init(_ description: String) { self.description = description }
   }
 
+  private static func tellCost(_ device: Device) throws {
+    try ReceiveConformance.begin(device)
+    let cost = try CardCost(device)
+    for count in [60, 1514] {
+      _ = try cost.measure(frameBytes: count, batches: 4)
+      print("COST \(count) \(try cost.measure(frameBytes: count, batches: 50))")
+    }
+    try cost.stop()
+  }
+
   static func main() {
     let words = CommandLine.arguments
-    guard words.count == 4, let address = PCIAddress(words[1]), let interface = VFIODevice.Interface(rawValue: words[2]) else {
-      print("usage: card-conformance ADDRESS group|iommufd WIRE")
+    guard words.count == 4 || words.count == 5 && words[4] == "cost", let address = PCIAddress(words[1]), let interface = VFIODevice.Interface(rawValue: words[2]) else {
+      print("usage: CardConformance ADDRESS group|iommufd WIRE [cost]")
       exit(64)
     }
     let wire = unsafe open(words[3], O_WRONLY)
     guard wire >= 0 else {
       print("\(words[3]): \(SystemError.text(errno))")
       exit(66)
+    }
+    if words.count == 5 {
+      do { try tellCost(try Device(address, interface, wire: wire)) } catch {
+        print("FAIL \(error)")
+        exit(1)
+      }
+      exit(0)
     }
     var failures = 0
     for item in ReceiveConformance.cases {

@@ -31,7 +31,7 @@ func expect(_ holds: Bool, _ what: @autoclosure () -> String) throws { if !holds
 
 extension ConformanceSubject {
   /// Waits until something is so, for 10 s.
-  func eventually<Value>(_ what: @autoclosure () -> String, _ look: () throws -> Value?) throws -> Value {
+  public func eventually<Value>(_ what: @autoclosure () -> String, _ look: () throws -> Value?) throws -> Value {
     let deadline = MonotonicClock.now() + 10_000_000_000
     while true {
       if let value = try look() { return value }

@@ -35,6 +35,7 @@ public enum ReceiveConformance {
   ]
 
   /// One pool or two with their addresses, everything let in that is theirs.
+  public static func begin(_ subject: any ConformanceSubject) throws { try begin(subject, []) }
   private static func begin(_ subject: any ConformanceSubject, _ rules: [String] = [], vms: [Receiver] = [a, b]) throws {
     try subject.apply(rules, to: vms)
     try subject.card.enableReceive()

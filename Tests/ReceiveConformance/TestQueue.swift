@@ -1,5 +1,5 @@
 import Bus
-import FlowSteering
+public import FlowSteering
 import Intel
 import NIC
 
@@ -94,12 +94,12 @@ final class TestQueue {
 }
 
 /// Frames of a type that is nobody's, or UDP.
-enum TestFrame {
+public enum TestFrame {
   static let type: [UInt8] = [0x88, 0xB5]
   static let source = MACAddress(0x0200_0000_00EE)
 
   /// - Parameter count: bytes, without check sequence.
-  static func make(to address: MACAddress, mark: Int, count: Int = 100, tag: UInt16? = nil) -> [UInt8] {
+  public static func make(to address: MACAddress, mark: Int, count: Int = 100, tag: UInt16? = nil) -> [UInt8] {
     var bytes = octets(address) + octets(source)
     if let tag { bytes += [0x81, 0x00, UInt8(tag >> 8), UInt8(tag & 255)] }
     bytes += type

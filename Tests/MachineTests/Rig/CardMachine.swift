@@ -23,13 +23,15 @@ final class CardMachine {
   /// Starts QEMU, and gives the card to vfio-pci.
   ///
   /// - Parameter program: what is laid over the guest's files, `sluice` or another.
+  /// - Parameter countsInstructions: a nanosecond of its clock is an instruction; it has one processor then.
   /// - Parameter hasFeeder: another card of the machine's, which its own kernel drives, is on the same cable: `eth0`.
-  init(kernel: Kernel = .backports, program: String = Rig.sluice, hasFeeder: Bool = false, folder: String) throws {
+  init(kernel: Kernel = .backports, program: String = Rig.sluice, hasFeeder: Bool = false, countsInstructions: Bool = false, folder: String) throws {
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     self.folder = folder
     let initrd = try Self.initrd(for: kernel, program, folder: folder)
     wire = try CardWire(folder: folder)
-    var words = [Emulator.backports.program, "-M", "q35,kernel-irqchip=split", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536M"]
+    var words = [Emulator.backports.program, "-M", "q35,kernel-irqchip=split", "-cpu", "max", "-m", "1536M"]
+    words += countsInstructions ? ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"] : ["-accel", "tcg,thread=multi", "-smp", "2"]
     words += ["-nodefaults", "-no-user-config", "-display", "none"]
     words += ["-serial", "file:\(folder)/console.log", "-serial", "unix:\(folder)/agent,server=on,wait=off"]
     words += ["-qmp", "unix:\(folder)/qmp,server=on,wait=off", "-kernel", kernel.image, "-initrd", initrd]
@@ -101,7 +103,7 @@ final class CardMachine {
   func unplug() throws {
     let mark = qmp.events.count
     try qmp.run("device_del", ["id": "card"])
-    try qmp.event("DEVICE_DELETED", after: mark, within: 60)
+    try qmp.event("DEVICE_DELETED card", after: mark, within: 60)
   }
   func plug() throws {
     try qmp.run("device_add", ["driver": "igb", "id": "card", "netdev": "wire", "bus": "slot1", "mac": Self.macs[0]])

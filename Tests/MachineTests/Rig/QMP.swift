@@ -4,7 +4,7 @@ import Foundation
 
 final class QMP {
   private let channel: Channel
-  /// What QEMU told by itself, oldest first.
+  /// What QEMU told by itself, oldest first; of a device with an identifier also with that.
   private(set) var events: [String] = []
 
   init(_ path: String) throws {
@@ -37,7 +37,10 @@ final class QMP {
     guard let object = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any] else {
       throw RigError("QMP: not an object: \(line)")
     }
-    if let event = object["event"] as? String { events.append(event) }
+    if let event = object["event"] as? String {
+      events.append(event)
+      if let device = (object["data"] as? [String: Any])?["device"] as? String { events.append("\(event) \(device)") }
+    }
     return object
   }
 
