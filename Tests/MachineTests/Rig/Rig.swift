@@ -65,7 +65,7 @@ enum Need: Hashable {
   var reasonMissing: String? {
     switch self {
     case .kernel(.iommufd):
-      Rig.exists(Kernel.iommufd.image) ? nil : prepared("kernel-iommufd") ?? "Debian's kernels have no iommufd: Tests/Rig/prepare.sh --iommufd builds one, in a quarter of an hour"
+      Rig.exists(Kernel.iommufd.image) ? nil : prepared("kernel-iommufd") ?? "Debian's kernels have no iommufd: Tests/Rig/prepare.sh --iommufd builds one, in four minutes"
     case .kernel(let kernel):
       Rig.exists(kernel.initrd) ? nil : prepared("kernel-" + kernel.rawValue) ?? prepared("programs") ?? prepared("initrd")
         ?? "\(kernel) is not prepared: run Tests/Rig/prepare.sh"
