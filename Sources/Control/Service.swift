@@ -25,6 +25,8 @@ public final class Service: BackendService, @unchecked Sendable {
   private var injection: Injection?
   private let startTime = MonotonicClock.now()
   private var faultsSeen: UInt64 = 0
+  /// When a card that is away is looked for again: the monotonic clock.
+  private var nextCardLook: UInt64 = 0
 
   /// Sets everything up, sockets too; nothing is answered before `run`.
   ///
@@ -186,6 +188,9 @@ public final class Service: BackendService, @unchecked Sendable {
   }
 
   private func takeCard() {
+    guard MonotonicClock.now() >= nextCardLook else { return }
+    // One that is there and does not come up is asked again, and not all the time.
+    nextCardLook = MonotonicClock.now() + 1_000_000_000
     guard host.findCard() else { return }
     do throws(ServiceError) {
       for worker in workers { try worker.takeCard() }

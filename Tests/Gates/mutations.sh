@@ -41,7 +41,7 @@ mutate filters-before-addresses "$intel.swift" 'try addExactFlows(new)
     try changeAddressStep(from: start, to: new)' 'try addEtherTypes(new)
     try changeAddressStep(from: start, to: new)
     try addExactFlows(new)'
-mutate common-first "${intel}Addresses.swift" 'if !old.hasSameVLANs(as: new) && !old.hasSameAddresses(as: new) {' 'if false {'
+mutate common-first Sources/Intel/AddressTables.swift 'if !old.hasSameVLANs(as: new) && !old.hasSameAddresses(as: new) {' 'if false {'
 mutate halves-narrow-first "${intel}Addresses.swift" 'if changed.count == 2 {' 'if false {'
 mutate less-before-more "${intel}Addresses.swift" 'if onlyLess { filter.rawValue &= now.rawValue }' ''
 mutate new-from-the-top "${intel}Flows.swift" 'sorted(by: { $0.priority > $1.priority }) {' 'sorted(by: { $0.priority < $1.priority }) {'

@@ -11,7 +11,7 @@ extension Igb {
   /// 4.6.3.1 "Software Reset", with what 5.2 "Master Disable" asks for before.
   func reset() throws(IntelError) {
     maskInterrupts()
-    let stuck = stopQueues()
+    let stuck = QueueKind.igb.stopAll(Self.queueCount, of: registers, on: clock)
     registers.modify(RCTL.self) { $0.isEnabled = false }
     registers.modify(TCTL.self) { $0.isEnabled = false }
     clock.pause(nanoseconds: 10_000_000)
@@ -25,7 +25,7 @@ extension Igb {
     }
     maskInterrupts()
     // Queues 0 are on after a reset.
-    if let stuck = stopQueues() { throw .queueInUse(stuck) }
+    if let stuck = QueueKind.igb.stopAll(Self.queueCount, of: registers, on: clock) { throw .queueInUse(stuck) }
   }
 
   private func resetOnce() throws(IntelError) {
@@ -36,22 +36,6 @@ extension Igb {
     // Without an EEPROM it is never done, and the card's own defaults are as good.
     try? wait(for: EEC.self, within: .milliseconds(100)) { $0.isAutoReadDone }
     registers.modify(CTRL.self) { $0.isMasterDisabled = false }
-  }
-
-  /// Answers a receive queue that did not stop, or nil.
-  private func stopQueues() -> Int? {
-    var stuck: Int?
-    for n in 0..<Self.queueCount {
-      let queue = ReceiveRegisters(.igb, n, of: registers)
-      guard queue.isEnabled else { continue }
-      do throws(RegisterError) { try queue.disable(on: clock) } catch { stuck = n }
-    }
-    for n in 0..<Self.queueCount {
-      let queue = TransmitRegisters(.igb, n, of: registers)
-      // It writes to no buffer, only to its own ring, until the reset ends it.
-      if queue.isEnabled { try? queue.disable(on: clock) }
-    }
-    return stuck
   }
 
   private func disableMaster() -> Bool {

@@ -4,7 +4,7 @@ public import FlowTables
 
 // The order of every change is Ixgbe+Steering's: a frame changes from the old owner to the new one once, and is nobody's
 // between rather than both's. Here an address or a VLAN is one register with its pools, so that most changes are one write.
-extension Igb {
+extension Igb: AddressTables {
   /// What the filter tables hold, and where in them.
   struct State {
     /// Nil: nothing has been applied yet.
@@ -23,11 +23,11 @@ extension Igb {
     precondition(new.exactFlows.isEmpty, "the 82576 has no flow director")
     let old = steering.tables
     if old == nil { registers.modify(VFRE.self) { $0.rawValue &= ~(1 << UInt32(new.plan.closed)) } }
-    do throws(IntelError) { try change(from: old ?? CardTables(plan: new.plan), to: new) } catch {
+    do throws(IntelError) { try changeAddressStep(from: old ?? CardTables(plan: new.plan), to: new) } catch {
       guard let old else { throw error }
       do throws(IntelError) {
         try disableReceive()
-        try change(from: new, to: old)
+        try changeAddressStep(from: new, to: old)
         try enableReceive()
       } catch { throw .steeringLost("\(error)") }
       throw error
@@ -39,24 +39,14 @@ extension Igb {
     throw .unavailable("five-tuple filters of the 82576 are not driven yet; rules for addresses and VLANs are")
   }
 
-  private func change(from old: CardTables, to new: CardTables) throws(IntelError) {
-    if !old.hasSameVLANs(as: new) && !old.hasSameAddresses(as: new) {
-      let common = old.intersection(with: new)
-      try setVLANs(common)
-      try setAddresses(common)
-    }
-    setAdmitted(old.admitted.union(new.admitted))
-    if new.filtersVLANs { try setVLANs(new) }
-    try setAddresses(new)
-    if !new.filtersVLANs { try setVLANs(new) }
+  func setDefaultPool(_ pool: Int?) {
     registers.modify(VT_CTL.self) {
-      $0.defaultPool = UInt32(new.defaultPool ?? 0)
-      $0.dropsUnclaimed = new.defaultPool == nil
+      $0.defaultPool = UInt32(pool ?? 0)
+      $0.dropsUnclaimed = pool == nil
     }
-    setAdmitted(new.admitted)
   }
 
-  private func setAdmitted(_ kinds: CardTables.Kinds) {
+  func setAdmitted(_ kinds: CardTables.Kinds) {
     registers.modify(RCTL.self) {
       $0.acceptsBroadcast = kinds.contains(.broadcast)
       $0.acceptsAllMulticast = kinds.contains(.multicast)
@@ -66,7 +56,7 @@ extension Igb {
 
   // MARK: Addresses
 
-  private func setAddresses(_ tables: CardTables) throws(IntelError) {
+  func setAddresses(_ tables: CardTables) throws(IntelError) {
     let wanted = Dictionary(tables.addresses.map { ($0.address, $0.pools) }, uniquingKeysWith: |)
     if wanted.keys.count(where: { steering.addressSlots[$0] == nil }) > steering.freeAddressSlots.count { removeAddresses(notIn: wanted) }
     for (address, pools) in wanted.sorted(by: { $0.key < $1.key }) {
@@ -113,7 +103,7 @@ extension Igb {
 
   // MARK: VLANs
 
-  private func setVLANs(_ tables: CardTables) throws(IntelError) {
+  func setVLANs(_ tables: CardTables) throws(IntelError) {
     if !tables.filtersVLANs { registers.modify(RCTL.self) { $0.filtersVLANs = false } }
     let wanted = Dictionary(tables.vlans.map { ($0.identifier, $0.pools) }, uniquingKeysWith: |)
     func bits(_ n: Int) -> UInt32 {

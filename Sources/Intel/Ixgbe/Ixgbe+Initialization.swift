@@ -15,14 +15,14 @@ extension Ixgbe {
   /// Global reset: 4.6.3.1, 4.6.3.2, with what 4.2.1.6.1 asks for before.
   func reset() throws(IntelError) {
     maskInterrupts()
-    let stuck = stopQueues()
+    let stuck = QueueKind.ixgbe.stopAll(Self.queueCount, of: registers, on: clock)
     let isIdle = disableMaster()
     try resetOnce()
     // A master that did not stop gets a second reset: answers to its requests may have come in after the first.
     if !isIdle { try resetOnce() }
     // A queue that would not stop is stopped by the reset, or nothing can be said about what it writes.
     if let stuck {
-      do { try receiveRegisters(stuck).waitUntilDisabled(within: .zero, on: clock) } catch { throw .register(error) }
+      do { try ReceiveRegisters(.ixgbe, stuck, of: registers).waitUntilDisabled(within: .zero, on: clock) } catch { throw .register(error) }
     }
     maskInterrupts()
     // No flow control: 4.6.3.2 wants all of it zero, but for the threshold of the one packet buffer in use.
@@ -48,24 +48,6 @@ extension Ixgbe {
       $0.isLinkReset = false
       $0.isMasterDisabled = false
     }
-  }
-
-  private func receiveRegisters(_ n: Int) -> ReceiveRegisters { ReceiveRegisters(.ixgbe, n, of: registers) }
-
-  /// Stops queues that are still running, 4.6.7.1.2. Answers a receive queue that did not stop, or nil.
-  private func stopQueues() -> Int? {
-    var stuck: Int?
-    for n in 0..<Self.queueCount {
-      let queue = receiveRegisters(n)
-      guard queue.isEnabled else { continue }
-      do throws(RegisterError) { try queue.disable(on: clock) } catch { stuck = n }
-    }
-    for n in 0..<Self.queueCount {
-      let queue = TransmitRegisters(.ixgbe, n, of: registers)
-      // It writes to no buffer, only to its own ring, until the reset ends it.
-      if queue.isEnabled { try? queue.disable(on: clock) }
-    }
-    return stuck
   }
 
   /// Master disable, 5.2.5.3.2: no new requests on the bus, and wait for those under way. False if they did not

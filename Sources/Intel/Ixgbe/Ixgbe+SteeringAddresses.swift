@@ -3,23 +3,7 @@ internal import FlowSteering
 internal import FlowTables
 
 // The order of the steps is told in Ixgbe+Steering.
-extension Ixgbe {
-  func changeAddressStep(from old: CardTables, to new: CardTables) throws(IntelError) {
-    if !old.hasSameVLANs(as: new) && !old.hasSameAddresses(as: new) {
-      // Both change: first what both have, for the product of old addresses and new VLANs is neither.
-      let common = old.intersection(with: new)
-      try setVLANs(common)
-      try setAddresses(common)
-    }
-    // The gates that open come first, those that close come last: behind them the pools decide.
-    setAdmitted(old.admitted.union(new.admitted))
-    if new.filtersVLANs { try setVLANs(new) }
-    try setAddresses(new)
-    if !new.filtersVLANs { try setVLANs(new) }
-    setDefaultPool(new.defaultPool)
-    setAdmitted(new.admitted)
-  }
-
+extension Ixgbe: AddressTables {
   func setAdmitted(_ kinds: CardTables.Kinds) {
     registers.modify(FCTRL.self) {
       $0.acceptsBroadcast = kinds.contains(.broadcast)

@@ -35,6 +35,25 @@ enum QueueKind {
   var finishesChecksum: UInt64 { self == .ixgbe ? 1 << 41 | 1 << 39 : 1 << 41 }
 }
 
+extension QueueKind {
+  /// Stops the first `count` queues of either kind, those that still run. Answers a receive queue that did not stop, or nil.
+  /// 82599 datasheet 4.6.7.1.2.
+  func stopAll(_ count: Int, of registers: any RegisterFile, on clock: any Timekeeper) -> Int? {
+    var stuck: Int?
+    for n in 0..<count {
+      let queue = ReceiveRegisters(self, n, of: registers)
+      guard queue.isEnabled else { continue }
+      do throws(RegisterError) { try queue.disable(on: clock) } catch { stuck = n }
+    }
+    for n in 0..<count {
+      let queue = TransmitRegisters(self, n, of: registers)
+      // It writes to no buffer, only to its own ring, until the reset ends it.
+      if queue.isEnabled { try? queue.disable(on: clock) }
+    }
+    return stuck
+  }
+}
+
 /// The registers of one receive queue, in the order in which a queue is started.
 struct ReceiveRegisters {
   let kind: QueueKind
