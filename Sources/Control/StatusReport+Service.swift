@@ -19,8 +19,8 @@ extension StatusReport {
     vm_order = sessions.map(\.vm.name)
     vms = Dictionary(uniqueKeysWithValues: sessions.map { ($0.vm.name, VM($0, host)) })
     laws = host.card.laws
-    if let port { laws.append(Law(of: port, host, workers[0])) }
-    for session in sessions { laws.append(Law(of: session, host)) }
+    if let port, let law = Law(of: port, host, workers[0]) { laws.append(law) }
+    laws += sessions.compactMap { Law(of: $0, host) }
   }
 }
 
@@ -30,8 +30,8 @@ extension StatusReport.Law {
     self.init(name: name, left: left, right: right, in_flight: inFlight, holds: left == right &+ inFlight)
   }
 
-  /// What the card has put into the host's queue has been given to the machine or dropped.
-  fileprivate init(of port: HostPort, _ host: CardHost, _ worker: WorkerThread) {
+  /// What the card has put into the host's queue has been given to the machine or dropped. Nil: the card does not say.
+  fileprivate init?(of port: HostPort, _ host: CardHost, _ worker: WorkerThread) {
     let (settled, arrived) = worker.perform { _ in
       host.card.betweenSteps {
         let report = port.report
@@ -39,22 +39,26 @@ extension StatusReport.Law {
         return (report.given.frames + drops, host.hostArrivals)
       }
     }
+    guard let arrived else { return nil }
     self.init(
       name: "put into the host's queue = given + dropped + in flight", left: arrived, right: settled, in_flight: arrived &- settled,
       holds: arrived >= settled)
   }
 
-  /// What the card has put into a VM's queues has been delivered or dropped by its paths, but for what is out.
-  fileprivate init(of session: Session, _ host: CardHost) {
+  /// What the card has put into a VM's queues has been delivered or dropped by its paths, but for what is out. Nil: the card
+  /// does not say.
+  fileprivate init?(of session: Session, _ host: CardHost) {
     // Between two turns of its worker and two steps of the card: under traffic, what is read one after the other is not
     // of one moment, and would not add up.
     let (device, number, queues) = (session.device, session.number, session.vm.queuePairs)
     let (settled, arrived, posted) = device.worker.perform { _ in
       host.card.betweenSteps {
-        return (device.settledOfCard, host.card.arrived(in: number, queues: queues).frames, UInt64(device.postedBuffers))
+        return (device.settledOfCard, host.card.arrived(in: number, queues: queues)?.frames, UInt64(device.postedBuffers))
       }
     }
-    let isPossible = arrived >= settled && arrived - settled <= posted
+    guard let arrived else { return nil }
+    // A real card may count for a queue what it then had no buffer for.
+    let isPossible = arrived >= settled && (arrived - settled <= posted || host.model == nil)
     self.init(
       name: "put into \(session.vm.name)'s queues = delivered + dropped + in flight", left: arrived, right: settled,
       in_flight: arrived &- settled, holds: isPossible)

@@ -132,6 +132,42 @@ import Testing
     }
   }
 
+  @Test func `what stands between a user and a card is named, with what mends it`() throws {
+    try withCard { stage in
+      let machine = try CardMachine(folder: stage.place("machine"))
+      let guest = machine.guest
+      try guest.check("mkdir -p /etc /run/u && printf 'root:x:0:0::/:/bin/sh\\nu:x:1000:1000::/:/bin/sh\\n' > /etc/passwd && chmod 755 / /bin && chown u /run/u")
+      let run = "sluice run --nic vfio:\(machine.card) --vm a,socket=a.sock,mac=\(Self.macs[0]),packed=off"
+      func expect(_ script: String, says words: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
+        let outcome = try guest.run(script)
+        try #require(outcome.output.contains(words), "\(script): \(outcome.output)", sourceLocation: sourceLocation)
+      }
+      try expect("su u -c 'cd /run/u && \(run)'", says: "not permitted; run as its owner, or give it to this user: chown USER /dev/vfio/")
+      try expect("cd /run/u && \(run) --vfio iommufd", says: "/dev/iommu is not there; the kernel has no iommufd")
+      try expect("sluice run --nic vfio:0000:00:1f.2 --vm a,socket=a", says: "8086:2922: there is no driver for it here")
+      // As a user without privileges, who may keep less in memory than the guest has.
+      let limited = "ulimit -l 1024; cd /run/u; (\(run) --control c > log 2>&1 &); until grep -q ready log; do usleep 20000; done"
+      let attempt = "frontend receive a.sock \(Self.macs[0]) 0 100 1 1 2> /dev/null; cat log; killall sluice"
+      try guest.check("chown u /dev/vfio/*")
+      try expect("su u -c 'sluice doctor \(machine.card)'", says: "✗ memlock")
+      try expect(
+        "su u -c '\(limited); \(attempt)'",
+        says: "2097152 bytes have to stay in memory, and this process may keep 1048576; raise it: ulimit -l 2048, or LimitMEMLOCK= of the unit")
+      // A container that takes four mappings: ours and the guest's are more.
+      try guest.check("echo 4 > /sys/module/vfio_iommu_type1/parameters/dma_entry_limit")
+      try machine.start()
+      try expect("cd /run; frontend receive a.sock \(Self.macs[0]) 0 100 1 1 acks; cat sluice.log", says: "the limit on mappings was reached; raise it: the parameter dma_entry_limit of vfio_iommu_type1")
+      try eventually("nothing stays mapped") { try machine.nic()["iommu_maps"] as? Int == 0 }
+      try machine.stop()
+      try guest.check("echo 65535 > /sys/module/vfio_iommu_type1/parameters/dma_entry_limit")
+      let findings = try guest.check("sluice doctor \(machine.card)")
+      for good in ["✓ iommu ", "✓ iommu-strict", "✓ vfio ", "✓ driver ", "✓ group ", "✓ reset             by flr", "Nothing stands in the way"] {
+        try #require(findings.contains(good), "\(good) is not in: \(findings)")
+      }
+      try expect("echo \(machine.card) > /sys/bus/pci/drivers/vfio-pci/unbind; \(run)", says: "is driven by nothing, not by vfio-pci; bind it: modprobe vfio-pci; echo vfio-pci >")
+    }
+  }
+
   // MARK: A card that goes, and comes again
 
   private enum Loss: Sendable, CaseIterable {

@@ -39,8 +39,9 @@ protocol NetworkCard: AnyObject {
   /// Copies of frames that went from one pool to another; nil: the card does not tell. Further copies of frames for several.
   var switchedFrames: UInt64? { get }
   var replicatedFrames: UInt64? { get }
-  /// What was put into a pool's queues, and dropped of its frames, by reason.
-  func arrived(in pool: Int, queues: Int) -> StatusReport.Traffic
+  /// What was put into a pool's queues; nil: the card does not tell pools apart. And what it dropped of a pool's frames, by
+  /// reason.
+  func arrived(in pool: Int, queues: Int) -> StatusReport.Traffic?
   func drops(of pool: Int, queues: Int) -> [String: UInt64]
   /// Dropped before any pool was known to be the one.
   func unroutedDrops() -> [String: UInt64]
@@ -120,7 +121,7 @@ final class AbsentNetworkCard: NetworkCard {
   var sent: StatusReport.Traffic { last.sent }
   var switchedFrames: UInt64? { nil }
   var replicatedFrames: UInt64? { nil }
-  func arrived(in pool: Int, queues: Int) -> StatusReport.Traffic { StatusReport.Traffic() }
+  func arrived(in pool: Int, queues: Int) -> StatusReport.Traffic? { nil }
   func drops(of pool: Int, queues: Int) -> [String: UInt64] { [:] }
   func unroutedDrops() -> [String: UInt64] { [:] }
   var laws: [StatusReport.Law] { [] }

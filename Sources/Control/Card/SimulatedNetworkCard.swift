@@ -72,7 +72,7 @@ final class SimulatedNetworkCard: NetworkCard {
   var switchedFrames: UInt64? { (0..<SimulatedCard.queueCount).reduce(UInt64(0)) { $0 + card.counters.switchedCopies(queue: $1) } }
   var replicatedFrames: UInt64? { card.counters.replicatedFrames }
 
-  func arrived(in pool: Int, queues: Int) -> StatusReport.Traffic {
+  func arrived(in pool: Int, queues: Int) -> StatusReport.Traffic? {
     StatusReport.Traffic(
       frames: sum(of: pool, queues: queues) { card.counters.deliveredFrames(queue: $0, from: $1) },
       bytes: sum(of: pool, queues: queues) { card.counters.deliveredBytes(queue: $0, from: $1) })

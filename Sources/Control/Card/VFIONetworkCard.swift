@@ -133,7 +133,7 @@ final class VFIONetworkCard: NetworkCard {
   }
   var switchedFrames: UInt64? { counters.switched }
   var replicatedFrames: UInt64? { nil }
-  func arrived(in pool: Int, queues: Int) -> StatusReport.Traffic { self.pool(pool).map { traffic($0.received) } ?? StatusReport.Traffic() }
+  func arrived(in pool: Int, queues: Int) -> StatusReport.Traffic? { self.pool(pool).map { traffic($0.received) } }
   func drops(of pool: Int, queues: Int) -> [String: UInt64] {
     guard let dropped = self.pool(pool)?.dropped, dropped > 0 else { return [:] }
     return ["no_buffers": dropped]
