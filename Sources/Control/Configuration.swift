@@ -51,6 +51,14 @@ public struct Configuration: Hashable, Sendable {
     public var kind = Kind.sim
     /// How the kernel's VFIO is asked; nil: by iommufd where there is one.
     public var interface: VFIODevice.Interface?
+    /// How much of a guest's memory the card can reach.
+    public enum Protection: String, CaseIterable, Sendable {
+      /// All of it, as long as its front-end is connected.
+      case `static`
+      /// The pages in which buffers are lent, as long as they are.
+      case strict
+    }
+    public var protection = Protection.static
     /// Bytes after the Ethernet header (and one VLAN tag) that a frame may have.
     public var mtu = 1500
     /// Descriptors of each of the card's rings, a multiple of 8 from 64 to 4096.

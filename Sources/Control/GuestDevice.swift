@@ -90,14 +90,22 @@ final class GuestDevice: BackendDevice {
     let made = worker.perform { worker -> Result<ReceiveLane, RingRefusal> in
       Result { () throws(RingRefusal) in
         let queue = try host.startReceiveQueue(pool: number, queue: ring.index / 2, worker: worker.number)
-        let path: ReceivePath<IntelReceiveQueue>
+        let lane: ReceiveLane
         do throws(AttachmentError) {
-          path = try ReceivePath(
-            layout: ring.layout, features: ring.features, base: ring.base, record: record, window: window, queue: queue,
-            space: host.space, allocator: host.allocator, mode: mode)
+          if let pages = window.pages {
+            lane = StrictReceiveLane(
+              try ReceivePath(
+                layout: ring.layout, features: ring.features, base: ring.base, record: record, window: window,
+                queue: ProtectedReceiveQueue(queue, pages), space: host.space, allocator: host.allocator, mode: mode),
+              session: number, serial: serial, ring)
+          } else {
+            lane = LendingReceiveLane(
+              try ReceivePath(
+                layout: ring.layout, features: ring.features, base: ring.base, record: record, window: window, queue: queue,
+                space: host.space, allocator: host.allocator, mode: mode), session: number, serial: serial, ring)
+          }
         } catch { throw RingRefusal("\(error)") }
-        let lane = ReceiveLane(path: path, session: number, serial: serial, ring)
-        if let log { lane.path.setLog(log, ringLogAddress: ring.logAddress) }
+        if let log { lane.setLog(log, ringLogAddress: ring.logAddress) }
         worker.add(lane)
         return lane
       }
@@ -115,17 +123,22 @@ final class GuestDevice: BackendDevice {
     let made = worker.perform { worker -> Result<TransmitLane, RingRefusal> in
       Result { () throws(RingRefusal) in
         let queue = try host.startTransmitQueue(pool: number, queue: ring.index / 2, worker: worker.number)
-        let path: TransmitPath<IntelTransmitQueue>
+        let lane: TransmitLane
         do {
           var view = MemoryView(window.map)
-          path = TransmitPath(
-            virtqueue: try Virtqueue(ring.layout, features: ring.features, base: ring.base, record: record, in: &view),
-            window: window, parts: try TransmitParts(queue: queue, space: host.space, allocator: host.allocator),
-            copies: mode == .copy)
+          let virtqueue = try Virtqueue(ring.layout, features: ring.features, base: ring.base, record: record, in: &view)
+          if let pages = window.pages {
+            let parts = try TransmitParts(queue: ProtectedTransmitQueue(queue, pages), space: host.space, allocator: host.allocator)
+            lane = StrictTransmitLane(
+              TransmitPath(virtqueue: virtqueue, window: window, parts: parts, copies: mode == .copy), session: number, serial: serial, ring)
+          } else {
+            let parts = try TransmitParts(queue: queue, space: host.space, allocator: host.allocator)
+            lane = LendingTransmitLane(
+              TransmitPath(virtqueue: virtqueue, window: window, parts: parts, copies: mode == .copy), session: number, serial: serial, ring)
+          }
         } catch { throw RingRefusal("\(error)") }
-        let lane = TransmitLane(path: path, session: number, serial: serial, ring)
-        lane.path.discards = !ring.isEnabled
-        if let log { lane.path.setLog(log, ringLogAddress: ring.logAddress) }
+        lane.setDiscards(!ring.isEnabled)
+        if let log { lane.setLog(log, ringLogAddress: ring.logAddress) }
         worker.add(lane)
         return lane
       }
@@ -153,22 +166,22 @@ final class GuestDevice: BackendDevice {
     if let lane = receiveLanes.removeValue(forKey: ring) {
       let problem = worker.perform { worker -> RegisterError? in
         defer { worker.remove(lane) }
-        do throws(RegisterError) { try lane.path.stop(.requested, cardIsGone: cardIsGone) } catch { return error }
+        do throws(RegisterError) { try lane.stop(cardIsGone: cardIsGone) } catch { return error }
         return nil
       }
       if let problem { keepOut(problem, ring: ring) }
       pastReceive.add(lane.counters)
-      return lane.path.base
+      return lane.base
     }
     if let lane = transmitLanes.removeValue(forKey: ring) {
       let problem = worker.perform { worker -> RegisterError? in
         defer { worker.remove(lane) }
-        do throws(RegisterError) { try lane.path.stop(.requested, cardIsGone: cardIsGone) } catch { return error }
+        do throws(RegisterError) { try lane.stop(cardIsGone: cardIsGone) } catch { return error }
         return nil
       }
       if let problem { keepOut(problem, ring: ring) }
       pastTransmit.add(lane.counters)
-      return lane.path.base
+      return lane.base
     }
     return nil
   }
@@ -193,7 +206,7 @@ final class GuestDevice: BackendDevice {
     guard let setup = setups[ring], setup.isEnabled != isEnabled else { return }
     if ring % 2 == 1 {
       setups[ring]?.isEnabled = isEnabled
-      if let lane = transmitLanes[ring] { worker.perform { _ in lane.path.discards = !isEnabled } }
+      if let lane = transmitLanes[ring] { worker.perform { _ in lane.setDiscards(!isEnabled) } }
     } else if isEnabled {
       setups[ring]?.isEnabled = true
       if host.isAway { return }
@@ -236,15 +249,15 @@ final class GuestDevice: BackendDevice {
       return
     }
     do throws(IOAddressSpaceError) {
-      if let window { try window.replace(with: map) } else { window = try DMAWindow(number: number + 1, map: map, in: host.space, span: host.card.windowSpan) }
+      if let window { try window.replace(with: map) } else { window = try DMAWindow(number: number + 1, map: map, in: host.space, span: host.card.windowSpan, isStrict: host.isStrict) }
     } catch { throw RingRefusal("guest memory cannot be put on the bus: \(error)") }
     placeWorker()
     let (receive, transmit) = (Array(receiveLanes.values), Array(transmitLanes.values))
     if receive.isEmpty && transmit.isEmpty { return }
     let problem = worker.perform { _ -> VirtqueueError? in
       do throws(VirtqueueError) {
-        for lane in receive { try lane.path.replaceMap(map) }
-        for lane in transmit { try lane.path.replaceMap(map) }
+        for lane in receive { try lane.replaceMap(map) }
+        for lane in transmit { try lane.replaceMap(map) }
       } catch { return error }
       return nil
     }
@@ -279,8 +292,8 @@ final class GuestDevice: BackendDevice {
   private func relog() {
     let (receive, transmit, setups, log) = (receiveLanes, transmitLanes, setups, dirtyLog)
     worker.perform { _ in
-      for (ring, lane) in receive { lane.path.setLog(log, ringLogAddress: setups[ring]?.logAddress) }
-      for (ring, lane) in transmit { lane.path.setLog(log, ringLogAddress: setups[ring]?.logAddress) }
+      for (ring, lane) in receive { lane.setLog(log, ringLogAddress: setups[ring]?.logAddress) }
+      for (ring, lane) in transmit { lane.setLog(log, ringLogAddress: setups[ring]?.logAddress) }
     }
   }
   var isLogging: Bool { dirtyLog != nil }

@@ -159,26 +159,10 @@ final class WorkerThread: @unchecked Sendable {
     return moved
   }
 
-  private func turn(_ lane: ReceiveLane) -> Bool {
-    let before = lane.path.progress
-    _ = turnPath(&lane.path)
-    if lane.path.wantsSignal {
-      lane.path.wantsSignal = false
-      lane.call.signal()
-    }
-    if let reason = lane.path.stopReason { tell(lane, "\(reason)") }
-    return lane.path.progress != before
-  }
-
-  private func turn(_ lane: TransmitLane) -> Bool {
-    let before = lane.path.progress
-    _ = turnTransmitPath(&lane.path)
-    if lane.path.wantsSignal {
-      lane.path.wantsSignal = false
-      lane.call.signal()
-    }
-    if let reason = lane.path.stopReason { tell(lane, "\(reason)") }
-    return lane.path.progress != before
+  private func turn(_ lane: Lane) -> Bool {
+    let moved = lane.turn()
+    if let reason = lane.stopReason { tell(lane, "\(reason)") }
+    return moved
   }
 
   /// Once, that a path has stopped by itself.
@@ -192,8 +176,8 @@ final class WorkerThread: @unchecked Sendable {
   /// came in between is found, what comes later wakes.
   private func sleep() {
     var maySleep = true
-    for lane in receiveLanes where !lane.path.prepareToSleep() { maySleep = false }
-    for lane in transmitLanes where !lane.path.prepareToSleep() { maySleep = false }
+    for lane in receiveLanes where !lane.prepareToSleep() { maySleep = false }
+    for lane in transmitLanes where !lane.prepareToSleep() { maySleep = false }
     vector?.arm()
     if drivesCard, let model, !model.prepareToSleep() { maySleep = false }
     if maySleep && !round() && !mailbox.isPending {
@@ -205,8 +189,8 @@ final class WorkerThread: @unchecked Sendable {
     }
     vector?.disarm()
     if drivesCard { model?.wakeUp() }
-    for lane in receiveLanes { lane.path.wake() }
-    for lane in transmitLanes { lane.path.wake() }
+    for lane in receiveLanes { lane.wake() }
+    for lane in transmitLanes { lane.wake() }
   }
 
   /// Until the card has something to do by itself, in milliseconds; nil: nobody knows of anything.

@@ -22,10 +22,14 @@ import Testing
     try deliver(.iommufd, "iommufd")
   }
 
-  private func deliver(_ kernel: Kernel, _ interface: String) throws {
+  @Test func `with pages mapped only while they are lent frames arrive as well, and none stays mapped`() throws {
+    try deliver(.backports, "group", protection: "strict")
+  }
+
+  private func deliver(_ kernel: Kernel, _ interface: String, protection: String = "static") throws {
     try withCard { stage in
       let machine = try CardMachine(kernel: kernel, folder: stage.place("machine"))
-      try machine.start(["a", "b"], more: "--vfio \(interface)")
+      try machine.start(["a", "b"], more: "--vfio \(interface) --protect \(protection)")
       try #require(try machine.log().contains("interface=\(interface)"))
       let frames = 50_000
       let trace = try Trace(frames: frames, macs: Self.macs, folder: stage.folder)
@@ -33,7 +37,7 @@ import Testing
       try machine.wire.send(trace)
       for receiver in receivers {
         let tally = try receiver.tally()
-        print("82576 by \(interface): \(tally)")
+        print("82576 by \(interface), \(protection): \(tally)")
         try #require(tally.isWhole(frames), "\(tally)")
       }
       let vms = try machine.status()["vms"] as? [String: [String: Any]] ?? [:]
@@ -42,6 +46,7 @@ import Testing
         try #require((receive?["lent"] as? [String: Int])?["frames"] == frames, "not all were lent: \(receive ?? [:])")
       }
       try machine.settle()
+      try eventually("nothing stays mapped") { try machine.nic()["iommu_maps"] as? Int == 0 }
       try machine.stop()
       let log = try machine.log()
       try #require(!log.contains(" error "), "\(log)")

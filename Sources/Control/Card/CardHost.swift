@@ -32,6 +32,8 @@ final class CardHost {
   /// Whose the card's filters are; nil: to be found out anew.
   private var knownOwners: RuleCounter.Owners?
 
+  /// A page of a guest's is on the bus only while something in it is lent.
+  var isStrict: Bool { configuration.nic.protection == .strict }
   /// Where windows, rings and host buffers are mapped.
   var space: any IOAddressSpace { card.space }
   var allocator: IOVAAllocator { card.allocator }

@@ -66,6 +66,7 @@ final class ConfigurationReader {
       [
         ("kind", { node, key in nic.kind = self.card(node, key) ?? nic.kind }),
         ("vfio", { node, key in nic.interface = self.interface(node, key) }),
+        ("protect", { node, key in nic.protection = self.word(node, key) ?? nic.protection }),
         ("mtu", { node, key in nic.mtu = self.number(node, key) ?? nic.mtu }),
         ("ring-size", { node, key in nic.ringSize = self.number(node, key) ?? nic.ringSize }),
         ("exact-flows", { node, key in nic.exactFlows = self.number(node, key) ?? nic.exactFlows }),

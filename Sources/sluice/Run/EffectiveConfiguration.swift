@@ -21,7 +21,7 @@ struct EffectiveConfiguration {
       (
         "nic",
         .keys(Self.kind(configuration.nic) + [
-          ("mtu", .number(configuration.nic.mtu)), ("ring-size", .number(configuration.nic.ringSize)),
+          ("protect", .word(configuration.nic.protection.rawValue)), ("mtu", .number(configuration.nic.mtu)), ("ring-size", .number(configuration.nic.ringSize)),
           ("exact-flows", .number(configuration.nic.exactFlows)),
         ])
       )

@@ -23,7 +23,7 @@ extension RunCommand {
 
   private var optionsBesideFile: [String] {
     let options: [(String, Bool)] = [
-      ("--vm", !machines.vms.isEmpty), ("--nic", card.nic != nil), ("--vfio", card.vfio != nil), ("--wire", card.wire != nil), ("--host", card.host != nil), ("--mtu", card.mtu != nil),
+      ("--vm", !machines.vms.isEmpty), ("--nic", card.nic != nil), ("--vfio", card.vfio != nil), ("--protect", card.protect != nil), ("--wire", card.wire != nil), ("--host", card.host != nil), ("--mtu", card.mtu != nil),
       ("--ring-size", card.ringSize != nil), ("--control", running.control != nil), ("--state-dir", running.stateDir != nil),
       ("--workers", running.workers != nil), ("--cpus", running.cpus != nil), ("--spin-us", running.spinUs != nil),
       ("--rules", machines.rules != nil), ("--socket-path", program.socketPath != nil), ("--fd", program.fd != nil),
@@ -42,6 +42,12 @@ extension RunCommand {
         throw .usage("--vfio", text, "no such interface; there are auto, \(VFIODevice.Interface.allCases.map(\.rawValue).joined(separator: ", "))")
       }
       configuration.nic.interface = interface
+    }
+    if let text = card.protect {
+      guard let protection = Configuration.NIC.Protection(rawValue: text) else {
+        throw .usage("--protect", text, "no such mode; modes are \(Configuration.NIC.Protection.allCases.map(\.rawValue).joined(separator: ", "))")
+      }
+      configuration.nic.protection = protection
     }
     if let text = card.mtu { configuration.nic.mtu = try number("--mtu", text) }
     if let text = card.ringSize { configuration.nic.ringSize = try number("--ring-size", text) }

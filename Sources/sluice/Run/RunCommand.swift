@@ -75,6 +75,14 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
       completion: .list(["auto"] + VFIODevice.Interface.allCases.map(\.rawValue)))
     var vfio: String?
 
+    @Option(
+      help: .init(
+        """
+        How much of guests' memory the card can reach: static, all of it while a front-end is connected; or strict, a page \
+        only while a buffer in it is lent, at the price of calls of the kernel's for every frame. (default: static)
+        """, valueName: "mode"), completion: .list(Configuration.NIC.Protection.allCases.map(\.rawValue)))
+    var protect: String?
+
     @Option(help: .init("Where its cable leads: tap=NAME, a TAP device. (default: nowhere)", valueName: "wire"))
     var wire: String?
 
