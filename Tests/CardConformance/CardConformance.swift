@@ -67,12 +67,14 @@ import VFIO
 
   private static func tellCost(_ device: Device) throws {
     try ReceiveConformance.begin(device)
-    let cost = try CardCost(device)
-    for count in [60, 1514] {
-      _ = try cost.measure(frameBytes: count, batches: 4)
-      print("COST \(count) \(try cost.measure(frameBytes: count, batches: 50))")
+    for isStrict in [false, true] {
+      let cost = try CardCost(device, isStrict: isStrict)
+      for count in [60, 1514] {
+        _ = try cost.measure(frameBytes: count, batches: 4)
+        print("COST \(isStrict ? "strict" : "static") \(count) \(try cost.measure(frameBytes: count, batches: 50))")
+      }
+      try cost.stop()
     }
-    try cost.stop()
   }
 
   static func main() {

@@ -23,22 +23,33 @@ final class CardCost {
   private let subject: any ConformanceSubject
   private let region: MemoryRegion
   private let window: DMAWindow
-  private var path: ReceivePath<IntelReceiveQueue>
+  private let path: any CountedPath
   private var available: UInt16 = 0
   private var used: UInt16 = 0
 
-  init(_ subject: any ConformanceSubject) throws {
+  /// - Parameter isStrict: pages are mapped only while they are lent: calls of the kernel's are counted too.
+  init(_ subject: any ConformanceSubject, isStrict: Bool) throws {
     self.subject = subject
     let mapping = try Mapping(anonymousBytes: Self.bufferOffset + Self.size * Self.bufferBytes, alignment: 2 << 20)
     region = MemoryRegion(at: GuestAddress(Self.start), mapping: mapping)
-    window = try DMAWindow(number: 1, map: try MemoryMap([region]), in: subject.space)
+    window = try DMAWindow(number: 1, map: try MemoryMap([region]), in: subject.space, isStrict: isStrict)
     var queue = try subject.card.makeReceiveQueue(subject.card.queueIndex(pool: 0, queue: 0), ringSize: 1024, bufferByteCount: subject.card.largestFrame)
     try queue.start()
-    path = try ReceivePath(
-      layout: RingLayout(
-        size: Self.size, descriptorArea: GuestAddress(Self.start), driverArea: GuestAddress(Self.start + UInt64(Self.availableOffset)),
-        deviceArea: GuestAddress(Self.start + UInt64(Self.usedOffset))), features: [.version1, .mergeableBuffers], base: RingBase(split: 0),
-      window: window, queue: queue, space: subject.space, allocator: subject.allocator)
+    let layout = RingLayout(
+      size: Self.size, descriptorArea: GuestAddress(Self.start), driverArea: GuestAddress(Self.start + UInt64(Self.availableOffset)),
+      deviceArea: GuestAddress(Self.start + UInt64(Self.usedOffset)))
+    let features: Features = [.version1, .mergeableBuffers]
+    if let pages = window.pages {
+      path = StrictPath(
+        try ReceivePath(
+          layout: layout, features: features, base: RingBase(split: 0), window: window, queue: ProtectedReceiveQueue(queue, pages),
+          space: subject.space, allocator: subject.allocator))
+    } else {
+      path = LendingPath(
+        try ReceivePath(
+          layout: layout, features: features, base: RingBase(split: 0), window: window, queue: queue, space: subject.space,
+          allocator: subject.allocator))
+    }
     // VIRTQ_AVAIL_F_NO_INTERRUPT: the guest looks by itself.
     store16(1, Self.availableOffset)
     for n in 0..<Self.size { offer(UInt16(n)) }
@@ -69,13 +80,13 @@ final class CardCost {
   func measure(frameBytes: Int, batches: Int) throws -> Double {
     let frame = TestFrame.make(to: MACAddress(0x0200_0000_0001), mark: 1, count: frameBytes)
     var (spent, frames) = (UInt64(0), 0)
-    _ = turn(&path)
+    _ = path.turn()
     for _ in 0..<batches {
       let before = subject.card.readCounters().received.frames
       for _ in 0..<64 { subject.send(frame) }
       _ = try subject.eventually("64 frames are written") { subject.card.readCounters().received.frames - before >= 64 ? true : nil }
       let start = MonotonicClock.now()
-      _ = turn(&path)
+      _ = path.turn()
       spent += MonotonicClock.now() - start
       frames += takeUsed()
       // What the guest has posted again is taken outside of what is counted with frames, as in a turn without any.
@@ -84,7 +95,22 @@ final class CardCost {
     return Double(spent) / Double(frames)
   }
 
-  func stop() throws { try path.stop(.requested) }
+  func stop() throws { try path.stop() }
 }
 
-@inline(never) private func turn(_ path: inout ReceivePath<IntelReceiveQueue>) -> Int { path.turn() }
+private protocol CountedPath: AnyObject {
+  func turn() -> Int
+  func stop() throws
+}
+private final class LendingPath: CountedPath {
+  private var path: ReceivePath<IntelReceiveQueue>
+  init(_ path: consuming ReceivePath<IntelReceiveQueue>) { self.path = path }
+  @inline(never) func turn() -> Int { path.turn() }
+  func stop() throws { try path.stop(.requested) }
+}
+private final class StrictPath: CountedPath {
+  private var path: ReceivePath<ProtectedReceiveQueue<IntelReceiveQueue>>
+  init(_ path: consuming ReceivePath<ProtectedReceiveQueue<IntelReceiveQueue>>) { self.path = path }
+  @inline(never) func turn() -> Int { path.turn() }
+  func stop() throws { try path.stop(.requested) }
+}
