@@ -56,6 +56,9 @@ final class VFIONetworkCard: NetworkCard {
   init(
     _ found: Device, _ configuration: Configuration, _ tables: CardTables, after before: (any NetworkCard)? = nil, log: @escaping @Sendable (LogEvent) -> Void
   ) throws(ServiceError) {
+    if found.model == .intel82576VF && configuration.host != nil {
+      throw .machine("--host: \(found.address) is a virtual function, and has a queue for one VM only; a port of the machine's own needs a physical one")
+    }
     self.log = log
     past = (before?.received ?? .init(), before?.sent ?? .init())
     do {
