@@ -218,4 +218,33 @@ import Testing
       try machine.settle()
     }
   }
+
+  @Test func `a front-end that comes while there is no card has its frames when there is one`() throws {
+    try withCard { stage in
+      let machine = try CardMachine(folder: stage.place("machine"))
+      try machine.start(["a", "b"])
+      // One that goes while the card is away, and one that comes.
+      let leaving = try FrontEnd.receiving("a", in: machine, frames: 1000)
+      try machine.unplug()
+      try eventually("the card is away") { (try machine.nic()["kind"] as? String)?.hasSuffix("away") == true }
+      try leaving.interrupt()
+      try #require(try leaving.tally().good == 0)
+      let trace = try Trace(frames: 1000, macs: Self.macs, folder: stage.folder)
+      let receivers = try ["a", "b"].map { try FrontEnd.receiving($0, in: machine, frames: 1000) }
+      // Rules that are given meanwhile are the card's when it comes.
+      try machine.guest.check("sluice rules add --control /run/control 'match eth.dst=02:00:00:00:00:77 then vm b'")
+      try machine.plug()
+      try machine.hasLink()
+      try machine.wire.send(trace)
+      for receiver in receivers {
+        let tally = try receiver.tally()
+        try #require(tally.isWhole(1000), "\(tally)")
+      }
+      let more = try FrontEnd.receiving("b", in: machine, frames: 100)
+      _ = machine.wire.send(Data([2, 0, 0, 0, 0, 0x77] + [2, 0, 0, 0, 0, 1, 0x88, 0xB6] + Array(repeating: 0, count: 60)))
+      try eventually("the frame of the new rule") { try more.others() == 1 }
+      try more.interrupt()
+      try machine.settle()
+    }
+  }
 }

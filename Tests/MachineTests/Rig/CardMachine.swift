@@ -166,12 +166,15 @@ final class FrontEnd {
     try machine.guest.check("while kill -0 $(cat \(file).pid) 2> /dev/null; do usleep 20000; done; cat \(file)", within: seconds)
   }
   /// How many whole frames came until now.
-  func soFar() throws -> Int {
+  func soFar() throws -> Int { try tallySoFar().good }
+  /// How many came that are not of the pattern.
+  func others() throws -> Int { try tallySoFar().other }
+  private func tallySoFar() throws -> Tally {
     let script = """
       said=$(grep -c SO-FAR \(file)); kill -USR1 $(cat \(file).pid)
       until [ $(grep -c SO-FAR \(file)) -gt $said ]; do usleep 20000; kill -0 $(cat \(file).pid) || break; done; cat \(file)
       """
-    return try Tally(machine.guest.check(script)).good
+    return try Tally(machine.guest.check(script))
   }
   /// Frames come, from now on.
   func isReceiving() throws {
