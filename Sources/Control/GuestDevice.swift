@@ -57,6 +57,7 @@ final class GuestDevice: BackendDevice {
   // MARK: Rings
 
   func start(_ ring: RingSetup) throws(RingRefusal) {
+    host.look()
     if host.isAway && waitingMap != nil {
       setups[ring.index] = ring
       return
@@ -148,6 +149,7 @@ final class GuestDevice: BackendDevice {
   }
 
   func stop(ring: Int) -> RingBase {
+    host.look()
     guard let setup = setups.removeValue(forKey: ring) else { return RingBase(split: 0) }
     let base = halt(ring: ring) ?? setup.base
     spreadFrames()
@@ -203,6 +205,7 @@ final class GuestDevice: BackendDevice {
   }
 
   func setEnabled(_ isEnabled: Bool, ring: Int) {
+    host.look()
     guard let setup = setups[ring], setup.isEnabled != isEnabled else { return }
     if ring % 2 == 1 {
       setups[ring]?.isEnabled = isEnabled
@@ -238,6 +241,7 @@ final class GuestDevice: BackendDevice {
   // MARK: Memory
 
   func setMemory(_ map: MemoryMap?) throws(RingRefusal) {
+    host.look()
     if host.isAway {
       waitingMap = map
       return

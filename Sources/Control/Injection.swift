@@ -86,7 +86,8 @@ final class Injection {
       let settled = totals.delivered + totals.dropped
       sum.settled += settled
       // The card's figure after the paths': it is never the smaller one.
-      sum.inFlight += (card.arrived(in: session.number, queues: session.vm.queuePairs)?.frames ?? settled) - settled
+      let ofCard = session.device.settledOfCard
+      sum.inFlight += (card.arrived(in: session.number, queues: session.vm.queuePairs)?.frames ?? ofCard) - ofCard
     }
   }
 

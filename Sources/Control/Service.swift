@@ -16,7 +16,7 @@ public final class Service: BackendService, @unchecked Sendable {
   private let configuration: Configuration
   private let log: @Sendable (LogEvent) -> Void
   private let loop: ControlLoop
-  private let host: CardHost
+  let host: CardHost
   private let store: RuleStore?
   private var hostPort: HostPort?
   private let workers: [WorkerThread]
@@ -54,6 +54,7 @@ public final class Service: BackendService, @unchecked Sendable {
     if let hostPort { workers[0].perform { $0.add(hostPort) } }
     for (number, vm) in configuration.vms.enumerated() { sessions.append(try makeSession(number, vm)) }
     listenToWorkers()
+    host.onLoss = { [weak self] in self?.attendCard() }
     for session in sessions { try session.open() }
   }
 
@@ -172,10 +173,15 @@ public final class Service: BackendService, @unchecked Sendable {
 
   // MARK: A card that goes, and comes again
 
+  /// For tests, which take the card away.
+  func onControlThread(_ body: @escaping @Sendable (Service) -> Void) { loop.post { body(self) } }
+
   private func attendCard() {
     if host.isAway { return takeCard() }
     guard let loss = host.card.attend() else { return }
     log(LogEvent(.error, "the card was lost; VMs run on without it", ["card": host.card.kind, "reason": "\(loss)"]))
+    injection?.cancel("the card was lost")
+    finishInjection()
     for session in sessions { session.device.releaseCard(cardIsGone: loss.isGone) }
     if let hostPort {
       workers[0].perform { $0.removePort() }

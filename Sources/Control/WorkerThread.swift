@@ -23,7 +23,7 @@ final class WorkerThread: @unchecked Sendable {
   private var vector: IntelInterrupt?
   private let host: CardHost
   /// The card, if it is a model.
-  private let model: SharedCard?
+  private var model: SharedCard?
   /// Called on this thread when a path has stopped by itself.
   var report: @Sendable (_ session: Int, _ ring: Int, _ lane: UInt64, _ reason: String) -> Void = { _, _, _, _ in }
   private let poller: Poller
@@ -51,7 +51,7 @@ final class WorkerThread: @unchecked Sendable {
     // Nothing is asked of what is ready but that it wakes: everything is looked at then.
     try poller.add(mailbox.wakeUp.descriptor.number, for: .read, token: 0)
     try poller.add(interrupt.descriptor.number, for: .read, token: 0)
-    if drivesCard, let model { for descriptor in model.descriptors { try poller.add(descriptor, for: .read, token: 0) } }
+    try followModel()
   }
 
   /// The card's model, and its wire, is stepped by the first of the threads.
@@ -68,13 +68,29 @@ final class WorkerThread: @unchecked Sendable {
   func stop() { perform { $0.isStopping = true } }
   /// Brings it to a guest's memory: what its paths allocate from then on lies there too.
   func move(toNode node: Int) { if perform({ _ in NUMA.run(onNode: node) }) { self.node = node } }
-  /// Lets the card's vector go. Its lanes have gone.
-  func releaseCard() { perform { $0.vector = nil } }
-  /// Takes the vector of another card.
+  private func followModel() throws(SystemError) {
+    guard drivesCard, let model else { return }
+    for descriptor in model.descriptors { try poller.add(descriptor, for: .read, token: 0) }
+  }
+
+  /// Lets the card go. Its lanes have gone.
+  func releaseCard() {
+    perform { worker in
+      worker.vector = nil
+      if worker.drivesCard, let model = worker.model { for descriptor in model.descriptors { try? worker.poller.remove(descriptor) } }
+      worker.model = nil
+    }
+  }
+  /// Takes another card: its vector, and if it is a model its steps.
   func takeCard() throws(ServiceError) {
     let vector = try host.interrupt(number)
     do throws(SystemError) { try host.card.connect(vector: number, to: interrupt) } catch { throw .machine("\(error)") }
-    perform { $0.vector = vector }
+    let model = host.model
+    perform { worker in
+      (worker.vector, worker.model) = (vector, model)
+      // A descriptor that cannot be watched is looked at in every round all the same.
+      try? worker.followModel()
+    }
   }
   /// Ends its sleep: there is something on the card's wire.
   func wake() { mailbox.wakeUp.signal() }

@@ -14,6 +14,9 @@ public struct RuleCounter: Sendable {
 
   public init() {}
 
+  /// The card's own counts begin at 0 again: it is another one, or was reset.
+  public mutating func beginAnew() { seen = [:] }
+
   /// Whose the places of a card are.
   public struct Owners: Sendable {
     let slots: FilterSlots

@@ -15,8 +15,8 @@ internal import VhostUser
 final class CardHost {
   private(set) var card: any NetworkCard
   let mtu: Int
-  /// The card's model, which a worker steps: here, because it is asked for in every round.
-  let model: SharedCard?
+  /// The card's model, which a worker steps.
+  var model: SharedCard? { card.model }
   /// Nil while the card is away.
   private var driver: (any IntelCard)?
   private let log: @Sendable (LogEvent) -> Void
@@ -49,12 +49,19 @@ final class CardHost {
     do throws(RuleError) { program = try Self.compile(rules, configuration, profile) } catch { throw .rule(error) }
     self.program = program
     let tables = Self.tables(of: program)
-    if let device { card = try VFIONetworkCard(device, configuration, tables, log: log) } else { card = try SimulatedNetworkCard(configuration, tables) }
-    (driver, model) = (card.driver, card.model)
+    card = try Self.open(configuration, tables, after: nil, log)
+    driver = card.driver
     do throws(IntelError) { try prepare(tables) } catch {
       card.shutDown()
       throw .card("\(error)")
     }
+  }
+
+  private static func open(
+    _ configuration: Configuration, _ tables: CardTables, after before: (any NetworkCard)?, _ log: @escaping @Sendable (LogEvent) -> Void
+  ) throws(ServiceError) -> any NetworkCard {
+    guard let device = try VFIONetworkCard.Device(configuration.nic) else { return try SimulatedNetworkCard(configuration, tables, after: before) }
+    return try VFIONetworkCard(device, configuration, tables, after: before, log: log)
   }
 
   /// Whose frames are whose, before any come in.
@@ -68,12 +75,21 @@ final class CardHost {
 
   // MARK: A card that goes, and comes again
 
+  /// Told that the card was found to be gone; it lets everything of it go.
+  var onLoss: () -> Void = {}
+  /// Looks whether the card is there still, before something is asked of it: one that was pulled a moment ago must not make
+  /// a ring fail that could wait.
+  func look() { if let driver, !driver.isThere { onLoss() } }
+
   /// The card was lost, and has not come back.
   var isAway: Bool { driver == nil }
 
   /// Lets the card go. Nothing uses it any more.
   func loseCard() {
     let lost = card
+    // Frames by rule are kept; those of the next card are counted from its own beginning.
+    if driver != nil, let counts = card.filterCounts { counter.collect(counts, by: owners) }
+    counter.beginAnew()
     driver = nil
     card = AbsentNetworkCard(after: lost)
     knownOwners = nil
@@ -83,9 +99,8 @@ final class CardHost {
   /// Takes the card again if it is there, and tells it the rules; false: it is not, or not for us yet.
   func findCard() -> Bool {
     do throws(ServiceError) {
-      guard let device = try VFIONetworkCard.Device(configuration.nic) else { return false }
       let tables = Self.tables(of: program)
-      let found = try VFIONetworkCard(device, configuration, tables, after: card, log: log)
+      let found = try Self.open(configuration, tables, after: card, log)
       let away = card
       (card, driver) = (found, found.driver)
       do throws(IntelError) { try prepare(tables) } catch {

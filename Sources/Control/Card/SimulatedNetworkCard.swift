@@ -18,13 +18,16 @@ final class SimulatedNetworkCard: NetworkCard {
   let card: SharedCard
   private let tap: TapWire?
   private let plan: PoolPlan
+  /// What models before this one, in its place, have counted.
+  private let past: (received: StatusReport.Traffic, sent: StatusReport.Traffic)
 
   var space: any IOAddressSpace { card }
   var model: SharedCard? { card }
 
   /// - Parameter tables: what rules were made into; they are applied by who calls.
-  init(_ configuration: Configuration, _ tables: CardTables) throws(ServiceError) {
+  init(_ configuration: Configuration, _ tables: CardTables, after before: (any NetworkCard)? = nil) throws(ServiceError) {
     plan = tables.plan
+    past = (before?.received ?? .init(), before?.sent ?? .init())
     let card: SharedCard
     do { card = try SharedCard() } catch { throw .machine("\(error)") }
     self.card = card
@@ -61,10 +64,12 @@ final class SimulatedNetworkCard: NetworkCard {
     }
   }
 
-  var received: StatusReport.Traffic { StatusReport.Traffic(frames: card.counters.receivedFrames, bytes: card.counters.receivedBytes) }
+  var received: StatusReport.Traffic {
+    StatusReport.Traffic(frames: past.received.frames + card.counters.receivedFrames, bytes: past.received.bytes + card.counters.receivedBytes)
+  }
   /// All that went onto the wire.
   var sent: StatusReport.Traffic {
-    (0..<SimulatedCard.queueCount).reduce(into: StatusReport.Traffic()) {
+    (0..<SimulatedCard.queueCount).reduce(into: past.sent) {
       $0.frames += card.counters.wireFrames(queue: $1)
       $0.bytes += card.counters.wireBytes(queue: $1)
     }
@@ -140,7 +145,8 @@ final class SimulatedNetworkCard: NetworkCard {
     return faults.suffix(fresh).map { ($0.address, "\($0)") }
   }
 
-  func attend() -> CardLoss? { nil }
+  /// As a real one: a model can be pulled, or be reset by another.
+  func attend() -> CardLoss? { !ixgbe.isThere ? .removed : ixgbe.isOurs ? nil : .reset }
   func shutDown() { try? ixgbe.shutDown() }
 }
 

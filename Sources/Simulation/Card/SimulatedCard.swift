@@ -130,6 +130,8 @@ internal import CLinux
   public func transmitQueueFault(_ n: Int) -> CardQueueFault? { queueFaults[n + Self.queueCount] }
   /// Whether LINKS says that the link is up.
   public var isLinkUp: Bool { registers[Offset.LINKS] & LINKS.up != 0 }
+  /// Of all queues since the start.
+  public var descriptorsWrittenBack: UInt64 { line.writtenBack }
   /// The card has left the bus.
   public private(set) var isRemoved = false
 
