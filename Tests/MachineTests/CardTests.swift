@@ -131,7 +131,15 @@ import Testing
       let program = URL(fileURLWithPath: Rig.sluice).deletingLastPathComponent().appendingPathComponent("CardConformance").path
       let machine = try CardMachine(kernel: kernel, program: program, hasFeeder: true, folder: stage.place("machine"))
       try machine.guest.check("ip link set eth0 mtu 9000 up && mkfifo /run/wire && (wire eth0 < /run/wire > /run/wire.log 2>&1 &)")
-      let outcome = try machine.guest.run("CardConformance \(machine.card) \(interface) /run/wire", within: 300)
+      // One that hangs says where: what it waits for in the kernel, and what the other end of its wire does.
+      let script = """
+        timeout -s KILL 200 CardConformance \(machine.card) \(interface) /run/wire; status=$?
+        if [ $status != 0 ]; then
+          cat /run/wire.log; ps; for p in $(pidof wire); do cat /proc/$p/wchan /proc/$p/status; done; dmesg | tail -5
+        fi
+        exit $status
+        """
+      let outcome = try machine.guest.run(script, within: 300)
       print("82576: \(outcome.output)")
       try #require(outcome.status == 0, "\(outcome.output)")
     }
