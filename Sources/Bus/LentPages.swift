@@ -9,8 +9,13 @@ public final class LentPages {
   private let space: any IOAddressSpace
   private let start: IOVA
   private var map: MemoryMap
-  /// By page's bus address: how many things in it are lent. 0: none any more, and it is still mapped.
-  private var counts: [UInt64: Int] = [:]
+  private struct Page {
+    /// How many things in it are lent.
+    var lentCount = 0
+    var isMapped = false
+  }
+  /// By bus address: those in which something is lent, or was until the next `flush`.
+  private var known: [UInt64: Page] = [:]
   /// Pages that came to 0 since the last `flush`.
   private var idle: [UInt64] = []
 
@@ -26,11 +31,12 @@ public final class LentPages {
   public func lend(_ address: IOVA, byteCount: Int) {
     guard address >= start else { return }
     for page in pages(address, byteCount) {
-      if let count = counts[page] {
-        counts[page] = count + 1
-      } else if let memory = unsafe host(page), (try? unsafe space.map(memory, at: IOVA(page), access: [.read, .write])) != nil {
-        counts[page] = 1
+      var entry = known[page] ?? Page()
+      entry.lentCount += 1
+      if !entry.isMapped, let memory = unsafe host(page) {
+        entry.isMapped = (try? unsafe space.map(memory, at: IOVA(page), access: [.read, .write])) != nil
       }
+      known[page] = entry
     }
   }
 
@@ -48,27 +54,33 @@ public final class LentPages {
   public func giveBack(_ address: IOVA, byteCount: Int) {
     guard address >= start else { return }
     for page in pages(address, byteCount) {
-      guard let count = counts[page], count > 0 else { continue }
-      counts[page] = count - 1
+      guard let count = known[page]?.lentCount, count > 0 else { continue }
+      known[page]?.lentCount = count - 1
       if count == 1 { idle.append(page) }
     }
   }
 
-  /// When it returns, pages in which nothing is lent cannot be reached any more.
+  /// When it returns, pages in which nothing is lent cannot be reached any more. One that the bus does not let go is asked
+  /// for again at the next.
   public func flush() {
-    for page in idle where counts[page] == 0 {
-      counts[page] = nil
-      try? space.unmap(IOVA(page), byteCount: Int(Self.pageBytes))
+    var kept: [UInt64] = []
+    for page in idle {
+      guard let entry = known[page], entry.lentCount == 0 else { continue }
+      if entry.isMapped, (try? space.unmap(IOVA(page), byteCount: Int(Self.pageBytes))) == nil {
+        kept.append(page)
+      } else {
+        known[page] = nil
+      }
     }
-    idle.removeAll(keepingCapacity: true)
+    idle = kept
   }
 
   func replace(with map: MemoryMap) { self.map = map }
   /// Nothing is reached any more, lent or not.
   func removeAll() {
-    for page in counts.keys { try? space.unmap(IOVA(page), byteCount: Int(Self.pageBytes)) }
-    (counts, idle) = ([:], [])
+    for (page, entry) in known where entry.isMapped { try? space.unmap(IOVA(page), byteCount: Int(Self.pageBytes)) }
+    (known, idle) = ([:], [])
   }
   /// Pages that can be reached now.
-  public var count: Int { counts.count }
+  public var count: Int { known.values.count(where: \.isMapped) }
 }

@@ -105,6 +105,19 @@ import Testing
     #expect(mapped == [0])
   }
 
+  @Test func `one that could not be mapped does not take the page from another that could`() {
+    space.failingMap = space.mapCalls + 1
+    pages.lend(address(0), byteCount: 10)
+    pages.lend(address(100), byteCount: 10)
+    #expect(mapped == [0])
+    pages.giveBack(address(0), byteCount: 10)
+    pages.flush()
+    #expect(mapped == [0], "the second is lent still")
+    pages.giveBack(address(100), byteCount: 10)
+    pages.flush()
+    #expect(mapped == [])
+  }
+
   @Test func `what lies outside the guest's memory is never mapped`() {
     pages.lend(address(64 * 4096), byteCount: 4096)
     pages.lend(IOVA(0x10_0000), byteCount: 4096)
