@@ -1,7 +1,7 @@
 internal import Datapath
 internal import Intel
 
-/// One turn of a transmit path over an 82599's queue, as one function of the binary: see `turnPath`.
+/// One turn of a transmit path over a queue of Intel's cards, as one function of the binary: see `turnPath`.
 #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
 @_noLocks
 #endif

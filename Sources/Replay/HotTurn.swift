@@ -1,7 +1,7 @@
 public import Datapath
 public import Intel
 
-/// One turn of a path over an 82599's queue: the whole of the datapath, as one function of the binary.
+/// One turn of a path over a queue of Intel's cards: the whole of the datapath, as one function of the binary.
 ///
 /// `@_noLocks` makes the compiler refuse what could allocate, retain, lock or look up metadata. What it does
 /// not see (calls that were not inlined, checks of exclusive access) `Tests/Gates` looks for in the machine code
