@@ -61,15 +61,24 @@ struct PumpRate: ParsableCommand {
 /// One frame for one address, again and again.
 @safe final class EndlessWire: WireSource {
   private let frame: UnsafeMutableRawPointer
+  private let notes: UnsafeMutablePointer<FrameNotes>
   private let wire: WireFrame
   init(_ bytes: [UInt8]) {
     unsafe frame = .allocate(byteCount: bytes.count, alignment: 64)
     unsafe frame.copyMemory(from: bytes, byteCount: bytes.count)
-    unsafe wire = WireFrame(bytes: frame, count: bytes.count, headers: FrameHeaders(parsing: frame, count: bytes.count))
+    unsafe notes = .allocate(capacity: 1)
+    unsafe notes.initialize(to: FrameNotes(FrameHeaders(parsing: frame, count: bytes.count)))
+    unsafe wire = WireFrame(bytes: frame, count: bytes.count, notes: notes)
   }
-  deinit { unsafe frame.deallocate() }
-  func peek() -> WireFrame? { unsafe wire }
-  func consume() {}
+  deinit {
+    unsafe frame.deallocate()
+    unsafe notes.deallocate()
+  }
+  func peek(_ limit: Int, into burst: WireBurst) -> Int {
+    for place in 0..<limit { unsafe burst[place] = wire }
+    return limit
+  }
+  func consume(_ count: Int) {}
 }
 
 /// A card with two pools, and a driver's queue pair.

@@ -17,7 +17,7 @@ internal import Simulation
     var offset: Int
     var byteCount: UInt32
     var time: UInt64
-    var headers: FrameHeaders
+    var notes: FrameNotes
   }
 
   private var memory: UnsafeMutableRawPointer
@@ -46,7 +46,7 @@ internal import Simulation
     unsafe (entries + count).initialize(
       to: Entry(
         offset: used, byteCount: UInt32(bytes.count), time: time,
-        headers: FrameHeaders(parsing: memory + used, count: bytes.count)))
+        notes: FrameNotes(FrameHeaders(parsing: memory + used, count: bytes.count))))
     used = (used + bytes.count + 63) & ~63
     count += 1
     byteCount += UInt64(bytes.count)
@@ -77,6 +77,28 @@ internal import Simulation
     let entry = unsafe entries + index
     return unsafe WireFrame(
       bytes: UnsafeRawPointer(memory + entry.pointee.offset), count: Int(entry.pointee.byteCount),
-      headers: entry.pointee.headers)
+      notes: Self.notes(of: entry))
+  }
+
+  /// They stay where they are once everything is loaded.
+  private static func notes(of entry: UnsafeMutablePointer<Entry>) -> UnsafeMutablePointer<FrameNotes> {
+    unsafe entry.pointer(to: \.notes)!
+  }
+
+  /// Precondition: there are these, and `burst` has room for them.
+  func copy(_ range: Range<Int>, into burst: WireBurst) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count && range.count <= WireBurst.capacity)
+    let (memory, entries) = unsafe (memory, entries)
+    for place in 0..<range.count {
+      let entry = unsafe entries + range.lowerBound + place
+      unsafe burst[place] = WireFrame(
+        bytes: UnsafeRawPointer(memory + entry.pointee.offset), count: Int(entry.pointee.byteCount), notes: Self.notes(of: entry))
+    }
+  }
+  func byteCount(of range: Range<Int>) -> UInt64 {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    var sum: UInt64 = 0
+    for index in range { sum += unsafe UInt64(entries[index].byteCount) }
+    return sum
   }
 }

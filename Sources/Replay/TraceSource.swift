@@ -145,6 +145,31 @@ internal import Simulation
     return true
   }
 
+  /// Puts the next frames into `burst`, at most `limit`: those that lie in memory one after the other. Answers how many; 0
+  /// at the end, as `advance` says it.
+  mutating func peek(_ limit: Int, into burst: WireBurst) throws(ReplayError) -> Int {
+    guard try advance() else { return 0 }
+    guard let preloaded else {
+      unsafe burst[0] = current.wire
+      return 1
+    }
+    let first = index - 1
+    let count = min(limit, preloaded.count - first)
+    preloaded.copy(first..<first + count, into: burst)
+    return count
+  }
+
+  /// The first frames of the last `peek` were put on the wire. Answers their bytes. Precondition: there is one.
+  mutating func consume(_ count: Int) -> UInt64 {
+    hasCurrent = false
+    guard let preloaded else { return UInt64(unsafe current.wire.count) }
+    let first = index - 1
+    index += count - 1
+    read += UInt64(count - 1)
+    lastTime = Self.sum(loopOffset, preloaded.time(index - 1))
+    return preloaded.byteCount(of: first..<first + count)
+  }
+
   private mutating func advanceStream() throws(ReplayError) -> Bool {
     while true {
       if readNext() {

@@ -46,34 +46,38 @@ public final class TraceWire: WireSource, @unchecked Sendable {
     return error.map { "\($0)" } ?? trace.failure.map { "\($0)" }
   }
 
-  public func peek() -> WireFrame? {
-    guard !isFinished else { return nil }
+  public func peek(_ limit: Int, into burst: WireBurst) -> Int {
+    guard !isFinished else { return 0 }
     do throws(ReplayError) {
+      if !pacer.isPaced {
+        let count = try trace.peek(limit, into: burst)
+        if count == 0 { finish() }
+        return count
+      }
       guard try trace.advance() else {
         finish()
-        return nil
+        return 0
       }
     } catch {
       self.error = error
       finish()
-      return nil
+      return 0
     }
-    if pacer.isPaced {
-      let now = MonotonicClock.now()
-      if start == nil { start = now }
-      let due = start! + (unsafe pacer.due(trace.current))
-      next = due > now ? due : nil
-      if due > now { return nil }
-    }
-    return unsafe trace.current.wire
+    let now = MonotonicClock.now()
+    if start == nil { start = now }
+    let due = start! + (unsafe pacer.due(trace.current))
+    next = due > now ? due : nil
+    if due > now { return 0 }
+    unsafe burst[0] = trace.current.wire
+    return 1
   }
 
-  public func consume() {
-    let count = unsafe trace.current.wire.count
-    pacer.sent(count, due: 0, at: 0)
-    frames.set(frames.value + 1)
-    bytes.set(bytes.value + UInt64(count))
-    trace.consume()
+  public func consume(_ count: Int) {
+    guard count > 0 else { return }
+    if pacer.isPaced { pacer.sent(unsafe trace.current.wire.count, due: 0, at: 0) }
+    let consumed = trace.consume(count)
+    frames.set(frames.value + UInt64(count))
+    bytes.set(bytes.value + consumed)
   }
 
   public var due: UInt64? { next }

@@ -57,13 +57,14 @@ private func frame(to address: MACAddress, from source: MACAddress = MACAddress(
     unsafe bytes = .allocate(byteCount: 2048, alignment: 8)
   }
   deinit { unsafe bytes.deallocate() }
-  func peek() -> WireFrame? {
-    guard next < count else { return nil }
+  func peek(_ limit: Int, into burst: WireBurst) -> Int {
+    guard next < count else { return 0 }
     let made = frame(to: addresses[next % addresses.count], next / addresses.count)
     unsafe bytes.copyBytes(from: made)
-    return unsafe WireFrame(bytes: bytes.baseAddress!, count: made.count)
+    unsafe burst[0] = WireFrame(bytes: bytes.baseAddress!, count: made.count)
+    return 1
   }
-  func consume() { next += 1 }
+  func consume(_ count: Int) { next += count }
 }
 
 /// Keeps what it gets.

@@ -12,7 +12,8 @@ import Testing
 /// what the reference classifier says, frame by frame. None of the three was written from another.
 @Suite struct SteeringAgreementTests {
   /// A card with rules, whose queues do not run: that a frame is looked for in one is what its drop says.
-  final class Bench {
+  /// `@safe`: notes live as long as it does.
+  @safe final class Bench {
     let clock = SimulatedClock()
     let card: SimulatedCard
     let device: Ixgbe
@@ -36,16 +37,36 @@ import Testing
       try device.waitForLink()
     }
 
+    private var known: [[UInt8]: UnsafeMutablePointer<FrameNotes>] = unsafe [:]
+    private func notes(of frame: [UInt8]) -> UnsafeMutablePointer<FrameNotes> {
+      if let found = unsafe known[frame] { return unsafe found }
+      let notes = UnsafeMutablePointer<FrameNotes>.allocate(capacity: 1)
+      let headers = unsafe frame.withUnsafeBytes { bytes in
+        guard let base = bytes.baseAddress, bytes.count > 0 else { return FrameHeaders() }
+        return unsafe FrameHeaders(parsing: base, count: bytes.count)
+      }
+      unsafe notes.initialize(to: FrameNotes(headers))
+      unsafe known[frame] = notes
+      return unsafe notes
+    }
+    deinit { for unsafe notes in unsafe known.values { unsafe notes.deallocate() } }
+
     /// Where a frame went: queues of VMs, and the host.
     enum Place: Hashable, Comparable {
       case vm(Int, queue: Int)
       case host
     }
 
+    /// With what the card has noted of the frame before, whatever was written to registers since; and at once again, when
+    /// that is sure to be used.
     func receive(_ frame: [UInt8]) -> [Place]? {
-      let arrival = unsafe frame.withUnsafeBytes { bytes in
-        unsafe bytes.count == 0 ? .dropped(.undersize, queue: nil) : card.receive(WireFrame(bytes: bytes.baseAddress!, count: bytes.count))
+      let notes = unsafe notes(of: frame)
+      let (first, arrival) = unsafe frame.withUnsafeBytes { bytes -> (Arrival, Arrival) in
+        guard let base = bytes.baseAddress, bytes.count > 0 else { return (.dropped(.undersize, queue: nil), .dropped(.undersize, queue: nil)) }
+        let wire = unsafe WireFrame(bytes: base, count: bytes.count, notes: notes)
+        return unsafe (card.receive(wire), card.receive(wire))
       }
+      #expect(first == arrival, "a frame that the card has seen before goes elsewhere")
       switch arrival {
       case .dropped(.queueDisabled, let queue?): return place(queue).map { [$0] } ?? []
       case .dropped(.noPool, _), .dropped(.filtered, _), .dropped(.undersize, _): return []

@@ -20,23 +20,31 @@ import Testing
     }
     return frames
   }
-  private func take(_ wire: TraceWire) -> [UInt8]? {
-    guard let frame = wire.peek() else { return nil }
-    // The same one until it is consumed.
-    #expect(wire.peek()?.bytes == frame.bytes)
-    defer { wire.consume() }
-    return Array(UnsafeRawBufferPointer(start: frame.bytes, count: frame.count))
+  /// Some of the frames that it offers at once, and none twice.
+  private func take(_ wire: TraceWire, atMost limit: Int = 1) -> [[UInt8]] {
+    let burst = WireBurst()
+    defer { burst.deallocate() }
+    let count = wire.peek(limit, into: burst)
+    #expect(count <= limit)
+    // The same ones until they are consumed.
+    let first = count > 0 ? burst[0].bytes : nil
+    #expect(wire.peek(limit, into: burst) == count && (count == 0 || burst[0].bytes == first))
+    let taken = (count + 1) / 2
+    defer { wire.consume(taken) }
+    return (0..<taken).map { Array(UnsafeRawBufferPointer(start: burst[$0].bytes, count: burst[$0].count)) }
   }
 
-  @Test(arguments: [1, 3])
-  func `every frame is offered in order, in each loop, and then it is finished`(loops: Int) throws {
+  @Test(arguments: [1, 3], [1, 7, 64])
+  func `every frame is offered in order, in each loop, and then it is finished`(loops: Int, burst: Int) throws {
     let frames = try read("imix.pcap")
     let wire = try TraceWire(files: [Self.traces + "/imix.pcap"], loops: loops)
     for _ in 0..<loops {
-      for frame in frames { #expect(take(wire) == frame) }
+      var found: [[UInt8]] = []
+      while found.count < frames.count { found += take(wire, atMost: burst) }
+      #expect(found == frames)
     }
     #expect(!wire.isFinished && wire.failure == nil)
-    #expect(wire.peek() == nil && wire.isFinished && wire.due == nil)
+    #expect(take(wire).isEmpty && wire.isFinished && wire.due == nil)
     #expect(wire.sentFrames == UInt64(loops * frames.count))
     #expect(wire.sentBytes == UInt64(loops * frames.reduce(0) { $0 + $1.count }))
   }
@@ -45,18 +53,18 @@ import Testing
     let frames = try read("imix.pcap", filter: "tcp")
     let wire = try TraceWire(files: [Self.traces + "/imix.pcap"], filter: "tcp")
     var taken: [[UInt8]] = []
-    while let frame = take(wire) { taken.append(frame) }
+    while case let some = take(wire, atMost: 5), !some.isEmpty { taken += some }
     #expect(taken == frames)
   }
 
   @Test func `a paced frame is not offered before it is due, and when that is can be asked`() throws {
     let start = MonotonicClock.now()
     let wire = try TraceWire(files: [Self.traces + "/imix.pcap"], pace: .framesPerSecond(2))
-    #expect(take(wire) != nil)
-    #expect(wire.peek() == nil)
+    #expect(take(wire, atMost: 64).count == 1)
+    #expect(take(wire).isEmpty)
     let due = try #require(wire.due)
     #expect(due >= start + 500_000_000 && due <= MonotonicClock.now() + 500_000_000)
-    while wire.peek() == nil { MonotonicClock.sleep(nanoseconds: 1_000_000) }
+    while take(wire).isEmpty { MonotonicClock.sleep(nanoseconds: 1_000_000) }
     #expect(MonotonicClock.now() >= due && wire.due == nil)
   }
 

@@ -1,6 +1,6 @@
 /// MSI-X: causes, masks, the map from queues to vectors, and moderation. 82599 datasheet 7.3.
 struct InterruptState {
-  /// Some entry of IVAR is valid: only then does a frame look for its vector.
+  /// Some entry of IVAR is valid: only then does a frame that is sent look for its vector.
   var isUsed = false
   /// Causes of queue vectors; EICR shows the lowest 16 of them.
   var causes: UInt64 = 0
@@ -54,6 +54,7 @@ extension SimulatedCard {
     case Offset.IVAR..<Offset.IVAR + 256, Offset.IVAR_MISC:
       registers[at] = value
       interrupts.isUsed = (0..<64).contains { registers[Offset.IVAR + 4 * $0] & 0x8080_8080 != 0 }
+      decodeReceiveVectors()
     default: return false
     }
     return true

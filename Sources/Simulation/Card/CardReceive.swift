@@ -3,20 +3,21 @@ internal import CLinux
 
 /// A frame on the wire, from the destination address on, without the check sequence.
 ///
-/// Whoever makes one keeps the bytes until `receive` has returned.
+/// Whoever makes one keeps the bytes, and the headers, until `receive` has returned.
 @unsafe public struct WireFrame {
   public let bytes: UnsafeRawPointer
   /// Bytes, without the check sequence.
   public let count: Int
-  /// As parsed before, or nil: then it is parsed on arrival.
-  public var headers: FrameHeaders?
+  /// What is known of it from before, or nil: then it is parsed on arrival. A pointer, so that the whole goes in
+  /// registers: what is put together in memory and read in other pieces at once waits for the stores to leave the core.
+  public let notes: UnsafeMutablePointer<FrameNotes>?
   /// Its check sequence is wrong.
   public var badCRC = false
 
-  @inlinable public init(bytes: UnsafeRawPointer, count: Int, headers: FrameHeaders? = nil, badCRC: Bool = false) {
+  @inlinable public init(bytes: UnsafeRawPointer, count: Int, notes: UnsafeMutablePointer<FrameNotes>? = nil, badCRC: Bool = false) {
     unsafe self.bytes = bytes
     unsafe self.count = count
-    unsafe self.headers = headers
+    unsafe self.notes = notes
     unsafe self.badCRC = badCRC
   }
 }
@@ -89,6 +90,8 @@ public enum Arrival: Hashable, Sendable {
   var tail: UnsafeMutablePointer<UInt32>?
   /// Write-backs that a fault holds back.
   var heldBack = 0
+  /// The bit of its interrupt vector; 0: none.
+  var vector: UInt64 = 0
 
   mutating func reset() {
     let cell = unsafe tail
@@ -111,9 +114,12 @@ extension SimulatedCard {
     if unsafe count < 60 || frame.badCRC {
       if let arrival = unsafe receiveIrregular(frame, flowControl) { return arrival }
     }
-    if let headers = unsafe frame.headers { return unsafe accept(frame.bytes, count, headers, frame.badCRC, flowControl) }
-    return unsafe accept(
-      frame.bytes, count, FrameHeaders(parsing: frame.bytes, count: count), frame.badCRC, flowControl)
+    if let notes = unsafe frame.notes {
+      if unsafe notes.pointee.decision.stamp == line.stamp { return unsafe acceptDecided(frame.bytes, count, notes, flowControl) }
+      let arrival = unsafe accept(frame.bytes, count, notes.pointee.headers, frame.badCRC, flowControl, notes)
+      return arrival
+    }
+    return unsafe accept(frame.bytes, count, FrameHeaders(parsing: frame.bytes, count: count), frame.badCRC, flowControl, nil)
   }
 
   @inline(never) private func refuse() -> Arrival {
@@ -152,11 +158,32 @@ extension SimulatedCard {
     unsafe sl_fill(padded, 0, 60)
     unsafe sl_copy(padded, frame.bytes, count)
     return unsafe accept(
-      padded, 60, frame.headers ?? FrameHeaders(parsing: padded, count: 60), false, flowControl)
+      padded, 60, frame.notes?.pointee.headers ?? FrameHeaders(parsing: padded, count: 60), false, flowControl, nil)
   }
 
-  @inline(__always) private func accept(
-    _ bytes: UnsafeRawPointer, _ count: Int, _ headers: FrameHeaders, _ badCRC: Bool, _ flowControl: Bool
+  /// A frame of which the filters have decided before. Exactly what `accept` does with one that is for one pool.
+  @inline(__always) private func acceptDecided(
+    _ bytes: UnsafeRawPointer, _ count: Int, _ notes: UnsafeMutablePointer<FrameNotes>, _ flowControl: Bool
+  ) -> Arrival {
+    let steering = unsafe notes.pointee.decision.steering
+    let n = steering.queue
+    if line.stalledQueue >= 0, let arrival = unsafe waitForStalledQueue(notes.pointee.headers, count, flowControl) { return arrival }
+    if steering.flowLookup != .none { counters.count(steering.flowLookup) }
+    let (room, place) = unsafe (roomInQueue(n, count, notes.pointee.headers), notes.pointee.decision.place)
+    if room != .free { return unsafe noRoom(n, room, steering, notes.pointee.headers, count, flowControl, place) }
+    let flags = unsafe notes.pointee.headers.flags
+    counters.good(count, flags)
+    filterCounters.count(place, count)
+    if steering.filter != 0 { filterCounters.count(steering.filter, count) }
+    let written = unsafe self.place(
+      bytes, count, notes.pointee.headers, n, steering, inexact: notes.pointee.decision.isInexact, badCRC: false)
+    if written { return .delivered(queue: n) }
+    return .dropped(line.isBlocked(.removed) ? .removed : .dmaFault, queue: n)
+  }
+
+  @inline(never) private func accept(
+    _ bytes: UnsafeRawPointer, _ count: Int, _ headers: FrameHeaders, _ badCRC: Bool, _ flowControl: Bool,
+    _ notes: UnsafeMutablePointer<FrameNotes>?
   ) -> Arrival {
     let isTagged = headers.flags.contains(.tagged)
     if count > line.largestFrame &+ (isTagged ? 4 : 0) || count > 16_000 {
@@ -175,6 +202,10 @@ extension SimulatedCard {
       return unsafe replicate(bytes, count, headers, choice, badCRC, flowControl)
     }
     let steering = unsafe steer(bytes, headers, choice.pools.trailingZeroBitCount)
+    if let notes = unsafe notes, !badCRC {
+      unsafe notes.pointee.decision = FilterDecision(
+        stamp: line.stamp, steering: steering, place: choice.place, isInexact: choice.isInexact)
+    }
     let n = steering.queue
     let room = roomInQueue(n, count, headers)
     if room != .free {
@@ -355,6 +386,7 @@ extension SimulatedCard {
     guard let target = unsafe dma.translate(buffer, count: count, access: writeAccess) else {
       return unsafe placeTheLongWay(bytes, count, headers, n, steering, status, badCRC)
     }
+    unsafe prefetch(ring, head, queue.pointee.count)
     unsafe sl_copy(target, bytes, count)
     unsafe sl_store64(descriptor, steering.word)
     unsafe sl_store64_release(
@@ -362,9 +394,18 @@ extension SimulatedCard {
     let next = head &+ 1
     unsafe queue.pointee.head = next == queue.pointee.count ? 0 : next
     unsafe counters.queue(Int(queue.pointee.statistic), count)
-    if interrupts.isUsed { raiseReceive(n) }
+    let vector = unsafe queue.pointee.vector
+    if vector != 0 && (interrupts.causes & vector == 0 || interrupts.mask & vector != 0) { raiseReceive(n) }
     line.writtenBack &+= 1
     return true
+  }
+
+  /// A frame's first bytes go to lines that the guest's processor has had last. A card's writes do not wait for these one
+  /// after the other; so that the model's do not either, they are asked for some frames ahead.
+  @inline(__always) private func prefetch(_ ring: UnsafeMutableRawPointer, _ head: UInt32, _ count: UInt32) {
+    let ahead = head &+ 8 < count ? head &+ 8 : head &+ 8 &- count
+    // Past the tail there is no address, and nothing is found.
+    if ahead < count, let place = unsafe dma.hint(sl_load64(ring + Int(ahead) &* 16)) { unsafe sl_prefetch_write(place) }
   }
 
   /// Frames that take several descriptors or change on their way, rings and buffers that are not in one piece here, and
@@ -422,7 +463,7 @@ extension SimulatedCard {
       offset += piece
     }
     unsafe counters.queue(Int(queue.pointee.statistic), count)
-    if interrupts.isUsed { raiseReceive(n) }
+    if unsafe queue.pointee.vector != 0 { raiseReceive(n) }
     return true
   }
 
@@ -562,6 +603,14 @@ extension SimulatedCard {
     unsafe queue.pointee.isLegacy = srrctl >> 25 & 7 == 0
     unsafe queue.pointee.dropsWhenEmpty = srrctl & (1 << 28) != 0 || queue.pointee.isDropForced
     unsafe queue.pointee.stripsTag = registers[Offset.receive(Offset.RXDCTL, n)] & RXDCTL.vlanStrip != 0
+  }
+
+  /// Each receive queue's vector, from IVAR.
+  func decodeReceiveVectors() {
+    for n in 0..<Self.queueCount {
+      let entry = registers[Offset.IVAR + n / 2 * 4] >> UInt32(n % 2 * 16)
+      unsafe receiveQueues[n].vector = entry & 0x80 != 0 ? 1 << UInt64(entry & 0x3F) : 0
+    }
   }
 
   func readQueueRegister(_ at: Int) -> UInt32? {

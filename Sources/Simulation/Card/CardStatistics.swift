@@ -56,6 +56,14 @@ struct CardCounters {
     return octets == 64 ? 0 : min(bit &- 5, 5)
   }
 
+  @inline(__always) mutating func count(_ lookup: Steering.FlowLookup) {
+    switch lookup {
+    case .none: break
+    case .miss: flowMisses &+= 1
+    case .match: flowMatches &+= 1
+    }
+  }
+
   /// A frame that passed the address filters.
   @inline(__always) mutating func good(_ count: Int, _ flags: FrameHeaders.Flags) {
     let octets = UInt64(truncatingIfNeeded: count &+ 4)

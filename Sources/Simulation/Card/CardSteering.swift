@@ -1,5 +1,7 @@
 /// Where in its pool a frame goes, and what its descriptor says of that.
 struct Steering {
+  /// Whether flow director was asked, and knew the flow.
+  enum FlowLookup: UInt8 { case none, miss, match }
   var queue: Int
   /// The descriptor's first word: hash type, packet type, hash.
   var word: UInt64
@@ -8,6 +10,7 @@ struct Steering {
   var isDropAction = false
   /// The filter that has chosen the queue, as a place in `FilterCounters`; 0: none has.
   var filter = 0
+  var flowLookup = FlowLookup.none
   /// LB: another pool has sent it. 82599 datasheet 7.1.6.2.
   static let switched: UInt32 = 1 << 18
 }

@@ -359,6 +359,11 @@ extension SimulatedCard {
     let flags = headers.flags
     guard flags.contains(.ipv4) || flags.contains(.ipv6), registers[Offset.FDIRCTRL] & FDIRCTRL.initialised != 0 else { return }
     let settings = unsafe flowDirector.current
+    if unsafe settings.pointee.count == 0 {
+      result.flowLookup = .miss
+      counters.count(.miss)
+      return
+    }
     var key = FlowKey(
       source: headers.sourceAddress, destination: headers.destinationAddress, tagAndFlexible: UInt32(headers.tag),
       pool: UInt8(pool))
@@ -385,11 +390,9 @@ extension SimulatedCard {
       key.tagAndFlexible |= UInt32(unsafe bytes.loadUnaligned(fromByteOffset: flexible, as: UInt16.self)) << 16
     }
     let (filter, bucket) = flowDirector.match(key, mask)
-    guard let filter else {
-      counters.flowMisses &+= 1
-      return
-    }
-    counters.flowMatches &+= 1
+    result.flowLookup = filter == nil ? .miss : .match
+    counters.count(result.flowLookup)
+    guard let filter else { return }
     result.filter = FilterCounters.exactFlow(Int(filter.softwareIndex))
     let control = registers[Offset.FDIRCTRL]
     if control & (FDIRCTRL.reportStatus | FDIRCTRL.reportAlways) != 0 {

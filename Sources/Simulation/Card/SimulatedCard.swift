@@ -1,5 +1,6 @@
 public import Bus
 internal import CLinux
+internal import Synchronization
 
 /// A register-level model of one port of the Intel 82599ES, from its datasheet: registers, filters, queues, DMA.
 ///
@@ -18,6 +19,9 @@ internal import CLinux
   public static let barByteCount = RegisterCells.byteCount
   public static let queueCount = 128
   public static let poolCount = 64
+
+  /// Cards that there were so far: no two have the same stamps.
+  private static let cards = Atomic<UInt64>(0)
 
   let dma: SimulatedIOMMU
   let clock: SimulatedClock
@@ -101,6 +105,7 @@ internal import CLinux
       unsafe transmitQueues[n].tail = registers.cell(Offset.transmit(Offset.TDT, n))
     }
     line.longWriteBack = faults.changesWriteBack
+    line.stamp = Self.cards.add(1, ordering: .relaxed).newValue << 40
     loadDefaults()
     schedule(.initialised, after: faults.initialisationTime)
     if let time = faults.linkDownAt { events.append(Event(time: time, kind: .linkFails)) }
@@ -198,6 +203,7 @@ extension SimulatedCard {
   public func write(_ value: UInt32, _ offset: Int) {
     precondition(offset >= 0 && offset & 3 == 0 && offset < Self.barByteCount, "no register at \(offset)")
     if isRemoved { return }
+    line.stamp &+= 1
     let at = Offset.canonical(offset)
     if line.isBlocked(.resetting) && at != Offset.CTRL { return note(.writtenDuringReset(offset: offset)) }
     if writeInterrupt(value, at) || writeReceiveQueue(value, at) || writeTransmitQueue(value, at)
@@ -273,7 +279,9 @@ extension SimulatedCard {
     counters = CardCounters()
     interrupts = InterruptState()
     flowDirector.removeAll()
+    let stamp = line.stamp
     line = LineState()
+    line.stamp = stamp &+ 1
     line.longWriteBack = faults.changesWriteBack
     line.block(.resetting)
     loadDefaults()
@@ -350,6 +358,7 @@ extension SimulatedCard {
   }
 
   private func happen(_ event: Event) {
+    line.stamp &+= 1
     switch event.kind {
     case .resetDone:
       registers[Offset.CTRL] = 0
@@ -418,6 +427,9 @@ struct LineState {
   /// Why nothing is received now; 0 when it is.
   var blocked: UInt8 = Block.receiveDisabled.rawValue | Block.linkDown.rawValue
   var filtersAreStale = true
+  /// Changes with every write to a register, and with every event: what the filters decided with another one must be
+  /// decided again.
+  var stamp: UInt64 = 0
   var reportsHash = false
   var deliversCheckSequence = true
   var longWriteBack = false

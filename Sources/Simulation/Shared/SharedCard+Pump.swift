@@ -50,34 +50,51 @@ extension SharedCard {
     var moved = 0
     for port in ports { moved += receive(from: port, budget, now) }
     moved += card.transmit(budget: budget, to: wire)
-    counters.setBusFaults(iommu.faultCount)
+    tally.setBusFaults(iommu.faultCount)
     return moved
   }
 
   private func receive(from port: WirePort, _ budget: Int, _ now: UInt64) -> Int {
     // What is looked at for every frame is not looked up for every frame.
-    let (source, waits, own) = (port.source, port.waits, port.counters)
+    let (source, waits, own, burst) = (port.source, port.waits, port.counters?.writer, burst)
     var count = 0
-    while count < budget, let frame = unsafe source.peek() {
-      if case .held(let queue) = unsafe arrive(frame, waits: waits, own) {
-        if count > 0 { port.heldQueue = -1 }
-        if isPatient(port, queue, now) { return count }
-        _ = unsafe arrive(frame, waits: false, own)
+    while count < budget {
+      let offered = source.peek(min(budget - count, WireBurst.capacity), into: burst)
+      if offered == 0 { break }
+      var (taken, isHeld) = (0, false)
+      while taken < offered {
+        if case .held(let queue) = unsafe arrive(burst[taken], waits: waits, own) {
+          if count + taken > 0 { port.heldQueue = -1 }
+          isHeld = isPatient(port, queue, now)
+          if isHeld { break }
+          _ = unsafe arrive(burst[taken], waits: false, own)
+        }
+        taken += 1
       }
-      source.consume()
-      count += 1
+      source.consume(taken)
+      count += taken
+      if isHeld { return count }
     }
     if count > 0 { port.heldQueue = -1 }
     return count
   }
 
-  private func arrive(_ frame: WireFrame, waits: Bool, _ own: TrafficCounters?) -> Arrival {
+  @inline(__always) private func arrive(_ frame: WireFrame, waits: Bool, _ own: TrafficCounters.Writer?) -> Arrival {
     let arrival = unsafe card.receive(frame, flowControl: waits)
-    if case .held = arrival { return arrival }
-    unsafe counters.received(arrival, frame.count, card.copyRecord)
-    if let own { unsafe own.received(arrival, frame.count, card.copyRecord) }
-    if waits, case .delivered(let queue) = arrival, overrun.contains(queue) { overrun.set(queue, false) }
+    switch arrival {
+    case .held: break
+    case .delivered(let queue):
+      unsafe tally.delivered(queue: queue, frame.count)
+      if let own { unsafe own.delivered(queue: queue, frame.count) }
+      if waits, overrun.contains(queue) { overrun.set(queue, false) }
+    default: unsafe count(arrival, frame.count, own)
+    }
     return arrival
+  }
+
+  @inline(never) private func count(_ arrival: Arrival, _ byteCount: Int, _ own: TrafficCounters.Writer?) {
+    tally.received(arrival, byteCount, card.copyRecord)
+    if let own { own.received(arrival, byteCount, card.copyRecord) }
   }
 
   /// Whether the wire goes on waiting for a queue.

@@ -22,6 +22,7 @@ public final class SharedCard: @unchecked Sendable {
   let wire: CountingWire
   /// What came of the frames.
   public let counters: TrafficCounters
+  let tally: TrafficCounters.Writer
   /// To be woken by whoever has rung a doorbell.
   public let waker: Waker
 
@@ -33,6 +34,8 @@ public final class SharedCard: @unchecked Sendable {
     unsafeAddress { unsafe UnsafePointer(overrunCell.pointer) }
     unsafeMutableAddress { unsafe overrunCell.pointer }
   }
+  /// Of the source whose turn it is.
+  let burst = WireBurst()
   private var lines = [InterruptLine?](repeating: nil, count: 64)
   /// Simulated time is the monotonic clock's less the start, and ahead of it by what was paused.
   private let start = MonotonicClock.now()
@@ -46,12 +49,16 @@ public final class SharedCard: @unchecked Sendable {
     iommu = SimulatedIOMMU(clock: clock)
     card = SimulatedCard(dma: iommu, clock: clock, faults: faults, macAddress: macAddress)
     counters = TrafficCounters()
+    tally = counters.writer
     wire = CountingWire(counters)
     waker = try Waker()
     card.onInterrupt = { [unowned self] vector in lines[vector]?.event.signal() }
   }
 
-  deinit { overrunCell.deallocate() }
+  deinit {
+    overrunCell.deallocate()
+    burst.deallocate()
+  }
 
   /// Runs `body` with the models, and nobody else at them. What it answers must not be one of them, nor part of one.
   public func withModels<Result: Sendable, Failure: Error>(

@@ -25,17 +25,18 @@ public import Linux
   public var name: String { device.name }
   public var descriptor: CInt? { device.descriptor.number }
 
-  public func peek() -> WireFrame? {
+  public func peek(_ limit: Int, into burst: WireBurst) -> Int {
     if count == 0 {
       guard let found = unsafe device.read(into: UnsafeMutableRawBufferPointer(start: buffer, count: Self.bufferBytes))
-      else { return nil }
+      else { return 0 }
       if found < Self.shortest { unsafe sl_fill(buffer + found, 0, Self.shortest - found) }
       count = max(found, Self.shortest)
     }
-    return unsafe WireFrame(bytes: buffer, count: count)
+    unsafe burst[0] = WireFrame(bytes: buffer, count: count)
+    return 1
   }
 
-  public func consume() { count = 0 }
+  public func consume(_ count: Int) { if count > 0 { self.count = 0 } }
 
   public func take(_ frame: UnsafeRawBufferPointer) -> Bool { unsafe device.write(frame) }
 }

@@ -97,51 +97,71 @@ extension TrafficCounters {
 // MARK: for the card's side
 
 extension TrafficCounters {
-  private func add(_ index: Int, _ amount: UInt64) {
-    let place = unsafe cells + index
-    unsafe sl_store64(place, sl_load64(place) &+ amount)
-  }
+  /// What a card counts with: without a reference, for a retain waits until all that was written before has left the
+  /// core. The counters must outlive it.
+  ///
+  /// `@safe`: as its owner is.
+  @safe struct Writer {
+    fileprivate let cells: UnsafeMutablePointer<UInt64>
 
-  /// A frame from the wire. Its copies, if there are several, are in the card's record.
-  func received(_ arrival: Arrival, _ count: Int, _ copies: borrowing CopyRecord) {
-    add(Cell.receivedFrames.rawValue, 1)
-    add(Cell.receivedBytes.rawValue, UInt64(count))
-    switch arrival {
-    case .delivered(let queue): arrived(nil, queue: queue, count, from: .wire)
-    case .dropped(let reason, let queue): arrived(reason, queue: queue, count, from: .wire)
-    case .replicated:
-      add(Cell.replicated.rawValue, UInt64(copies.count - 1))
-      for index in 0..<copies.count { arrived(copies[index].drop, queue: copies[index].queue, count, from: .wire) }
-    case .held: preconditionFailure("a frame that is held has not arrived")
+    @inline(__always) private func add(_ index: Int, _ amount: UInt64) {
+      let place = unsafe cells + index
+      unsafe sl_store64(place, sl_load64(place) &+ amount)
     }
-  }
-
-  @inline(__always) func arrived(_ drop: CardDrop?, queue: Int?, _ count: Int, from origin: Origin) {
-    let place = Self.arrival(queue, origin)
-    if let drop { return add(place + 2 + drop.index, 1) }
-    add(place, 1)
-    add(place + 1, UInt64(count))
-  }
-
-  func left(_ departure: Departure) {
-    let (queue, count) = (departure.queue, UInt64(departure.byteCount))
-    add(Self.sent(.frames, queue), 1)
-    add(Self.sent(.bytes, queue), count)
-    if departure.isOnWire {
-      add(Self.sent(.onWire, queue), 1)
-      add(Self.sent(.onWireBytes, queue), count)
+    @inline(__always) private func offered(_ count: Int) {
+      add(Cell.receivedFrames.rawValue, 1)
+      add(Cell.receivedBytes.rawValue, UInt64(count))
     }
-    add(Self.sent(.copies, queue), UInt64(departure.copyCount))
-    if departure.isRefused { add(Self.sent(.refused, queue), 1) }
-    if !departure.isOnWire && departure.copyCount == 0 && !departure.isRefused { add(Self.sent(.nowhere, queue), 1) }
+
+    /// A frame from the wire that lies in one queue's memory.
+    @inline(__always) func delivered(queue: Int, _ count: Int) {
+      offered(count)
+      arrived(nil, queue: queue, count, from: .wire)
+    }
+
+    /// A frame from the wire. Its copies, if there are several, are in the card's record.
+    func received(_ arrival: Arrival, _ count: Int, _ copies: borrowing CopyRecord) {
+      offered(count)
+      switch arrival {
+      case .delivered(let queue): arrived(nil, queue: queue, count, from: .wire)
+      case .dropped(let reason, let queue): arrived(reason, queue: queue, count, from: .wire)
+      case .replicated:
+        add(Cell.replicated.rawValue, UInt64(copies.count - 1))
+        for index in 0..<copies.count { arrived(copies[index].drop, queue: copies[index].queue, count, from: .wire) }
+      case .held: preconditionFailure("a frame that is held has not arrived")
+      }
+    }
+
+    @inline(__always) func arrived(_ drop: CardDrop?, queue: Int?, _ count: Int, from origin: Origin) {
+      let place = TrafficCounters.arrival(queue, origin)
+      if let drop { return add(place + 2 + drop.index, 1) }
+      add(place, 1)
+      add(place + 1, UInt64(count))
+    }
+
+    func left(_ departure: Departure) {
+      let (queue, count) = (departure.queue, UInt64(departure.byteCount))
+      func add(_ cell: Sent, _ amount: UInt64) { self.add(TrafficCounters.sent(cell, queue), amount) }
+      add(.frames, 1)
+      add(.bytes, count)
+      if departure.isOnWire {
+        add(.onWire, 1)
+        add(.onWireBytes, count)
+      }
+      add(.copies, UInt64(departure.copyCount))
+      if departure.isRefused { add(.refused, 1) }
+      if !departure.isOnWire && departure.copyCount == 0 && !departure.isRefused { add(.nowhere, 1) }
+    }
+
+    func lost(_ count: Int) {
+      add(Cell.uplinkLostFrames.rawValue, 1)
+      add(Cell.uplinkLostBytes.rawValue, UInt64(count))
+    }
+
+    func setBusFaults(_ count: Int) { unsafe sl_store64(cells + Cell.busFaults.rawValue, UInt64(count)) }
   }
 
-  func lost(_ count: Int) {
-    add(Cell.uplinkLostFrames.rawValue, 1)
-    add(Cell.uplinkLostBytes.rawValue, UInt64(count))
-  }
-
-  func setBusFaults(_ count: Int) { unsafe sl_store64(cells + Cell.busFaults.rawValue, UInt64(count)) }
+  var writer: Writer { unsafe Writer(cells: cells) }
 }
 
 extension CardDrop {

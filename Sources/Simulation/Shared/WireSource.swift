@@ -2,10 +2,12 @@
 ///
 /// Asked with the card's lock held: it must not call the card, and must not block.
 public protocol WireSource: AnyObject {
-  /// The frame whose turn it is; nil when there is none now. The same one until `consume`, and so long its bytes stay.
-  func peek() -> WireFrame?
-  /// The card has taken it, or it was lost.
-  func consume()
+  /// Puts the frames whose turn it is into `burst`, from its first place on: at most `limit`, which is no more than it
+  /// holds. Answers how many; none when there are none now. They are the same until `consume`, and so long their bytes
+  /// stay.
+  func peek(_ limit: Int, into burst: WireBurst) -> Int
+  /// So many of these the card has taken, or they were lost.
+  func consume(_ count: Int)
   /// When the next frame is due, in nanoseconds of the monotonic clock; nil: there is one, or nobody knows.
   var due: UInt64? { get }
   /// Becomes readable when there is a frame; nil: it is known from `due`, or whoever has made one calls `wake`.
@@ -15,6 +17,33 @@ public protocol WireSource: AnyObject {
 extension WireSource {
   public var due: UInt64? { nil }
   public var descriptor: CInt? { nil }
+}
+
+/// Room for the frames of one step. Whoever makes one deallocates it.
+///
+/// Frames go through it in bursts because a call of a source by its protocol, a retain and a check for exclusive access
+/// cost more than the card's own work on a frame; an atomic operation also waits until every byte that was written
+/// before it has left the core.
+///
+/// `@safe`: every place is checked.
+@safe public struct WireBurst {
+  /// Frames.
+  public static var capacity: Int { @inlinable get { 64 } }
+  @usableFromInline let frames: UnsafeMutablePointer<WireFrame>
+
+  public init() { unsafe frames = .allocate(capacity: Self.capacity) }
+  public func deallocate() { unsafe frames.deallocate() }
+
+  @inlinable public subscript(_ index: Int) -> WireFrame {
+    get {
+      precondition(index >= 0 && index < Self.capacity)
+      return unsafe frames[index]
+    }
+    nonmutating set {
+      precondition(index >= 0 && index < Self.capacity)
+      unsafe (frames + index).initialize(to: newValue)
+    }
+  }
 }
 
 /// Where frames go that a card puts on its wire. Called as a `WireSource` is.
@@ -48,16 +77,18 @@ final class CountingWire: Wire {
   let counters: TrafficCounters
   var uplink: (any Uplink)?
 
-  init(_ counters: TrafficCounters) { self.counters = counters }
+  private let tally: TrafficCounters.Writer
+
+  init(_ counters: TrafficCounters) { (self.counters, tally) = (counters, counters.writer) }
 
   func take(_ bytes: UnsafeRawPointer, _ count: Int, from card: SimulatedCard) {
-    if let uplink, unsafe !uplink.take(UnsafeRawBufferPointer(start: bytes, count: count)) { counters.lost(count) }
+    if let uplink, unsafe !uplink.take(UnsafeRawBufferPointer(start: bytes, count: count)) { tally.lost(count) }
   }
   func left(_ departure: Departure, from card: SimulatedCard) {
-    counters.left(departure)
+    tally.left(departure)
     for index in 0..<departure.copyCount {
       let copy = card.copyRecord[index]
-      counters.arrived(copy.drop, queue: copy.queue, departure.byteCount, from: .pools)
+      tally.arrived(copy.drop, queue: copy.queue, departure.byteCount, from: .pools)
     }
   }
 }
