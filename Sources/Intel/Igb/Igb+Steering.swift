@@ -10,13 +10,17 @@ extension Igb: AddressTables {
     /// Nil: nothing has been applied yet.
     var tables: CardTables?
     var addressSlots: [MACAddress: Int] = [:]
-    var freeAddressSlots = Array((0..<Igb.addressCount).reversed())
+    var freeAddressSlots: [Int]
     var vlanSlots: [UInt16: Int] = [:]
-    var freeVLANSlots = Array((0..<Igb.vlanCount).reversed())
+    var freeVLANSlots: [Int]
+    init(_ variant: Variant) {
+      freeAddressSlots = Array((0..<variant.addressCount).reversed())
+      freeVLANSlots = Array((0..<variant.vlanCount).reversed())
+    }
   }
 
   public func apply(_ new: CardTables) throws(IntelError) {
-    guard new.plan.count == Self.poolCount else { throw .poolCount(new.plan.count, allowed: Self.poolCount...Self.poolCount) }
+    guard new.plan.count == variant.poolCount else { throw .poolCount(new.plan.count, allowed: variant.poolCount...variant.poolCount) }
     guard new.etherTypes.isEmpty, new.syn == nil, new.fiveTuples.isEmpty else {
       throw .unavailable("EtherType, SYN and five-tuple filters of the 82576 are not driven yet; rules for addresses and VLANs are")
     }
@@ -61,7 +65,7 @@ extension Igb: AddressTables {
     if wanted.keys.count(where: { steering.addressSlots[$0] == nil }) > steering.freeAddressSlots.count { removeAddresses(notIn: wanted) }
     for (address, pools) in wanted.sorted(by: { $0.key < $1.key }) {
       guard let slot = steering.addressSlots[address] ?? steering.freeAddressSlots.popLast() else {
-        throw .tableFull("receive addresses", count: Self.addressCount)
+        throw .tableFull("receive addresses", count: variant.addressCount)
       }
       let high = RAH(address, pools: pools)
       if steering.addressSlots.updateValue(slot, forKey: address) == nil { registers.write(RAL(address), slot) }
@@ -71,7 +75,7 @@ extension Igb: AddressTables {
     // All groups and all other addresses are told by tables in which every bit is set: which pools take them, they say.
     if tables.multicastPools != 0 { setTable(MTA.self, .max) { MTA(rawValue: $0) } }
     if tables.unicastPools != 0 { setTable(UTA.self, .max) { UTA(rawValue: $0) } }
-    for isLast in [false, true] { for pool in 0..<Self.poolCount { setAccepted(pool, tables, onlyLess: !isLast) } }
+    for isLast in [false, true] { for pool in 0..<variant.poolCount { setAccepted(pool, tables, onlyLess: !isLast) } }
     if tables.multicastPools == 0 { setTable(MTA.self, 0) { MTA(rawValue: $0) } }
     if tables.unicastPools == 0 { setTable(UTA.self, 0) { UTA(rawValue: $0) } }
     removeAddresses(notIn: wanted)
@@ -114,14 +118,14 @@ extension Igb: AddressTables {
     if wanted.keys.count(where: { steering.vlanSlots[$0] == nil }) > steering.freeVLANSlots.count { removeVLANs(notIn: wanted) }
     for (identifier, pools) in wanted.sorted(by: { $0.key < $1.key }) {
       guard let slot = steering.vlanSlots[identifier] ?? steering.freeVLANSlots.popLast() else {
-        throw .tableFull("VLAN filters", count: Self.vlanCount)
+        throw .tableFull("VLAN filters", count: variant.vlanCount)
       }
       steering.vlanSlots[identifier] = slot
       var filter = VLVF(rawValue: 0)
       (filter.identifier, filter.pools, filter.isEnabled) = (UInt32(identifier), UInt32(pools), true)
       if registers.read(VLVF.self, slot).rawValue != filter.rawValue { registers.write(filter, slot) }
     }
-    for pool in 0..<Self.poolCount {
+    for pool in 0..<variant.poolCount {
       let isIn = tables.untaggedPools >> UInt64(pool) & 1 == 1
       if registers.read(VMOLR.self, pool).acceptsUntagged != isIn { registers.modify(VMOLR.self, pool) { $0.acceptsUntagged = isIn } }
     }
@@ -131,7 +135,7 @@ extension Igb: AddressTables {
   }
 
   private func setVFTA(_ n: Int, _ bits: UInt32) {
-    if registers.read(VFTA.self, n).rawValue != bits { registers.write(VFTA(rawValue: bits), n) }
+    if registers.read(VFTA.self, n).rawValue != bits { writeVFTA(n, bits) }
   }
   private func removeVLANs(notIn wanted: [UInt16: UInt64]) {
     for (identifier, slot) in steering.vlanSlots where wanted[identifier] == nil {
@@ -154,13 +158,13 @@ extension Igb: AddressTables {
     state.replicates = control.replicates
     state.mirrors = (0..<4).contains { registers.read(VMRCTL.self, $0).isEnabled }
     state.enabledPools = UInt64(registers.read(VFRE.self).rawValue & 0xFF)
-    for n in 0..<Self.addressCount {
+    for n in 0..<variant.addressCount {
       let high = registers.read(RAH.self, n)
       guard high.isValid else { continue }
       let (first, last) = (UInt64(registers.read(RAL.self, n).rawValue.byteSwapped), UInt64(UInt16(truncatingIfNeeded: high.rawValue).byteSwapped))
       state.tables.addresses.append(CardTables.Address(address: MACAddress(first << 16 | last), pools: UInt64(high.pools)))
     }
-    for n in 0..<Self.vlanCount {
+    for n in 0..<variant.vlanCount {
       let filter = registers.read(VLVF.self, n)
       if filter.isEnabled { state.tables.vlans.append(CardTables.VLAN(identifier: UInt16(filter.identifier), pools: UInt64(filter.pools))) }
     }
@@ -172,7 +176,7 @@ extension Igb: AddressTables {
   private func readPools(_ state: inout CardState) {
     let hasMulticasts = (0..<128).contains { registers.read(MTA.self, $0).rawValue != 0 }
     let hasUnicasts = (0..<128).contains { registers.read(UTA.self, $0).rawValue != 0 }
-    for pool in 0..<Self.poolCount {
+    for pool in 0..<variant.poolCount {
       let (filter, bit) = (registers.read(VMOLR.self, pool), UInt64(1) << UInt64(pool))
       if filter.acceptsBroadcast { state.tables.broadcastPools |= bit }
       if filter.acceptsAllMulticast || filter.acceptsListedMulticast && hasMulticasts { state.tables.multicastPools |= bit }

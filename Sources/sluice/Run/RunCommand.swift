@@ -65,8 +65,8 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
     @Option(
       help: .init(
         """
-        The network card: sim, a register-level model of the Intel 82599, or vfio:ADDRESS, an Intel 82599 or 82576 that \
-        vfio-pci has; sluice doctor says what it lacks. (default: sim)
+        The network card: sim, a register-level model of the Intel 82599, or vfio:ADDRESS, an Intel 82599, 82576 or I350 \
+        that vfio-pci has; sluice doctor says what it lacks. (default: sim)
         """, valueName: "card"), completion: .custom { _, _, _ in CardCompletion.cards })
     var nic: String?
 
