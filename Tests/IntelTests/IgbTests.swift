@@ -211,13 +211,69 @@ import Testing
     #expect(way(0xC8C, 0xFF) == "\(RuleError.Code.notExclusive)", "VFRE of the closed pool")
   }
 
-  @Test func `rules that are not driven are refused, and nothing is changed`() throws {
-    let bench = try Bench(.intel82576)
-    try bench.device.apply(tables([], [a, b], .intel82576))
-    let before = bench.registers.log.count
-    let wanted = try tables(["for a match eth.type=ip ip.proto=udp udp.dst=53 then queue 1"], [Receiver(name: "a", queueCount: 2, address: a.address), b], .intel82576)
-    #expect(throws: IntelError.self) { try bench.device.apply(wanted) }
-    #expect(bench.registers.log.count == before)
+  /// VM a gets what nobody else does, so that every frame is one VM's and an EtherType can take it from there.
+  private let catchAll = ["match eth.dst=broadcast then vm a", "match eth.dst=multicast then vm a", "match eth.dst=00:00:00:00:00:00/01:00:00:00:00:00 then vm a"]
+
+  @Test func `an EtherType is one register, written before addresses that come with it and cleared behind those that go`() throws {
+    let bench = try Bench(.intelI350)
+    let card = bench.registers
+    let filters = (0..<8).map { 0x5CB0 + 4 * $0 }
+    let plain = try tables(catchAll, [a, b], .intelI350)
+    try bench.device.apply(plain)
+    var start = card.log.count
+    func changes() -> [(offset: Int, value: UInt32)] { defer { start = card.log.count }; return Array(card.log[start...]) }
+
+    let more = ["prio 50 match eth.dst=02:00:00:00:00:09 then vm b"]
+    let wanted = try tables(catchAll + more + ["prio 1 match eth.type=lldp then vm b"], [a, b], .intelI350)
+    try bench.device.apply(wanted)
+    var writes = changes()
+    let made = try #require(writes.first { filters.contains($0.offset) })
+    #expect(made.value == 1 << 31 | 1 << 26 | 1 << 16 | 0x88CC, "Queue Enable, Filter Enable, the queue of pool 1, the type")
+    #expect(writes.filter { filters.contains($0.offset) }.count == 1)
+    let address = try #require(writes.firstIndex { $0.value == 1 << 31 | 1 << 19 | 0x0900 })
+    #expect(try #require(writes.firstIndex { $0 == made }) < address)
+    let found = bench.device.readSteering(wanted.plan).tables.etherTypes
+    #expect(found.map(\.type) == [0x88CC] && found.map(\.queue) == wanted.etherTypes.map(\.queue))
+    #expect(bench.device.filterSlots(of: wanted).etherTypes == [(made.offset - 0x5CB0) / 4: 0x88CC])
+
+    // To another's queue by one write, of nothing else.
+    try bench.device.apply(tables(catchAll + more + ["prio 1 match eth.type=lldp then drop"], [a, b], .intelI350))
+    writes = changes()
+    #expect(writes.filter { $0.offset != 0x100 && $0.offset != 0x581C }.map(\.offset) == [made.offset])
+    #expect(card[made.offset] == 1 << 31 | 1 << 26 | 7 << 16 | 0x88CC, "the closed pool's")
+
+    try bench.device.apply(plain)
+    writes = changes()
+    let gone = try #require(writes.firstIndex { $0 == (made.offset, 0) })
+    #expect(try #require(writes.lastIndex { (0x5400..<0x5600).contains($0.offset) }) < gone)
+    #expect(bench.device.readSteering(plain.plan).tables.etherTypes.isEmpty && bench.device.filterSlots(of: plain).etherTypes.isEmpty)
+  }
+
+  @Test func `eight EtherTypes change for eight others, and a ninth is refused`() throws {
+    let bench = try Bench(.intelI350)
+    func rules(_ types: Range<Int>) -> [String] { catchAll + types.map { "prio 1 match eth.type=0x\(String($0, radix: 16)) then vm b" } }
+    for types in [0x88B0..<0x88B8, 0x88C0..<0x88C8, 0x88C4..<0x88CC] {
+      let program = try CardProgram(Steering(rules(types).map { try Rule(parsing: $0) }, for: [a, b]), for: .intelI350)
+      let wanted = try #require(program.tables)
+      try bench.device.apply(wanted)
+      #expect(Set((0..<8).map { bench.registers[0x5CB0 + 4 * $0] }) == Set(types.map { 1 << 31 | 1 << 26 | 1 << 16 | UInt32($0) }))
+      for pool in 0..<2 { try Exclusivity(program).check(pool: pool, in: bench.device.readSteering(wanted.plan)) }
+    }
+    let error = #expect(throws: RuleError.self) { try tables(rules(0x88B0..<0x88B9), [a, b], .intelI350) }
+    #expect(error?.code == .tableFull)
+  }
+
+  @Test(arguments: Card.allCases) func `a filter that nobody made is found, whatever kind it is`(_ kind: Card) throws {
+    let bench = try Bench(kind)
+    let program = try CardProgram(Steering([], for: [a, b]), for: kind.profile)
+    try bench.device.apply(try #require(program.tables))
+    for (name, offset, value) in [("SYNQF", 0x55FC, 1 | 1 << 1), ("FTQF", 0x59E0 + 4 * 5, 1 << 8 | 1 << 16), ("ETQF", 0x5CB0 + 4 * 7, 1 << 31 | 1 << 26 | 1 << 16)] as [(String, Int, UInt32)] {
+      bench.registers.write(value, offset)
+      try Exclusivity(program).check(pool: 0, in: bench.device.readSteering(program.tables!.plan))
+      let error = #expect(throws: RuleError.self) { try Exclusivity(program).check(pool: 1, in: bench.device.readSteering(program.tables!.plan)) }
+      #expect(error?.code == .notExclusive && "\(error!)".contains(name))
+      bench.registers.write(0, offset)
+    }
   }
 
   @Test func `a queue's registers lie where the datasheet has them, and its interrupt where IVAR says`() throws {

@@ -13,25 +13,25 @@ extension Igb: AddressTables {
     var freeAddressSlots: [Int]
     var vlanSlots: [UInt16: Int] = [:]
     var freeVLANSlots: [Int]
+    var typeSlots: [UInt16: Int] = [:]
+    var freeTypeSlots: [Int]
     init(_ variant: Variant) {
       freeAddressSlots = Array((0..<variant.addressCount).reversed())
       freeVLANSlots = Array((0..<variant.vlanCount).reversed())
+      freeTypeSlots = Array((0..<variant.profile.etherTypeFilters).reversed())
     }
   }
 
   public func apply(_ new: CardTables) throws(IntelError) {
     guard new.plan.count == variant.poolCount else { throw .poolCount(new.plan.count, allowed: variant.poolCount...variant.poolCount) }
-    guard new.etherTypes.isEmpty, new.syn == nil, new.fiveTuples.isEmpty else {
-      throw .unavailable("EtherType, SYN and five-tuple filters of the 82576 are not driven yet; rules for addresses and VLANs are")
-    }
-    precondition(new.exactFlows.isEmpty, "the 82576 has no flow director")
+    precondition(new.syn == nil && new.fiveTuples.isEmpty && new.exactFlows.isEmpty, "rules for flows are not for this card, and its profile says so")
     let old = steering.tables
     if old == nil { registers.modify(VFRE.self) { $0.rawValue &= ~(1 << UInt32(new.plan.closed)) } }
-    do throws(IntelError) { try changeAddressStep(from: old ?? CardTables(plan: new.plan), to: new) } catch {
+    do throws(IntelError) { try change(from: old ?? CardTables(plan: new.plan), to: new) } catch {
       guard let old else { throw error }
       do throws(IntelError) {
         try disableReceive()
-        try changeAddressStep(from: new, to: old)
+        try change(from: new, to: old)
         try enableReceive()
       } catch { throw .steeringLost("\(error)") }
       throw error
@@ -39,9 +39,13 @@ extension Igb: AddressTables {
     steering.tables = new
   }
 
-  public func add(_ filter: CardProgram.Addition) throws(IntelError) {
-    throw .unavailable("five-tuple filters of the 82576 are not driven yet; rules for addresses and VLANs are")
+  private func change(from old: CardTables, to new: CardTables) throws(IntelError) {
+    try addEtherTypes(new)
+    try changeAddressStep(from: old, to: new)
+    removeEtherTypes(notIn: new)
   }
+
+  public func add(_ filter: CardProgram.Addition) throws(IntelError) { throw .unavailable("the \(profile.name) has no filters for flows that work with pools") }
 
   func setDefaultPool(_ pool: Int?) {
     registers.modify(VT_CTL.self) {
@@ -145,6 +149,33 @@ extension Igb: AddressTables {
     }
   }
 
+  // MARK: EtherTypes. 7.1.1.4
+
+  private func addEtherTypes(_ new: CardTables) throws(IntelError) {
+    if new.etherTypes.count(where: { steering.typeSlots[$0.type] == nil }) > steering.freeTypeSlots.count { removeEtherTypes(notIn: new) }
+    for entry in new.etherTypes {
+      guard let slot = steering.typeSlots[entry.type] ?? steering.freeTypeSlots.popLast() else {
+        throw .tableFull("EtherType filters", count: profile.etherTypeFilters)
+      }
+      steering.typeSlots[entry.type] = slot
+      var filter = ETQF(rawValue: 0)
+      filter.etherType = UInt32(entry.type)
+      filter.queue = UInt32(queueIndex(pool: entry.queue.pool, queue: entry.queue.number))
+      (filter.isEnabled, filter.choosesQueue) = (true, true)
+      // Type and queue in one.
+      if registers.read(ETQF.self, slot).rawValue != filter.rawValue { registers.write(filter, slot) }
+    }
+  }
+
+  private func removeEtherTypes(notIn new: CardTables) {
+    let wanted = Set(new.etherTypes.map(\.type))
+    for (type, slot) in steering.typeSlots where !wanted.contains(type) {
+      registers.write(ETQF(rawValue: 0), slot)
+      steering.typeSlots[type] = nil
+      steering.freeTypeSlots.append(slot)
+    }
+  }
+
   // MARK: Reading back
 
   public func readSteering(_ plan: PoolPlan) -> CardState {
@@ -184,19 +215,28 @@ extension Igb: AddressTables {
       if filter.acceptsUntagged { state.tables.untaggedPools |= bit }
       state.spread.append(filter.spreads ? 2 : 1)
     }
-    // Filters that name a queue: none was ever set.
+    // Also one that is off as long as it names a queue: those of the 82576 are not ours.
     for n in 0..<8 {
-      let filter = registers.read(ETQF.self, n).rawValue
-      if filter >> 31 & 1 == 1 {
-        let queue = Int(filter >> 16 & 7)
-        state.tables.etherTypes.append(CardTables.EtherType(type: UInt16(truncatingIfNeeded: filter), queue: CardTables.Queue(pool: queue), rule: 0))
-      }
+      let filter = registers.read(ETQF.self, n)
+      guard filter.choosesQueue else { continue }
+      state.tables.etherTypes.append(
+        CardTables.EtherType(type: UInt16(filter.etherType), queue: CardTables.Queue(pool: Int(filter.queue)), rule: 0))
+    }
+    // None of these was ever set.
+    let syn = registers.read(SYNQF.self)
+    if syn.isEnabled { state.tables.syn = CardTables.SYN(queue: CardTables.Queue(pool: Int(syn.queue)), isFirst: false, rule: 0) }
+    for n in 0..<8 {
+      let filter = registers.read(FTQF.self, n)
+      guard filter.choosesQueue else { continue }
+      let queue = Int(filter.queue)
+      state.tables.fiveTuples.append(
+        CardTables.FiveTuple(pool: nil, queue: CardTables.Queue(pool: queue % variant.poolCount, number: queue / variant.poolCount), priority: 1, rule: 0))
     }
   }
 
   public func filterSlots(of tables: CardTables) -> FilterSlots {
     func inverse<Key, Value: Hashable>(_ slots: [Key: Value]) -> [Value: Key] { Dictionary(uniqueKeysWithValues: slots.map { ($1, $0) }) }
     return FilterSlots(
-      addresses: inverse(steering.addressSlots), vlans: inverse(steering.vlanSlots), etherTypes: [:], fiveTuples: [:], exactFlows: [:])
+      addresses: inverse(steering.addressSlots), vlans: inverse(steering.vlanSlots), etherTypes: inverse(steering.typeSlots), fiveTuples: [:], exactFlows: [:])
   }
 }

@@ -201,18 +201,29 @@ extension Igb {
     static func offset(_ n: Int) -> Int { 0x05C00 + 4 * n }
     var rawValue: UInt32
   }
-  /// EType Queue Filter, Five-tuple Queue Filter, SYN Packet Queue Filter: off. 8.11.
+  /// EType Queue Filter, 8 of them. 8.11.
   struct ETQF: Register32 {
     static func offset(_ n: Int) -> Int { 0x05CB0 + 4 * n }
     var rawValue: UInt32
+    var etherType: UInt32 { get { self[bits: 0...15] } set { self[bits: 0...15] = newValue } }
+    /// Rx Queue: the first of a pool, for there are three bits.
+    var queue: UInt32 { get { self[bits: 16...18] } set { self[bits: 16...18] = newValue } }
+    var isEnabled: Bool { get { self[bit: 26] } set { self[bit: 26] = newValue } }
+    /// Queue Enable: it names a queue, and does not only tell the type.
+    var choosesQueue: Bool { get { self[bit: 31] } set { self[bit: 31] = newValue } }
   }
+  /// Five-tuple Queue Filter (of the I350: two), SYN Packet Queue Filter: off.
   struct FTQF: Register32 {
     static func offset(_ n: Int) -> Int { 0x059E0 + 4 * n }
     var rawValue: UInt32
+    var choosesQueue: Bool { self[bit: 8] }
+    var queue: UInt32 { self[bits: 16...19] }
   }
   struct SYNQF: Register32 {
     static func offset(_ n: Int) -> Int { 0x055FC }
     var rawValue: UInt32
+    var isEnabled: Bool { self[bit: 0] }
+    var queue: UInt32 { self[bits: 1...3] }
   }
 }
 
