@@ -247,9 +247,6 @@ extension Igb {
   public func setModeration(microseconds: Int, vector: Int) throws(IntelError) {
     try Self.check(vector, of: "interrupt vectors", count: Self.vectorCount)
     try Self.check(microseconds, of: "moderation intervals (µs)", count: 8192)
-    var throttle = EITR(rawValue: 0)
-    throttle.interval = UInt32(microseconds)
-    throttle.keepsCounter = true
-    registers.write(throttle, vector)
+    registers.write(EITR(microseconds: microseconds), vector)
   }
 }

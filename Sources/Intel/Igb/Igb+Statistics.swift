@@ -70,7 +70,9 @@ extension Igb {
       statistics.pools[pool].receivedBytes &+= grown(Counter.VFGORC(pool))
       statistics.pools[pool].sentFrames &+= grown(Counter.VFGPTC(pool))
       statistics.pools[pool].sentBytes &+= grown(Counter.VFGOTC(pool))
-      for queue in 0..<variant.queuesPerPool { statistics.pools[pool].droppedFrames &+= UInt64(registers.read(Counter.RQDPC(queueIndex(pool: pool, queue: queue)))) }
+      for queue in 0..<variant.queuesPerPool {
+        statistics.pools[pool].droppedFrames &+= UInt64(registers.read(Counter.RQDPC(queueIndex(pool: pool, queue: queue))))
+      }
     }
     return statistics
   }

@@ -45,7 +45,9 @@ extension Igb: AddressTables {
     removeEtherTypes(notIn: new)
   }
 
-  public func add(_ filter: CardProgram.Addition) throws(IntelError) { throw .unavailable("the \(profile.name) has no filters for flows that work with pools") }
+  public func add(_ filter: CardProgram.Addition) throws(IntelError) {
+    throw .unavailable("the \(profile.name) has no filters for flows that work with pools")
+  }
 
   func setDefaultPool(_ pool: Int?) {
     registers.modify(VT_CTL.self) {
@@ -228,15 +230,15 @@ extension Igb: AddressTables {
     for n in 0..<8 {
       let filter = registers.read(FTQF.self, n)
       guard filter.choosesQueue else { continue }
-      let queue = Int(filter.queue)
-      state.tables.fiveTuples.append(
-        CardTables.FiveTuple(pool: nil, queue: CardTables.Queue(pool: queue % variant.poolCount, number: queue / variant.poolCount), priority: 1, rule: 0))
+      let queue = CardTables.Queue(pool: Int(filter.queue) % variant.poolCount, number: Int(filter.queue) / variant.poolCount)
+      state.tables.fiveTuples.append(CardTables.FiveTuple(pool: nil, queue: queue, priority: 1, rule: 0))
     }
   }
 
   public func filterSlots(of tables: CardTables) -> FilterSlots {
     func inverse<Key, Value: Hashable>(_ slots: [Key: Value]) -> [Value: Key] { Dictionary(uniqueKeysWithValues: slots.map { ($1, $0) }) }
     return FilterSlots(
-      addresses: inverse(steering.addressSlots), vlans: inverse(steering.vlanSlots), etherTypes: inverse(steering.typeSlots), fiveTuples: [:], exactFlows: [:])
+      addresses: inverse(steering.addressSlots), vlans: inverse(steering.vlanSlots), etherTypes: inverse(steering.typeSlots), fiveTuples: [:],
+      exactFlows: [:])
   }
 }

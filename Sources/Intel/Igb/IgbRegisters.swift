@@ -374,6 +374,11 @@ extension Igb {
     var interval: UInt32 { get { self[bits: 2...14] } set { self[bits: 2...14] = newValue } }
     /// CNT_INGR: the write leaves the running counter alone.
     var keepsCounter: Bool { get { self[bit: 31] } set { self[bit: 31] = newValue } }
+    init(rawValue: UInt32) { self.rawValue = rawValue }
+    init(microseconds: Int) {
+      rawValue = 0
+      (interval, keepsCounter) = (UInt32(microseconds), true)
+    }
   }
   /// Interrupt Vector Allocation, of two queues each.
   struct IVAR: Register32 {

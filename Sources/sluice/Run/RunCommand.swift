@@ -94,6 +94,11 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
 
     @Option(help: .init("Descriptors of each of its rings: a multiple of 8 from 64 to 4096. (default: 1024)", valueName: "n"))
     var ringSize: String?
+
+    @Option(
+      help: .init(
+        "How long a real card waits after one interrupt of a worker's before the next, in microseconds, 0 to 1000. (default: 20)", valueName: "n"))
+    var moderationUs: String?
   }
 
   struct RunningOptions: ParsableArguments {
