@@ -3,10 +3,11 @@
 /// Numbers from the datasheets: 82599 7.1.1 to 7.1.2.7, 82576 7.1.1, I350 7.1.1.
 ///
 /// A card is always used with its pools, so what its filters do without them does not count. The 82576 and the I350 have
-/// EtherType, SYN and tuple filters that name a queue, but with pools MRQC's mode says what chooses one (82576 8.10.21;
-/// I350 4.6.11.1.1, mode 011b): the address, and RSS where a pool has two queues; on the I350 EtherType filters too. Of
-/// SYN and tuple filters neither says so, ETQF and SYNQF have no room for the number of a pool's second queue, and QEMU's
-/// 82576, the only one that this has met, looks at none of them: none is counted on.
+/// EtherType, SYN and tuple filters that name a queue, but with pools MRQC's mode says what chooses one: on the 82576
+/// (8.10.21, as illumos's igb has it) the address, and RSS where a pool has two queues; on the I350 (4.6.11.1.1, mode 011b,
+/// as snabb has it) the address and EtherType filters. Neither names SYN and tuple filters there, ETQF and SYNQF have no
+/// room for the number of a pool's second queue, and QEMU's 82576, the only one that this has met, looks at none of them:
+/// none is counted on until silicon says otherwise.
 public struct CardProfile: Hashable, Sendable {
   public var name: String
   /// Exact addresses.
