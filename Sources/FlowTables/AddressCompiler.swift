@@ -108,6 +108,12 @@ struct AddressCompiler {
       let index = map.rules.first { steering.rules[$0].match.pairs == [Match.Pair(.etherType, .exactly(value, in: .etherType))] }
       let some = map.rules.first { steering.rules[$0].match[.etherType] == .exactly(value, in: .etherType) }
       guard let some else { preconditionFailure("a kind without a rule") }
+      if profile.etherTypeFilters == 0 {
+        let rule = steering.rules[some]
+        throw RuleError(
+          .fieldUnsupported, "match \(rule.match): the \(profile.name) has no EtherType filters that work with pools", fit: "steer by eth.dst or vlan.id",
+          rule: rule.label, field: "eth.type")
+      }
       guard let index else {
         let rule = steering.rules[some]
         throw RuleError(

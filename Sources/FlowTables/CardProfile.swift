@@ -1,6 +1,13 @@
 /// A kind of card, by what its tables hold.
 ///
 /// Numbers from the datasheets: 82599 7.1.1 to 7.1.2.7, 82576 7.1.1, I350 7.1.1.
+///
+/// A card is always used with its pools, so what its filters do without them does not count. The 82576 and the I350 have
+/// EtherType, SYN and tuple filters that name a queue, but with pools MRQC's mode says what chooses one: on the 82576
+/// (8.10.21, as illumos's igb has it) the address, and RSS where a pool has two queues; on the I350 (4.6.11.1.1, mode 011b,
+/// as snabb has it) the address and EtherType filters. Neither names SYN and tuple filters there, ETQF and SYNQF have no
+/// room for the number of a pool's second queue, and QEMU's 82576, the only one that this has met, looks at none of them:
+/// none is counted on until silicon says otherwise.
 public struct CardProfile: Hashable, Sendable {
   public var name: String
   /// Exact addresses.
@@ -36,11 +43,11 @@ public struct CardProfile: Hashable, Sendable {
       ExactFlows(filters: 2046, kibibytes: 64), ExactFlows(filters: 4094, kibibytes: 128), ExactFlows(filters: 8190, kibibytes: 256),
     ])
   public static let intel82576 = CardProfile(
-    name: "82576", receiveAddresses: 24, vlanFilters: 32, pools: [Pools(count: 8, queuesEach: 2)], etherTypeFilters: 8,
-    etherTypeChoosesPool: false, hasSYNFilter: true, fiveTupleFilters: 8, fiveTuplePriorities: 7, exactFlows: [])
+    name: "82576", receiveAddresses: 24, vlanFilters: 32, pools: [Pools(count: 8, queuesEach: 2)], etherTypeFilters: 0,
+    etherTypeChoosesPool: false, hasSYNFilter: false, fiveTupleFilters: 0, fiveTuplePriorities: 0, exactFlows: [])
   public static let intelI350 = CardProfile(
     name: "i350", receiveAddresses: 32, vlanFilters: 32, pools: [Pools(count: 8, queuesEach: 1)], etherTypeFilters: 8,
-    etherTypeChoosesPool: false, hasSYNFilter: true, fiveTupleFilters: 0, fiveTuplePriorities: 0, exactFlows: [])
+    etherTypeChoosesPool: false, hasSYNFilter: false, fiveTupleFilters: 0, fiveTuplePriorities: 0, exactFlows: [])
   /// One virtual function: what comes to it is said elsewhere, but for its address.
   public static let intel82576VF = CardProfile(
     name: "82576 VF", receiveAddresses: 1, vlanFilters: 0, pools: [Pools(count: 4, queuesEach: 1)], etherTypeFilters: 0, etherTypeChoosesPool: false,
@@ -48,6 +55,9 @@ public struct CardProfile: Hashable, Sendable {
   public static let ideal = CardProfile(
     name: "ideal", receiveAddresses: .max, vlanFilters: 4096, pools: [Pools(count: 64, queuesEach: 128)], etherTypeFilters: .max,
     etherTypeChoosesPool: true, hasSYNFilter: true, fiveTupleFilters: .max, fiveTuplePriorities: .max, exactFlows: [], isIdeal: true)
+
+  /// Whether a flow rule can be made into anything.
+  var hasFlowFilters: Bool { hasSYNFilter || fiveTupleFilters > 0 || !exactFlows.isEmpty }
 
   public static let all = [intel82599, intel82576, intelI350, ideal]
   public static func named(_ name: String) -> CardProfile? { all.first { $0.name == name } }

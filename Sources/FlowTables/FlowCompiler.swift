@@ -29,6 +29,7 @@ struct FlowCompiler {
     var seen: Set<Sight> = []
     for index in steering.rules.indices where steering.rules[index].step == .flow {
       let rule = steering.rules[index]
+      guard profile.hasFlowFilters else { throw noFilters(rule) }
       if profile.hasSYNFilter && rule.owner == nil && FlowPart.isSYN(rule.match) && tables.syn == nil, let queue = try queueForAll(rule) {
         tables.syn = CardTables.SYN(queue: queue, isFirst: true, rule: index)
         continue
@@ -132,13 +133,16 @@ struct FlowCompiler {
     return Candidate(part: part, fiveTuple: fiveTuple, exact: exact, shortfalls: shortfalls)
   }
 
+  private func noFilters(_ rule: Rule) -> RuleError {
+    RuleError(
+      .fieldUnsupported, "match \(rule.match): the \(profile.name) has no filters for IP addresses, ports or flags that work with pools",
+      fit: profile.etherTypeFilters > 0 ? "steer by eth.dst, vlan.id or eth.type" : "steer by eth.dst or vlan.id", rule: rule.label,
+      field: rule.match.pairs.first { !$0.field.isLayer2 }?.field.name)
+  }
+
   private func unsupported(_ part: FlowPart, _ shortfalls: [Shortfall]) -> RuleError {
     let rule = steering.rules[part.rule]
-    if shortfalls.isEmpty {
-      return RuleError(
-        .fieldUnsupported, "match \(rule.match): the \(profile.name) has no filters for IP addresses or ports", fit: "steer by eth.dst, vlan.id or eth.type",
-        rule: rule.label, field: rule.match.pairs.first { !$0.field.isLayer2 }?.field.name)
-    }
+    if shortfalls.isEmpty { return noFilters(rule) }
     let isHalf = rule.match.ipVersion == nil && part.match.ipVersion == .v6
     let reasons = shortfalls.map(\.reason).joined(separator: ", and ")
     let what = isHalf ? "\(rule.match) takes IPv6 too, and of that" : "match \(rule.match):"

@@ -24,6 +24,8 @@ public protocol IntelCard: AnyObject {
   func assign(vector: Int?, receiveQueue n: Int) throws(IntelError)
   func assign(vector: Int?, transmitQueue n: Int) throws(IntelError)
   func interrupt(_ vector: Int) throws(IntelError) -> IntelInterrupt
+  /// How long a vector is quiet after a message, up to 1 ms. 0, as after a reset, does not hold it back.
+  func setModeration(microseconds: Int, vector: Int) throws(IntelError)
 
   /// Brings the filter tables to what rules were made into: all of it, or the card is as it was.
   ///

@@ -36,8 +36,8 @@ import VFIO
         var configuration = Ixgbe.Configuration()
         configuration.poolCount = 64
         card = try Ixgbe(registers: registers, space: device.space, allocator: allocator, clock: SystemTimekeeper(), configuration: configuration)
-      case .intel82576:
-        card = try Igb(registers: registers, space: device.space, allocator: allocator, clock: SystemTimekeeper())
+      case .intel82576, .intelI350:
+        card = try Igb(Igb.Variant(model), registers: registers, space: device.space, allocator: allocator, clock: SystemTimekeeper())
       case .intel82576VF: throw Failure("a virtual function has one pool: the suite wants two")
       }
       try device.setBusMaster(true)

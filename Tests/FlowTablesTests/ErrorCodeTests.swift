@@ -91,7 +91,22 @@ import Testing
     expect(.fieldUnsupported, ["eth.src"], field: "eth.src", ["match eth.src=02:00:00:00:00:09 then drop"])
     expect(.fieldUnsupported, ["for web"], field: "eth.dst", ["match eth.dst=02:00:00:00:00:01 eth.type=ip tcp.dst=80 then vm web:1"])
     expect(.fieldUnsupported, ["not for IP"], field: "eth.type", ["match eth.type=ip then vm dns"])
-    expect(.fieldUnsupported, ["no filters for IP"], ["match ip.src=10.0.0.1 ip.frag=no then vm dns"], [Self.dns, Receiver(name: "x")], .intelI350)
+  }
+
+  /// 82576 8.10.21, I350 4.6.11.1.1: of the filters that name a queue few do where VMs have pools.
+  @Test func `a filter that does not work with pools`() {
+    let vms = [Self.dns, Receiver(name: "x")]
+    let rules = [
+      "match ip.src=10.0.0.1 ip.frag=no then vm dns", "match tcp.flags=syn/syn then drop", "for x match eth.type=ip udp.dst=53 then queue 0",
+      "for x match ip.proto=udp then queue 0",
+    ]
+    for rule in rules {
+      expect(.fieldUnsupported, ["82576", "no filters for IP", "pools", "steer by eth.dst or vlan.id"], [rule], vms, .intel82576)
+      expect(.fieldUnsupported, ["i350", "no filters for IP", "pools", "steer by eth.dst, vlan.id or eth.type"], [rule], vms, .intelI350)
+    }
+    expect(
+      .fieldUnsupported, ["82576", "no EtherType filters", "pools", "steer by eth.dst or vlan.id"], field: "eth.type", ["match eth.type=lldp then vm dns"], vms, .intel82576)
+    expect(.fieldUnsupported, ["82576", "no EtherType filters"], field: "eth.type", ["match eth.type=ip then vm dns"], vms, .intel82576)
   }
 
   @Test func `flow director gets the mask with which the rest has room, not the most frequent one`() {

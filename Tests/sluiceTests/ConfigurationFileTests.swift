@@ -25,7 +25,7 @@ struct ConfigurationFileTests {
   @Test func `every key is taken`() throws {
     let file = try parse(
       """
-      nic: {kind: sim, mtu: 0x5dc, ring-size: 4Ki}
+      nic: {kind: sim, mtu: 0x5dc, ring-size: 4Ki, moderation-us: 0}
       wire: {tap: tap0}
       control: {socket: /run/c.sock, mode: 0660, owner: root, group: "0"}
       state-dir: /var/lib/sluice
@@ -45,7 +45,7 @@ struct ConfigurationFileTests {
       log: {level: debug, format: json}
       """)
     var expected = Configuration()
-    (expected.nic.mtu, expected.nic.ringSize, expected.wire) = (1500, 4096, .tap("tap0"))
+    (expected.nic.mtu, expected.nic.ringSize, expected.nic.moderationMicroseconds, expected.wire) = (1500, 4096, 0, .tap("tap0"))
     var control = Configuration.Socket(path: "/run/c.sock")
     (control.mode, control.owner, control.group) = (0o660, "root", "0")
     (expected.control, expected.stateDirectory) = (control, "/var/lib/sluice")
@@ -108,7 +108,7 @@ struct ConfigurationFileTests {
     ("nic: {mtu: -1}", "f:1:12: nic.mtu: -1: must be a whole number, without quotes"),
     ("nic: {mtu: [1500]}", "f:1:12: nic.mtu: must be a whole number, without quotes"),
     ("nic: {ring-size: 100}", "f:1:18: nic.ring-size: 100; a multiple of 8 from 64 to 4096"),
-    ("nic: {kind: ixgbe}", "f:1:13: nic.kind: ixgbe: no such card; write sim, or vfio: and a PCI address, as in vfio:0000:03:00.0"), ("nic: [sim]", "f:1:6: nic: must have keys: kind, vfio, protect, mtu, ring-size, exact-flows"),
+    ("nic: {kind: ixgbe}", "f:1:13: nic.kind: ixgbe: no such card; write sim, or vfio: and a PCI address, as in vfio:0000:03:00.0"), ("nic: [sim]", "f:1:6: nic: must have keys: kind, vfio, protect, mtu, ring-size, moderation-us, exact-flows"),
     ("wire: eth0", "f:1:7: wire: no such device; write tap=NAME"), ("wire: {}", "f:1:7: wire.tap: is missing"),
     ("wire: {tap: 0123456789abcdef}", "f:1:7: wire: the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons"),
     ("wire: tap=a/b", "f:1:7: wire: the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons"),
@@ -126,6 +126,7 @@ struct ConfigurationFileTests {
     ("workers: {cpus: [0, 0]}", "f:1:17: workers.cpus: a processor is named twice"),
     ("workers: {cpus: 0}", "f:1:17: workers.cpus: must be a list"),
     ("workers: {cpus: [x]}", "f:1:18: workers.cpus[0]: x: must be a whole number, without quotes"),
+    ("nic: {moderation-us: 1001}", "f:1:22: nic.moderation-us: 1001 microseconds; at most 1000"),
     ("workers: {spin-us: 1000001}", "f:1:20: workers.spin-us: 1000001 microseconds; at most a second"),
     ("log: {level: loud}", "f:1:14: log.level: loud: must be one of debug, info, notice, warning, error"),
     ("log: {format: xml}", "f:1:15: log.format: xml: must be one of text, json"),
@@ -247,6 +248,7 @@ struct EffectiveConfigurationTests {
     }
     file.configuration.nic.mtu = .random(in: 68...9710, using: &generator)
     file.configuration.nic.ringSize = 8 * Int.random(in: 8...512, using: &generator)
+    file.configuration.nic.moderationMicroseconds = .random(in: 0...1000, using: &generator)
     file.configuration.wire = pick([nil, .tap("tap0"), .tap("a.b-c"), .tap("12")])
     if Bool.random(using: &generator) { file.configuration.control = socket("/run/control") }
     file.configuration.stateDirectory = pick([nil] + paths)
@@ -281,6 +283,6 @@ struct EffectiveConfigurationTests {
     let file = try ConfigurationFile.parse("wire: tap=t\nvms: [{name: a, socket: /a, mode: client}]", name: "f")
     #expect(
       EffectiveConfiguration(file.configuration, file.log).json
-        == #"{"nic":{"kind":"sim","protect":"static","mtu":1500,"ring-size":1024,"exact-flows":2046},"wire":{"tap":"t"},"workers":{"count":1,"cpus":[],"spin-us":50},"vms":[{"name":"a","socket":"/a","mode":"client","queues":1,"packed":true,"config":false,"datapath":"auto"}],"rules":[],"log":{"level":"info","format":"text"}}"#)
+        == #"{"nic":{"kind":"sim","protect":"static","mtu":1500,"ring-size":1024,"moderation-us":20,"exact-flows":2046},"wire":{"tap":"t"},"workers":{"count":1,"cpus":[],"spin-us":50},"vms":[{"name":"a","socket":"/a","mode":"client","queues":1,"packed":true,"config":false,"datapath":"auto"}],"rules":[],"log":{"level":"info","format":"text"}}"#)
   }
 }

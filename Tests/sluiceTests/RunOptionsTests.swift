@@ -51,8 +51,9 @@ struct RunOptionsTests {
     let plan = try plan(
       "--vm", "a,socket=/a,mac=02:00:00:00:00:01", "--vm", "b,socket=/b,client,mac=02:00:00:00:00:02", "--wire", "tap=tap0",
       "--control", "/run/c", "--state-dir", "/s", "--mtu", "9000", "--ring-size", "256", "--workers", "1", "--spin-us", "0",
-      "--log-level", "debug", "--log-format", "json", "--nic", "sim")
+      "--log-level", "debug", "--log-format", "json", "--nic", "sim", "--moderation-us", "100")
     var expected = Configuration()
+    expected.nic.moderationMicroseconds = 100
     (expected.wire, expected.control, expected.stateDirectory) = (.tap("tap0"), .init(path: "/run/c"), "/s")
     (expected.nic.mtu, expected.nic.ringSize, expected.workers.spinMicroseconds) = (9000, 256, 0)
     expected.vms = [
@@ -90,6 +91,7 @@ struct RunOptionsTests {
     (["--vm", "a,socket=/a", "--workers", "0"], "--workers 0: 0; 1 to 16 are possible"),
     (["--vm", "a,socket=/a", "--workers", "2", "--cpus", "0"], "--cpus 0: 1 processor for 2 workers"),
     (["--vm", "a,socket=/a", "--cpus", "0,,1"], "--cpus 0,,1: write numbers of processors, like 0,1"),
+    (["--vm", "a,socket=/a", "--moderation-us", "1001"], "--moderation-us 1001: 1001 microseconds; at most 1000"),
     (["--vm", "a,socket=/a", "--spin-us", "2M"], "--spin-us 2M: 2000000 microseconds; at most a second"),
     (["--vm", "a,socket=/a", "--log-level", "loud"], "--log-level loud: no such level; levels are debug, info, notice, warning, error"),
     (["--vm", "a,socket=/a", "--log-format", "xml"], "--log-format xml: no such format; formats are text, json"),

@@ -259,7 +259,11 @@ final class CardHost {
   /// A worker's vector, to be armed before it sleeps.
   func interrupt(_ vector: Int) throws(ServiceError) -> IntelInterrupt {
     guard let driver else { throw .card("it is away") }
-    do { return try driver.interrupt(vector) } catch { throw .card("a vector for each worker: \(error)") }
+    do {
+      // The model's messages go to the thread that steps it.
+      if model == nil { try driver.setModeration(microseconds: configuration.nic.moderationMicroseconds, vector: vector) }
+      return try driver.interrupt(vector)
+    } catch { throw .card("a vector for each worker: \(error)") }
   }
 
   /// Nil: the card is away.

@@ -80,10 +80,11 @@ final class VFIONetworkCard: NetworkCard {
         var settings = Ixgbe.Configuration(configuration, tables.plan)
         settings.reserveFlows(configuration, tables)
         unit = try Ixgbe(registers: registers, space: device.space, allocator: allocator, clock: clock, configuration: settings)
-      case .intel82576:
+      case .intel82576, .intelI350:
         var settings = Igb.Configuration()
         (settings.mtu, settings.queuesPerPool) = (configuration.nic.mtu, configuration.vms.map(\.queuePairs).max() ?? 1)
-        unit = try Igb(registers: registers, space: device.space, allocator: allocator, clock: clock, configuration: settings)
+        unit = try Igb(
+          Igb.Variant(found.model), registers: registers, space: device.space, allocator: allocator, clock: clock, configuration: settings)
       case .intel82576VF:
         unit = try IgbVF(registers: registers, space: device.space, allocator: allocator, clock: clock, mtu: configuration.nic.mtu)
       }

@@ -11,7 +11,7 @@ extension Igb {
   /// 4.6.3.1 "Software Reset", with what 5.2 "Master Disable" asks for before.
   func reset() throws(IntelError) {
     maskInterrupts()
-    let stuck = QueueKind.igb.stopAll(Self.queueCount, of: registers, on: clock)
+    let stuck = QueueKind.igb.stopAll(variant.queueCount, of: registers, on: clock)
     registers.modify(RCTL.self) { $0.isEnabled = false }
     registers.modify(TCTL.self) { $0.isEnabled = false }
     clock.pause(nanoseconds: 10_000_000)
@@ -25,7 +25,7 @@ extension Igb {
     }
     maskInterrupts()
     // Queues 0 are on after a reset.
-    if let stuck = QueueKind.igb.stopAll(Self.queueCount, of: registers, on: clock) { throw .queueInUse(stuck) }
+    if let stuck = QueueKind.igb.stopAll(variant.queueCount, of: registers, on: clock) { throw .queueInUse(stuck) }
   }
 
   private func resetOnce() throws(IntelError) {
@@ -61,6 +61,7 @@ extension Igb {
       $0.obeysPause = false
       $0.sendsPause = false
     }
+    if variant.hasPowerManagement { registers.modify(PHPM.self) { $0.staysDisconnected = false } }
     try withPHY { () throws(IntelError) in
       let control = try readPHY(PHYRegister.control) & ~PHYRegister.isPoweredDown
       try writePHY(control | PHYRegister.enablesNegotiation | PHYRegister.restartsNegotiation, PHYRegister.control)
@@ -76,7 +77,7 @@ extension Igb {
       if !$0.isSoftwares { registers.modify(SWSM.self) { $0.isSoftwares = true } }
       return $0.isSoftwares
     }
-    let bit: UInt32 = 1 << UInt32(1 + registers.read(STATUS.self).port)
+    let bit = SW_FW_SYNC.phy(of: registers.read(STATUS.self).port)
     registers.modify(SW_FW_SYNC.self) { $0.rawValue |= bit }
     defer {
       registers.modify(SW_FW_SYNC.self) { $0.rawValue &= ~bit }
@@ -122,35 +123,44 @@ extension Igb {
     (checksum.checksIP, checksum.checksTransport, checksum.reportsHash) = (true, true, true)
     registers.write(checksum)
     registers.write(RFCTL(rawValue: 0))
-    registers.write(QDE(rawValue: configuration.dropsWhenEmpty ? 0xFFFF : 0))
-    for pool in 0..<Self.poolCount {
+    registers.write(QDE(rawValue: configuration.dropsWhenEmpty ? 1 << UInt32(variant.queueCount) - 1 : 0))
+    for pool in 0..<variant.poolCount {
       var offload = VMOLR(rawValue: 0)
       offload.largestFrame = limit
       offload.obeysFrameLimit = true
-      offload.stripsCRC = true
+      offload.stripsCRC = !variant.stripsAtQueue
       registers.write(offload, pool)
     }
-    var copies = RPLOLR(rawValue: 0)
-    copies.stripsCRC = true
-    registers.write(copies)
+    if variant.stripsAtQueue {
+      var offload = DVMOLR(rawValue: 0)
+      offload.stripsCRC = true
+      for pool in 0..<variant.poolCount { registers.write(offload, pool) }
+    } else {
+      var copies = RPLOLR(rawValue: 0)
+      copies.stripsCRC = true
+      registers.write(copies)
+    }
     initializeQueueSelection()
   }
 
   /// Everything that could let a frame in, or to the wrong pool.
   private func clearFilterTables() {
-    for n in 0..<Self.addressCount {
+    for n in 0..<variant.addressCount {
       registers.write(RAH(rawValue: 0), n)
       registers.write(RAL(rawValue: 0), n)
     }
     for n in 0..<128 { registers.write(MTA(rawValue: 0), n) }
     for n in 0..<128 { registers.write(UTA(rawValue: 0), n) }
-    for n in 0..<128 { registers.write(VFTA(rawValue: 0), n) }
-    for n in 0..<Self.vlanCount { registers.write(VLVF(rawValue: 0), n) }
+    for n in 0..<128 { writeVFTA(n, 0) }
+    for n in 0..<variant.vlanCount { registers.write(VLVF(rawValue: 0), n) }
     for n in 0..<8 { registers.write(ETQF(rawValue: 0), n) }
     for n in 0..<8 { registers.write(FTQF(rawValue: 0), n) }
     registers.write(SYNQF(rawValue: 0))
     for n in 0..<4 { registers.write(VMRCTL(rawValue: 0), n) }
   }
+
+  /// A word of the VLAN table, as often as the card wants to be told.
+  func writeVFTA(_ n: Int, _ bits: UInt32) { for _ in 0..<variant.vlanTableWrites { registers.write(VFTA(rawValue: bits), n) } }
 
   /// Pools, and RSS between the two queues of each. 7.1.1.2, 7.10.3.
   private func initializeQueueSelection() {
@@ -171,7 +181,7 @@ extension Igb {
 
   /// RSS chooses between a pool's two queues, or is off for the pool.
   @discardableResult public func setUsedQueues(pool: Int, count: Int) throws(IntelError) -> Int {
-    try Self.check(pool, of: "pools", count: Self.poolCount)
+    try Self.check(pool, of: "pools", count: variant.poolCount)
     guard count >= 1 && count <= configuration.queuesPerPool else { throw .queue(count, count: configuration.queuesPerPool) }
     registers.modify(VMOLR.self, pool) { $0.spreads = count == 2 }
     return count
@@ -189,7 +199,7 @@ extension Igb {
   func initializeTransmit() {
     var control = DTXSWC(rawValue: 0)
     control.switchesLocally = configuration.switchesLocally
-    registers.write(control)
+    registers.write(control, variant.switchControl)
     registers.write(VFTE(rawValue: 0xFF))
     registers.modify(TCTL.self) {
       $0.padsShortFrames = true
@@ -214,16 +224,17 @@ extension Igb {
     let all: UInt32 = 1 << UInt32(Self.vectorCount) - 1
     registers.write(EIAC(rawValue: all))
     registers.write(EIAM(rawValue: all))
-    for n in 0..<8 { registers.write(IVAR(rawValue: 0), n) }
+    for n in 0..<variant.vectorRegisterCount { registers.write(IVAR(rawValue: 0), n) }
     for n in 0..<Self.vectorCount { registers.write(EITR(rawValue: 0), n) }
   }
 
-  public func assign(vector: Int?, receiveQueue n: Int) throws(IntelError) { try setVector(vector, entry: n / 8 * 2, of: n) }
-  public func assign(vector: Int?, transmitQueue n: Int) throws(IntelError) { try setVector(vector, entry: n / 8 * 2 + 1, of: n) }
+  public func assign(vector: Int?, receiveQueue n: Int) throws(IntelError) { try setVector(vector, entry: 0, of: n) }
+  public func assign(vector: Int?, transmitQueue n: Int) throws(IntelError) { try setVector(vector, entry: 1, of: n) }
   private func setVector(_ vector: Int?, entry: Int, of n: Int) throws(IntelError) {
-    try Self.check(n, of: "queues", count: Self.queueCount)
+    try Self.check(n, of: "queues", count: variant.queueCount)
     if let vector { try Self.check(vector, of: "interrupt vectors", count: Self.vectorCount) }
-    registers.modify(IVAR.self, n % 8) { $0.set(entry, vector: vector) }
+    let (register, half) = variant.vectorPlace(ofQueue: n)
+    registers.modify(IVAR.self, register) { $0.set(2 * half + entry, vector: vector) }
   }
 
   public func interrupt(_ vector: Int) throws(IntelError) -> IntelInterrupt {
@@ -236,9 +247,6 @@ extension Igb {
   public func setModeration(microseconds: Int, vector: Int) throws(IntelError) {
     try Self.check(vector, of: "interrupt vectors", count: Self.vectorCount)
     try Self.check(microseconds, of: "moderation intervals (µs)", count: 8192)
-    var throttle = EITR(rawValue: 0)
-    throttle.interval = UInt32(microseconds)
-    throttle.keepsCounter = true
-    registers.write(throttle, vector)
+    registers.write(EITR(microseconds: microseconds), vector)
   }
 }

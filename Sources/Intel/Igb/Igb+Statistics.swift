@@ -64,13 +64,15 @@ extension Igb {
     statistics.oversized &+= UInt64(registers.read(Counter.ROC))
     statistics.sentFrames &+= UInt64(registers.read(Counter.GPTC))
     statistics.sentBytes &+= wide(Counter.GOTC)
-    for pool in 0..<Self.poolCount {
+    for pool in 0..<variant.poolCount {
       func grown(_ offset: Int) -> UInt64 { poolCounters.grown(offset, to: registers.read(offset)) }
       statistics.pools[pool].receivedFrames &+= grown(Counter.VFGPRC(pool))
       statistics.pools[pool].receivedBytes &+= grown(Counter.VFGORC(pool))
       statistics.pools[pool].sentFrames &+= grown(Counter.VFGPTC(pool))
       statistics.pools[pool].sentBytes &+= grown(Counter.VFGOTC(pool))
-      for queue in 0..<2 { statistics.pools[pool].droppedFrames &+= UInt64(registers.read(Counter.RQDPC(queueIndex(pool: pool, queue: queue)))) }
+      for queue in 0..<variant.queuesPerPool {
+        statistics.pools[pool].droppedFrames &+= UInt64(registers.read(Counter.RQDPC(queueIndex(pool: pool, queue: queue))))
+      }
     }
     return statistics
   }

@@ -1,11 +1,11 @@
 public import Bus
 public import FlowTables
 
-/// The control side of an Intel 82576: reset, link, pools, addresses, VLANs, statistics, and the making of queues.
+/// The control side of an Intel 82576 or I350: reset, link, pools, addresses, VLANs, statistics, and the making of queues.
 ///
-/// It knows the card by its registers and its bus only. Sections are those of the 82576 datasheet. The card has 8 pools of
-/// two queues, n and n + 8, and is always used with them: a frame reaches a queue only because an address or a VLAN that
-/// was set here names its pool.
+/// It knows the card by its registers and its bus only. Sections are those of the 82576 datasheet; what the I350 has
+/// otherwise is its `Variant`. The card has 8 pools, of one queue or of two, n and n + 8, and is always used with them: a
+/// frame reaches a queue only because an address, a VLAN or an EtherType that was set here names its pool.
 ///
 /// One thread at a time. Its queues start, move frames and stop on threads of their own: they touch the registers of
 /// their own queue only. Who makes it keeps the registers' mapping while it lives, and calls `shutDown` before that ends.
@@ -14,7 +14,7 @@ public final class Igb: IntelCard {
   public struct Configuration: Hashable, Sendable {
     /// Bytes after the Ethernet header (and one VLAN tag) that a frame may have.
     public var mtu = 1500
-    /// Queues that pools use: 1, or 2 that share a pool's frames by RSS.
+    /// Queues that pools use: 1, or 2 that share a pool's frames by RSS where pools have two.
     public var queuesPerPool = 1
     /// A frame for a queue without a buffer is dropped and counted, instead of stalling all queues.
     public var dropsWhenEmpty = true
@@ -27,40 +27,40 @@ public final class Igb: IntelCard {
     public init() {}
 
     public static let mtus = 68...9216
-    func check() throws(IntelError) {
+    func check(for variant: Variant) throws(IntelError) {
       guard Self.mtus.contains(mtu) else { throw .mtu(mtu, allowed: Self.mtus) }
-      guard queuesPerPool == 1 || queuesPerPool == 2 else { throw .queuesPerPool(queuesPerPool) }
+      guard queuesPerPool >= 1 && queuesPerPool <= variant.queuesPerPool else { throw .queuesPerPool(queuesPerPool) }
       guard scalingKey.count == 40 else { throw .keyByteCount(scalingKey.count) }
     }
   }
 
-  static let poolCount = 8
-  static let queueCount = 16
-  static let addressCount = 24
-  static let vlanCount = 32
   /// MSI-X vectors of the physical function.
   public static let vectorCount = 10
 
   public let configuration: Configuration
-  public let profile = CardProfile.intel82576
+  let variant: Variant
+  public var profile: CardProfile { variant.profile }
   let registers: any RegisterFile
   let space: any IOAddressSpace
   let allocator: IOVAAllocator
   let clock: any Timekeeper
-  var steering = State()
+  var steering: State
   var statistics = IgbStatistics()
   var poolCounters = PoolCounters()
 
   /// Resets the card and initialises all of it but its queues, in the order of 4.6.2. Reception is off afterwards.
   ///
   /// - Parameters:
+  ///   - variant: the card that it is.
   ///   - space: where the rings of this card's queues are mapped.
   ///   - allocator: bus addresses for them.
   public init(
-    registers: any RegisterFile, space: any IOAddressSpace, allocator: IOVAAllocator, clock: any Timekeeper,
+    _ variant: Variant = .intel82576, registers: any RegisterFile, space: any IOAddressSpace, allocator: IOVAAllocator, clock: any Timekeeper,
     configuration: Configuration = Configuration()
   ) throws(IntelError) {
-    try configuration.check()
+    try configuration.check(for: variant)
+    self.variant = variant
+    steering = State(variant)
     self.configuration = configuration
     self.registers = registers
     self.space = space
@@ -84,14 +84,14 @@ public final class Igb: IntelCard {
   public var largestFrame: Int { configuration.mtu + 14 + 4 }
   public var queuesPerPool: Int { configuration.queuesPerPool }
 
-  /// Queue 0 of pool n is n, queue 1 is n + 8. 7.1.1.
+  /// Queue 0 of pool n is n, queue 1, if there is one, is n + 8. 7.1.1.
   public func queueIndex(pool: Int, queue: Int = 0) -> Int {
-    precondition(pool >= 0 && pool < Self.poolCount && queue >= 0 && queue < 2)
-    return pool + Self.poolCount * queue
+    precondition(pool >= 0 && pool < variant.poolCount && queue >= 0 && queue < variant.queuesPerPool)
+    return pool + variant.poolCount * queue
   }
 
   public func makeReceiveQueue(_ n: Int, ringSize: Int, bufferByteCount: Int) throws(IntelError) -> IntelReceiveQueue {
-    try Self.check(n, of: "queues", count: Self.queueCount)
+    try Self.check(n, of: "queues", count: variant.queueCount)
     guard bufferByteCount >= largestFrame else { throw .bufferTooSmall(needed: largestFrame, found: bufferByteCount) }
     return IntelReceiveQueue(
       .igb, number: n, size: ringSize, largestFrame: largestFrame, descriptors: try makeRing(ringSize),
@@ -99,7 +99,7 @@ public final class Igb: IntelCard {
   }
 
   public func makeTransmitQueue(_ n: Int, ringSize: Int) throws(IntelError) -> IntelTransmitQueue {
-    try Self.check(n, of: "queues", count: Self.queueCount)
+    try Self.check(n, of: "queues", count: variant.queueCount)
     return IntelTransmitQueue(
       .igb, number: n, size: ringSize, largestFrame: largestFrame, descriptors: try makeRing(ringSize), registers: registers, clock: clock)
   }

@@ -1,7 +1,8 @@
 internal import Bus
 internal import FlowSteering
 
-// Registers of the 82576, all but what each queue has. Mnemonics are those of its datasheet, chapter 8.
+// Registers of the 82576, all but what each queue has. Mnemonics are those of its datasheet, chapter 8. The I350 has them
+// at the same places, but for what `Igb.Variant` says.
 
 // MARK: Reset, start-up and link. 8.2
 
@@ -82,6 +83,15 @@ extension Igb {
   struct SW_FW_SYNC: Register32 {
     static func offset(_ n: Int) -> Int { 0x05B5C }
     var rawValue: UInt32
+    /// SW_PHY_SM: the PHY of a port. Bits 3 and 4 are others'.
+    static func phy(of port: Int) -> UInt32 { 1 << UInt32(port < 2 ? 1 + port : 3 + port) }
+  }
+  /// PHY Power Management, of the I350.
+  struct PHPM: Register32 {
+    static func offset(_ n: Int) -> Int { 0x00E14 }
+    var rawValue: UInt32
+    /// Go_Link_Disconnect: the PHY keeps away from the wire.
+    var staysDisconnected: Bool { get { self[bit: 5] } set { self[bit: 5] = newValue } }
   }
 }
 
@@ -138,7 +148,7 @@ extension Igb {
     static func offset(_ n: Int) -> Int { 0x02408 }
     var rawValue: UInt32
   }
-  /// Receive Address Low, High: 16, and 8 more elsewhere. 8.10.18, 8.10.19.
+  /// Receive Address Low, High: 16, and the others elsewhere. 8.10.18, 8.10.19.
   struct RAL: Register32 {
     static func offset(_ n: Int) -> Int { n < 16 ? 0x05400 + 8 * n : 0x054E0 + 8 * (n - 16) }
     var rawValue: UInt32
@@ -191,18 +201,29 @@ extension Igb {
     static func offset(_ n: Int) -> Int { 0x05C00 + 4 * n }
     var rawValue: UInt32
   }
-  /// EType Queue Filter, Five-tuple Queue Filter, SYN Packet Queue Filter: off. 8.11.
+  /// EType Queue Filter, 8 of them. 8.11.
   struct ETQF: Register32 {
     static func offset(_ n: Int) -> Int { 0x05CB0 + 4 * n }
     var rawValue: UInt32
+    var etherType: UInt32 { get { self[bits: 0...15] } set { self[bits: 0...15] = newValue } }
+    /// Rx Queue: the first of a pool, for there are three bits.
+    var queue: UInt32 { get { self[bits: 16...18] } set { self[bits: 16...18] = newValue } }
+    var isEnabled: Bool { get { self[bit: 26] } set { self[bit: 26] = newValue } }
+    /// Queue Enable: it names a queue, and does not only tell the type.
+    var choosesQueue: Bool { get { self[bit: 31] } set { self[bit: 31] = newValue } }
   }
+  /// Five-tuple Queue Filter (of the I350: two), SYN Packet Queue Filter: off.
   struct FTQF: Register32 {
     static func offset(_ n: Int) -> Int { 0x059E0 + 4 * n }
     var rawValue: UInt32
+    var choosesQueue: Bool { self[bit: 8] }
+    var queue: UInt32 { self[bits: 16...19] }
   }
   struct SYNQF: Register32 {
     static func offset(_ n: Int) -> Int { 0x055FC }
     var rawValue: UInt32
+    var isEnabled: Bool { self[bit: 0] }
+    var queue: UInt32 { self[bits: 1...3] }
   }
 }
 
@@ -238,12 +259,20 @@ extension Igb {
     var acceptsBroadcast: Bool { get { self[bit: 27] } set { self[bit: 27] = newValue } }
     /// MPME
     var acceptsAllMulticast: Bool { get { self[bit: 28] } set { self[bit: 28] = newValue } }
-    /// STRVLAN
+    /// STRVLAN and STRCRC, of the 82576.
     var stripsVLAN: Bool { get { self[bit: 30] } set { self[bit: 30] = newValue } }
-    /// STRCRC
     var stripsCRC: Bool { get { self[bit: 31] } set { self[bit: 31] = newValue } }
   }
-  /// Replication Offload Register: as VMOLR, for copies.
+  /// DMA VM Offload Register, of the I350, one a pool and beside its queue: what is taken off frames, copies too.
+  struct DVMOLR: Register32 {
+    static func offset(_ n: Int) -> Int { 0x0C038 + 0x40 * n }
+    var rawValue: UInt32
+    /// HIDVLAN, STRVLAN, STRCRC
+    var hidesVLAN: Bool { get { self[bit: 29] } set { self[bit: 29] = newValue } }
+    var stripsVLAN: Bool { get { self[bit: 30] } set { self[bit: 30] = newValue } }
+    var stripsCRC: Bool { get { self[bit: 31] } set { self[bit: 31] = newValue } }
+  }
+  /// Replication Offload Register, of the 82576: as VMOLR, for copies.
   struct RPLOLR: Register32 {
     static func offset(_ n: Int) -> Int { 0x05AF0 }
     var rawValue: UInt32
@@ -275,9 +304,9 @@ extension Igb {
     /// VPME, UPME, DPME, VLME
     var isEnabled: Bool { rawValue & 0xF != 0 }
   }
-  /// DMA Tx Switch Control.
+  /// DMA Tx Switch Control, the first; the second is the I350's Tx Switch Control, TXSWC, with the same fields.
   struct DTXSWC: Register32 {
-    static func offset(_ n: Int) -> Int { 0x03500 }
+    static func offset(_ n: Int) -> Int { n == 0 ? 0x03500 : 0x05ACC }
     var rawValue: UInt32
     /// Loopback_en: what one pool sends to another's address goes there inside the card.
     var switchesLocally: Bool { get { self[bit: 31] } set { self[bit: 31] = newValue } }
@@ -345,12 +374,17 @@ extension Igb {
     var interval: UInt32 { get { self[bits: 2...14] } set { self[bits: 2...14] = newValue } }
     /// CNT_INGR: the write leaves the running counter alone.
     var keepsCounter: Bool { get { self[bit: 31] } set { self[bit: 31] = newValue } }
+    init(rawValue: UInt32) { self.rawValue = rawValue }
+    init(microseconds: Int) {
+      rawValue = 0
+      (interval, keepsCounter) = (UInt32(microseconds), true)
+    }
   }
-  /// Interrupt Vector Allocation, n 0 to 7: of queues n and n + 8.
+  /// Interrupt Vector Allocation, of two queues each.
   struct IVAR: Register32 {
     static func offset(_ n: Int) -> Int { 0x01700 + 4 * n }
     var rawValue: UInt32
-    /// An entry is a byte: receive and transmit of queue n, then of queue n + 8. The vector, and bit 7: valid.
+    /// An entry is a byte: receive and transmit of the one queue, then of the other. The vector, and bit 7: valid.
     mutating func set(_ entry: Int, vector: Int?) {
       let shift = UInt32(8 * entry)
       rawValue = rawValue & ~(0xFF << shift) | (vector.map { UInt32($0) | 0x80 } ?? 0) << shift

@@ -92,6 +92,12 @@ public final class IgbVF: IntelCard {
       vector: vector, bit: 1 << UInt32(vector), cause: EICR.offset(0), set: EIMS.offset(0), clear: EIMC.offset(0), registers: registers)
   }
 
+  public func setModeration(microseconds: Int, vector: Int) throws(IntelError) {
+    try Igb.check(vector, of: "interrupt vectors", count: Self.vectorCount)
+    try Igb.check(microseconds, of: "moderation intervals (µs)", count: 8192)
+    registers.write(EITR(microseconds: microseconds), vector)
+  }
+
   // MARK: What it receives
 
   public func apply(_ new: CardTables) throws(IntelError) {

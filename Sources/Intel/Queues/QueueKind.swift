@@ -4,7 +4,7 @@ internal import Bus
 enum QueueKind {
   /// The 82599.
   case ixgbe
-  /// The 82576.
+  /// The 82576, and the I350.
   case igb
   /// A virtual function of the 82576: its two queues lie elsewhere.
   case igbVF

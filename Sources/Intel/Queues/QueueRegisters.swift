@@ -1,6 +1,6 @@
 internal import Bus
 
-// What each queue has: 64 bytes of registers, in the same order in the 82599, the 82576 and their virtual functions, but
+// What each queue has: 64 bytes of registers, in the same order in the 82599, the 82576, the I350 and their virtual functions, but
 // for what `QueueKind` says. Offsets are from the first of them. 82599 datasheet 8.2.3.8, 8.2.3.9, 8.2.3.11; 82576
 // datasheet 8.10, 8.12.
 
@@ -38,7 +38,7 @@ struct RXDCTL: Register32 {
   var isEnabled: Bool { get { self[bit: 25] } set { self[bit: 25] = newValue } }
   /// VME, of the 82599: takes the VLAN tag out of the frame. Guests want theirs where it was.
   var stripsVLAN: Bool { get { self[bit: 30] } set { self[bit: 30] = newValue } }
-  /// WTHRESH, of the 82576: descriptors that are written back together.
+  /// WTHRESH, of the 82576 and the I350: descriptors that are written back together.
   var reportThreshold: UInt32 { get { self[bits: 16...20] } set { self[bits: 16...20] = newValue } }
 }
 /// Split Receive Control of the 82599. 8.2.3.8.7.
@@ -54,7 +54,7 @@ struct SRRCTL: Register32 {
   /// Drop_En: with no buffer posted, drop the frame here instead of stalling every queue.
   var dropsWhenEmpty: Bool { get { self[bit: 28] } set { self[bit: 28] = newValue } }
 }
-/// Split and Replication Receive Control of the 82576. 8.10.2.
+/// Split and Replication Receive Control of the 82576 and the I350. 8.10.2.
 struct IgbSRRCTL: Register32 {
   static func offset(_ n: Int) -> Int { 0x0C }
   var rawValue: UInt32

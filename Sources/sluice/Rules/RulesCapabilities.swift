@@ -44,9 +44,11 @@ struct RulesCapabilities: ParsableCommand, CommandWithStatus {
     guard !profile.isIdeal else { return Card(name: profile.name, everything: true, fields: ["every field, mask and range"]) }
     var fields = [
       "eth.dst: \(grouped(profile.receiveAddresses)) whole addresses, and all unicast, multicast or broadcast", "vlan.id: \(profile.vlanFilters) VLANs, and frames without a tag",
-      "eth.type: \(profile.etherTypeFilters) types but IP's" + (profile.etherTypeChoosesPool ? "" : ", where one VM alone would get the frame"),
-      "tcp.flags=syn/syn: one rule",
     ]
+    if profile.etherTypeFilters > 0 {
+      fields.append("eth.type: \(profile.etherTypeFilters) types but IP's" + (profile.etherTypeChoosesPool ? "" : ", where one VM alone would get the frame"))
+    }
+    if profile.hasSYNFilter { fields.append("tcp.flags=syn/syn: one rule") }
     if profile.fiveTupleFilters > 0 {
       fields.append("ip.src ip.dst ports ip.proto of IPv4, no fragments: \(profile.fiveTupleFilters) rules, each field whole or not at all, \(profile.fiveTuplePriorities) priorities")
     }

@@ -69,6 +69,7 @@ final class ConfigurationReader {
         ("protect", { node, key in nic.protection = self.word(node, key) ?? nic.protection }),
         ("mtu", { node, key in nic.mtu = self.number(node, key) ?? nic.mtu }),
         ("ring-size", { node, key in nic.ringSize = self.number(node, key) ?? nic.ringSize }),
+        ("moderation-us", { node, key in nic.moderationMicroseconds = self.number(node, key) ?? nic.moderationMicroseconds }),
         ("exact-flows", { node, key in nic.exactFlows = self.number(node, key) ?? nic.exactFlows }),
       ])
     return nic

@@ -22,7 +22,7 @@ struct EffectiveConfiguration {
         "nic",
         .keys(Self.kind(configuration.nic) + [
           ("protect", .word(configuration.nic.protection.rawValue)), ("mtu", .number(configuration.nic.mtu)), ("ring-size", .number(configuration.nic.ringSize)),
-          ("exact-flows", .number(configuration.nic.exactFlows)),
+          ("moderation-us", .number(configuration.nic.moderationMicroseconds)), ("exact-flows", .number(configuration.nic.exactFlows)),
         ])
       )
     ]

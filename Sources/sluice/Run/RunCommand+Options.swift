@@ -24,7 +24,8 @@ extension RunCommand {
   private var optionsBesideFile: [String] {
     let options: [(String, Bool)] = [
       ("--vm", !machines.vms.isEmpty), ("--nic", card.nic != nil), ("--vfio", card.vfio != nil), ("--protect", card.protect != nil), ("--wire", card.wire != nil), ("--host", card.host != nil), ("--mtu", card.mtu != nil),
-      ("--ring-size", card.ringSize != nil), ("--control", running.control != nil), ("--state-dir", running.stateDir != nil),
+      ("--ring-size", card.ringSize != nil), ("--moderation-us", card.moderationUs != nil),
+      ("--control", running.control != nil), ("--state-dir", running.stateDir != nil),
       ("--workers", running.workers != nil), ("--cpus", running.cpus != nil), ("--spin-us", running.spinUs != nil),
       ("--rules", machines.rules != nil), ("--socket-path", program.socketPath != nil), ("--fd", program.fd != nil),
     ]
@@ -51,6 +52,7 @@ extension RunCommand {
     }
     if let text = card.mtu { configuration.nic.mtu = try number("--mtu", text) }
     if let text = card.ringSize { configuration.nic.ringSize = try number("--ring-size", text) }
+    if let text = card.moderationUs { configuration.nic.moderationMicroseconds = try number("--moderation-us", text) }
     if let text = card.wire { configuration.wire = try WireOption.parse("--wire", text) }
     if let text = card.host { configuration.host = try WireOption.parse("--host", text) }
     if let path = running.control { configuration.control = .init(path: path) }
@@ -99,7 +101,8 @@ extension RunCommand {
   /// The option that a part of the configuration was made of.
   private func refusal(_ problem: ConfigurationError) -> Failure {
     let options = [
-      "nic.mtu": ("--mtu", card.mtu), "nic.ring-size": ("--ring-size", card.ringSize), "wire": ("--wire", card.wire),
+      "nic.mtu": ("--mtu", card.mtu), "nic.ring-size": ("--ring-size", card.ringSize),
+      "nic.moderation-us": ("--moderation-us", card.moderationUs), "wire": ("--wire", card.wire),
       "host": ("--host", card.host),
       "control.socket": ("--control", running.control), "workers.count": ("--workers", running.workers),
       "workers.cpus": ("--cpus", running.cpus), "workers.spin-us": ("--spin-us", running.spinUs),

@@ -65,8 +65,8 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
     @Option(
       help: .init(
         """
-        The network card: sim, a register-level model of the Intel 82599, or vfio:ADDRESS, an Intel 82599 or 82576 that \
-        vfio-pci has; sluice doctor says what it lacks. (default: sim)
+        The network card: sim, a register-level model of the Intel 82599, or vfio:ADDRESS, an Intel 82599, 82576 or I350 \
+        that vfio-pci has; sluice doctor says what it lacks. (default: sim)
         """, valueName: "card"), completion: .custom { _, _, _ in CardCompletion.cards })
     var nic: String?
 
@@ -94,6 +94,11 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
 
     @Option(help: .init("Descriptors of each of its rings: a multiple of 8 from 64 to 4096. (default: 1024)", valueName: "n"))
     var ringSize: String?
+
+    @Option(
+      help: .init(
+        "How long a real card waits after one interrupt of a worker's before the next, in microseconds, 0 to 1000. (default: 20)", valueName: "n"))
+    var moderationUs: String?
   }
 
   struct RunningOptions: ParsableArguments {
