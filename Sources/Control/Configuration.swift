@@ -46,9 +46,21 @@ public struct Configuration: Hashable, Sendable {
         case .vfio(let address): "vfio:\(address)"
         }
       }
-      public static let forms = "sim, or vfio: and a PCI address, as in vfio:0000:03:00.0"
+      public static let forms = "sim, sim:no-payload, or vfio: and a PCI address, as in vfio:0000:03:00.0"
     }
     public var kind = Kind.sim
+    /// The simulated card writes frames into memory; false: all but their bytes, for measuring only.
+    public var writesPayload = true
+
+    /// Sets what `card` says; false, and nothing changes, if that is none of the forms.
+    public mutating func choose(_ card: String) -> Bool {
+      let leavesPayload = card == "sim:no-payload"
+      guard let kind = leavesPayload ? .sim : Kind(card) else { return false }
+      (self.kind, writesPayload) = (kind, !leavesPayload)
+      return true
+    }
+    /// As `choose` takes it.
+    public var card: String { writesPayload ? "\(kind)" : "\(kind):no-payload" }
     /// How the kernel's VFIO is asked; nil: by iommufd where there is one.
     public var interface: VFIODevice.Interface?
     /// How much of a guest's memory the card can reach.

@@ -87,7 +87,8 @@ extension Configuration.Wire: CustomStringConvertible {
 extension StatusReport.Worker {
   fileprivate init(_ worker: WorkerThread) {
     self.init(
-      cpu: worker.processor, numa_node: worker.node, turns: worker.turns, sleeps: worker.sleeps)
+      cpu: worker.processor, numa_node: worker.node, turns: worker.turns, sleeps: worker.sleeps,
+      datapath_s: worker.datapathSeconds, model_s: worker.modelSeconds)
   }
 }
 

@@ -67,6 +67,10 @@ public struct StatusReport: Codable, Sendable {
     public var numa_node: Int?
     public var turns: UInt64
     public var sleeps: UInt64
+    /// In turns of VMs' rings that moved something: what the datapath costs this processor.
+    public var datapath_s: Double
+    /// In steps of the simulated card that moved something: what a card's hardware would do.
+    public var model_s: Double
   }
 
   public struct VM: Codable, Sendable {

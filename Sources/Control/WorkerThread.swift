@@ -30,6 +30,10 @@ final class WorkerThread: @unchecked Sendable {
   private let spinTicks: UInt64
   private let turnCount = SharedWord()
   private let sleepCount = SharedWord()
+  // Ticks in which rings, and in which the card's model, moved something.
+  private let datapathTicks = SharedWord()
+  private let modelTicks = SharedWord()
+  private let secondsPerTick: Double
   private var isStopping = false
 
   // The thread's own.
@@ -46,6 +50,7 @@ final class WorkerThread: @unchecked Sendable {
     mailbox = try Mailbox()
     interrupt = try EventDescriptor()
     poller = try Poller()
+    secondsPerTick = 1 / ticksPerSecond
     spinTicks = UInt64(Double(spinMicroseconds) * ticksPerSecond / 1e6)
     try host.card.connect(vector: number, to: interrupt)
     // Nothing is asked of what is ready but that it wakes: everything is looked at then.
@@ -59,6 +64,8 @@ final class WorkerThread: @unchecked Sendable {
 
   var turns: UInt64 { turnCount.value }
   var sleeps: UInt64 { sleepCount.value }
+  var datapathSeconds: Double { Double(datapathTicks.value) * secondsPerTick }
+  var modelSeconds: Double { Double(modelTicks.value) * secondsPerTick }
 
   // MARK: The control thread's side
 
@@ -161,13 +168,19 @@ final class WorkerThread: @unchecked Sendable {
   /// Everything once. Answers whether anything moved.
   private func round() -> Bool {
     var moved = false
+    let start = TickCounter.now()
     for lane in receiveLanes where turn(lane) { moved = true }
     for lane in transmitLanes where turn(lane) { moved = true }
     if let port, port.turn() { moved = true }
     turnCount.set(turnCount.value &+ 1)
+    let middle = moved || drivesCard ? TickCounter.now() : start
+    if moved { datapathTicks.set(datapathTicks.value &+ middle &- start) }
     if let model {
       if drivesCard {
-        if model.pump() > 0 { moved = true }
+        if model.pump() > 0 {
+          modelTicks.set(modelTicks.value &+ TickCounter.now() &- middle)
+          moved = true
+        }
       } else if moved {
         model.waker.wake()
       }

@@ -27,6 +27,12 @@ struct MetricsPage {
     family("sluice_worker_turns_total", .counter, "Rounds of a worker over its queues.") { add in
       for (number, worker) in workers { add([("worker", String(number))], worker.turns) }
     }
+    family("sluice_worker_busy_seconds_total", .counter, "Time in which a worker moved something: at rings, and in the simulated card.") { add in
+      for (number, worker) in workers {
+        add([("worker", String(number)), ("part", "datapath")], worker.datapath_s)
+        add([("worker", String(number)), ("part", "model")], worker.model_s)
+      }
+    }
     family("sluice_worker_sleeps_total", .counter, "How often a worker found nothing to do and slept.") { add in
       for (number, worker) in workers { add([("worker", String(number))], worker.sleeps) }
     }

@@ -10,7 +10,7 @@ internal import Simulation
 final class SimulatedNetworkCard: NetworkCard {
   static let profile = CardProfile.intel82599
 
-  let kind = "sim"
+  let kind: String
   private let ixgbe: Ixgbe
   var driver: (any IntelCard)? { ixgbe }
   let allocator = IOVAAllocator()
@@ -28,8 +28,11 @@ final class SimulatedNetworkCard: NetworkCard {
   init(_ configuration: Configuration, _ tables: CardTables, after before: (any NetworkCard)? = nil) throws(ServiceError) {
     plan = tables.plan
     past = (before?.received ?? .init(), before?.sent ?? .init())
+    kind = configuration.nic.card
     let card: SharedCard
-    do { card = try SharedCard() } catch { throw .machine("\(error)") }
+    var faults = CardFaults()
+    faults.leavesPayload = !configuration.nic.writesPayload
+    do { card = try SharedCard(faults: faults) } catch { throw .machine("\(error)") }
     self.card = card
     tap = try Self.openWire(configuration, card)
     var settings = Ixgbe.Configuration(configuration, plan)

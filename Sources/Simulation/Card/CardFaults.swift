@@ -32,6 +32,9 @@ public struct CardFaults: Hashable, Sendable {
   /// Added to the length of every so many-th descriptor.
   public var lengthError: Int = 0
   public var lengthErrorEvery = 1
+  /// A frame's bytes are left unwritten, where it takes one descriptor: everything else is done. For measuring what is left
+  /// of the host's work when a card's DMA writes them.
+  public var leavesPayload = false
   /// The card leaves the bus once it has written back so many descriptors.
   public var removedAfterDescriptors: UInt64?
 

@@ -387,7 +387,7 @@ extension SimulatedCard {
       return unsafe placeTheLongWay(bytes, count, headers, n, steering, status, badCRC)
     }
     unsafe prefetch(ring, head, queue.pointee.count)
-    unsafe sl_copy(target, bytes, count)
+    if !line.leavesPayload { unsafe sl_copy(target, bytes, count) }
     unsafe sl_store64(descriptor, steering.word)
     unsafe sl_store64_release(
       descriptor + 8, status | Status.endOfPacket | UInt64(count) << 32)

@@ -29,7 +29,7 @@ internal import Synchronization
   let writeAccess = DMAAccess.write
   /// The station address in the EEPROM: six bytes.
   public let macAddress: [UInt8]
-  public var faults: CardFaults { didSet { line.longWriteBack = faults.changesWriteBack } }
+  public var faults: CardFaults { didSet { followFaults() } }
   /// Frames of 14 to 59 bytes get zeroes up to 60 on the wire. Reading "short frames".
   public var padsShortFrames = false
   /// Called with the number of a vector when it is raised.
@@ -104,7 +104,7 @@ internal import Synchronization
       unsafe receiveQueues[n].tail = registers.cell(Offset.receive(Offset.RDT, n))
       unsafe transmitQueues[n].tail = registers.cell(Offset.transmit(Offset.TDT, n))
     }
-    line.longWriteBack = faults.changesWriteBack
+    followFaults()
     line.stamp = Self.cards.add(1, ordering: .relaxed).newValue << 40
     loadDefaults()
     schedule(.initialised, after: faults.initialisationTime)
@@ -250,6 +250,8 @@ extension SimulatedCard {
     }
   }
 
+  private func followFaults() { (line.longWriteBack, line.leavesPayload) = (faults.changesWriteBack, faults.leavesPayload) }
+
   private func writeControl(_ value: UInt32) {
     if value & CTRL.reset != 0 || value & CTRL.linkReset != 0 { return reset(by: value & (CTRL.reset | CTRL.linkReset)) }
     let before = registers[Offset.CTRL]
@@ -282,7 +284,7 @@ extension SimulatedCard {
     let stamp = line.stamp
     line = LineState()
     line.stamp = stamp &+ 1
-    line.longWriteBack = faults.changesWriteBack
+    followFaults()
     line.block(.resetting)
     loadDefaults()
     registers[Offset.CTRL] = bits
@@ -433,6 +435,8 @@ struct LineState {
   var reportsHash = false
   var deliversCheckSequence = true
   var longWriteBack = false
+  /// By a fault.
+  var leavesPayload = false
   /// The queue that the whole port waits for, or -1.
   var stalledQueue: Int32 = -1
   /// Transmit queues that run, and the one that had the last turn.

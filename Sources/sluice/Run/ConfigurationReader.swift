@@ -64,7 +64,7 @@ final class ConfigurationReader {
     keys(
       of: node, at: key,
       [
-        ("kind", { node, key in nic.kind = self.card(node, key) ?? nic.kind }),
+        ("kind", { node, key in self.choose(&nic, node, key) }),
         ("vfio", { node, key in nic.interface = self.interface(node, key) }),
         ("protect", { node, key in nic.protection = self.word(node, key) ?? nic.protection }),
         ("mtu", { node, key in nic.mtu = self.number(node, key) ?? nic.mtu }),
@@ -75,13 +75,9 @@ final class ConfigurationReader {
     return nic
   }
 
-  private func card(_ node: Node, _ key: String) -> Configuration.NIC.Kind? {
-    guard let text = text(node, key) else { return nil }
-    guard let kind = Configuration.NIC.Kind(text) else {
-      report(node, key, "\(text): no such card; write \(Configuration.NIC.Kind.forms)")
-      return nil
-    }
-    return kind
+  private func choose(_ nic: inout Configuration.NIC, _ node: Node, _ key: String) {
+    guard let text = text(node, key) else { return }
+    if !nic.choose(text) { report(node, key, "\(text): no such card; write \(Configuration.NIC.Kind.forms)") }
   }
   /// Nil: the one that the kernel has.
   private func interface(_ node: Node, _ key: String) -> VFIODevice.Interface? {

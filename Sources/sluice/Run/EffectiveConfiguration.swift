@@ -48,7 +48,7 @@ struct EffectiveConfiguration {
   }
 
   private static func kind(_ nic: Configuration.NIC) -> [(String, Tree)] {
-    nic.kind == .sim ? [("kind", .word("sim"))] : [("kind", .text("\(nic.kind)")), ("vfio", .word(nic.interface?.rawValue ?? "auto"))]
+    nic.kind == .sim ? [("kind", .word(nic.card))] : [("kind", .text("\(nic.kind)")), ("vfio", .word(nic.interface?.rawValue ?? "auto"))]
   }
 
   private static func vm(_ vm: Configuration.VM) -> Tree {

@@ -35,8 +35,7 @@ extension RunCommand {
   private func configuration() throws(Failure) -> Configuration {
     var configuration = Configuration()
     if let text = card.nic {
-      guard let kind = Configuration.NIC.Kind(text) else { throw .usage("--nic", text, "no such card; write \(Configuration.NIC.Kind.forms)") }
-      configuration.nic.kind = kind
+      guard configuration.nic.choose(text) else { throw .usage("--nic", text, "no such card; write \(Configuration.NIC.Kind.forms)") }
     }
     if let text = card.vfio, text != "auto" {
       guard let interface = VFIODevice.Interface(rawValue: text) else {

@@ -66,7 +66,8 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
       help: .init(
         """
         The network card: sim, a register-level model of the Intel 82599, or vfio:ADDRESS, an Intel 82599, 82576 or I350 \
-        that vfio-pci has; sluice doctor says what it lacks. (default: sim)
+        that vfio-pci has; sluice doctor says what it lacks. sim:no-payload leaves out the bytes of frames, to measure what is \
+        left when hardware writes them. (default: sim)
         """, valueName: "card"), completion: .custom { _, _, _ in CardCompletion.cards })
     var nic: String?
 
@@ -182,5 +183,5 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
 
 enum CardCompletion {
   /// The model, and the cards that vfio-pci has.
-  static var cards: [String] { ["sim"] + PCIFunction.all().filter { $0.isNetwork && $0.driver == "vfio-pci" }.map { "vfio:\($0.address)" } }
+  static var cards: [String] { ["sim", "sim:no-payload"] + PCIFunction.all().filter { $0.isNetwork && $0.driver == "vfio-pci" }.map { "vfio:\($0.address)" } }
 }

@@ -59,7 +59,8 @@ struct StatusText: CustomStringConvertible {
     guard !report.workers.isEmpty else { return [] }
     let rows = report.workers.enumerated().flatMap { number, worker in
       let place = [worker.cpu.map { "processor \($0)" }, worker.numa_node.map { "node \($0)" }].compactMap { $0 }
-      let words = place + ["\(plural(worker.turns, "turn"))", "\(plural(worker.sleeps, "sleep"))"]
+      let busy = ["\(nanoseconds(worker.datapath_s * 1e9)) at rings"] + (worker.model_s > 0 ? ["\(nanoseconds(worker.model_s * 1e9)) in the card's model"] : [])
+      let words = place + ["\(plural(worker.turns, "turn"))", "\(plural(worker.sleeps, "sleep"))"] + busy
       return row(String(number), words.joined(separator: ", "))
     }
     return [style.bold("Workers")] + rows
