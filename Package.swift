@@ -127,6 +127,8 @@ let package = Package(
       swiftSettings: settings),
     .executableTarget(
       name: "SteeringCost", dependencies: ["FlowTables", "FlowSteering", argumentParser], path: "Bench/SteeringCost", swiftSettings: settings),
+    .executableTarget(
+      name: "versus-dpdk", dependencies: ["Linux", argumentParser], path: "Bench/VersusDPDK", swiftSettings: looseSettings),
     // What tests share.
     .target(
       name: "Support", dependencies: ["NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"],
