@@ -75,6 +75,8 @@ internal import GuestMemory
     let places = Self.powerOfTwo(queueSize)
     let slotPlaces = Self.powerOfTwo(slotCount)
     unsafe entries = .allocate(capacity: places)
+    // Something to look ahead to in every place.
+    unsafe entries.initialize(repeating: Entry(base: UnsafeMutableRawPointer(entries), byteCount: 0, id: 0, kind: .lent, reason: 0), count: places)
     unsafe frames = .allocate(capacity: places)
     entryMask = UInt32(places - 1)
     unsafe slots = .allocate(capacity: slotPlaces)
@@ -146,10 +148,10 @@ internal import GuestMemory
   }
 
   /// Enters a slot that points at a host buffer.
-  mutating func enterBouncedSlot() {
+  @inlinable mutating func enterBouncedSlot() {
     unsafe slots[Int(slotTail & slotMask)] = true
     slotTail = slotTail &+ 1
-    runSlots += 1
+    runSlots &+= 1
   }
 
   /// How many frames of the largest size the run can take for certain; and whether it ends with too few bytes for another.
@@ -195,10 +197,15 @@ internal import GuestMemory
 
   /// Takes the oldest slot out; true if it was a bounced one.
   mutating func takeSlot() -> Bool {
-    let bounced = unsafe slots[Int(slotFront & slotMask)]
-    if bounced && Int32(bitPattern: slotFront &- runSlotStart) >= 0 { runSlots -= 1 }
-    slotFront = slotFront &+ 1
+    let bounced = isFrontSlotBounced
+    if bounced { removeBouncedSlot() } else { slotFront = slotFront &+ 1 }
     return bounced
+  }
+  @inlinable var isFrontSlotBounced: Bool { unsafe slots[Int(slotFront & slotMask)] }
+  /// Precondition: the oldest slot is a bounced one.
+  @inlinable mutating func removeBouncedSlot() {
+    if Int32(bitPattern: slotFront &- runSlotStart) >= 0 { runSlots &-= 1 }
+    slotFront = slotFront &+ 1
   }
 
   /// Whether a place, or the oldest one, waits to be copied into.

@@ -1,5 +1,5 @@
 public import Bus
-internal import CLinux
+public import CLinux
 public import GuestMemory
 public import NIC
 public import Virtio
@@ -185,6 +185,16 @@ public struct ReceiveCore: ~Copyable {
     ledger.waiting > 0 && ledger.runCapacity().frames < ledger.runSlots
   }
 
+  /// How many more bounced slots there can be whose frames what waits can take, whatever their size.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func coveredBounces() -> UInt32 {
+    guard ledger.waiting > 0 else { return 0 }
+    let frames = ledger.runCapacity().frames
+    return frames > ledger.runSlots ? frames - ledger.runSlots : 0
+  }
+
   /// A host buffer for the next bounced slot, if what waits can take its frame.
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
@@ -354,6 +364,40 @@ public struct ReceiveCore: ~Copyable {
     tally.add(.bouncedBytes, UInt64(completion.byteCount))
     tally.add(BounceReason(rawValue: Int(reason)) ?? .tooSmall)
     return count
+  }
+
+  /// The usual case of a bounced frame: whole, and for one buffer of one piece that it fits. False: nothing was done, and
+  /// `settle` is to do it.
+  @inlinable @inline(__always) mutating func copyWhole(_ completion: Completion) -> Bool {
+    let entry = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)]
+    let isWhole = completion.flags.rawValue & 3 == 1 && !isDiscarding && !isLogging
+    let length = completion.byteCount &+ NetHeader.byteCount
+    guard _fastPath(isWhole && completion.byteCount <= need &- NetHeader.byteCount && ledger.isFrontSlotBounced),
+      ledger.waiting > 0, unsafe entry.kind == .piece && entry.byteCount >= length
+    else { return false }
+    unsafe sl_store64(entry.base, completion.flags.rawValue & 4 != 0 ? checkedWord : 0)
+    unsafe sl_store32(entry.base + 8, NetHeader(bufferCount: 1).highWord)
+    unsafe sl_copy(entry.base + Int(NetHeader.byteCount), pool.oldest(byteCount: Int(completion.byteCount)).baseAddress!, Int(completion.byteCount))
+    virtqueue.put(unsafe entry.id, byteCount: length)
+    ledger.removeBouncedSlot()
+    ledger.front = ledger.front &+ 1
+    ledger.waiting = ledger.waiting &- 1
+    pool.release()
+    settledFrames &+= 1
+    tally.add(.bouncedFrames, 1)
+    tally.add(.bouncedBytes, UInt64(completion.byteCount))
+    tally.addBounce(unsafe entry.reason)
+    return true
+  }
+
+  /// Enters a buffer of one piece that a frame is to be copied into.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func enterPiece(_ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16) {
+    hopeTurns = 0
+    hopeTurn = turn &- 1
+    unsafe ledger.enterWaiting(base, byteCount: byteCount, id: id, kind: .piece, reason: .copyMode)
   }
 
   /// Fills the oldest guest buffer: a header, if given, then the frame from byte `start` on. Answers the bytes

@@ -67,6 +67,11 @@ extension ReceiveCounters {
       let place = unsafe cells + (Cell.bounces.rawValue + reason.rawValue)
       unsafe sl_store64(place, sl_load64(place) &+ 1)
     }
+    /// - Parameter reason: the raw value of a `BounceReason`, as a ledger has it.
+    @inlinable func addBounce(_ reason: UInt8) {
+      let place = unsafe cells + (Cell.bounces.rawValue + Int(reason))
+      unsafe sl_store64(place, sl_load64(place) &+ 1)
+    }
     @inlinable func add(_ drop: PathDrop) {
       let place = unsafe cells + (Cell.drops.rawValue + drop.rawValue)
       unsafe sl_store64(place, sl_load64(place) &+ 1)

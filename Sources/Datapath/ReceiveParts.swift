@@ -14,7 +14,7 @@ public struct ReceiveParts<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
 
   /// - Parameter bounceBuffers: host buffers for frames that cannot be lent, a power of two.
   public init(
-    queue: consuming Queue, space: any IOAddressSpace, allocator: IOVAAllocator, bounceBuffers: Int = 1024
+    queue: consuming Queue, space: any IOAddressSpace, allocator: IOVAAllocator, bounceBuffers: Int = 256
   ) throws(DMABufferError) {
     let pool = try BouncePool(
       capacity: bounceBuffers, largestFrame: queue.requirements.largestFrame, in: space, allocator: allocator)

@@ -14,6 +14,8 @@ public import Virtio
 public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// The most frames one turn moves each way.
   public static var batch: UInt32 { @inlinable get { 64 } }
+  /// Frames ahead of the one that is settled.
+  @usableFromInline static var prefetchDistance: UInt32 { @inlinable get { 12 } }
 
   @usableFromInline var core: ReceiveCore
   @usableFromInline var queue: Queue
@@ -44,7 +46,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   public init(
     layout: RingLayout, features: Features, base: RingBase, record: RingRecord? = nil, window: DMAWindow,
     queue: consuming Queue, space: any IOAddressSpace, allocator: IOVAAllocator, mode: PathMode = .auto,
-    bounceBuffers: Int = 1024
+    bounceBuffers: Int = 256
   ) throws(AttachmentError) {
     let virtqueue = try Self.join { () throws(VirtqueueError) in
       var view = MemoryView(window.map)
@@ -142,7 +144,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// The same for buffers that are not all alike.
   @inline(never) @inlinable mutating func lendSlowly(_ count: UInt32) {
     postBounces()
-    var left = count
+    var left = core.mode == .copy ? enterPieces(count) : count
     while true {
       if left > 0 && queue.room > 0 {
         left -= 1
@@ -151,6 +153,22 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
       }
       guard let buffer = core.virtqueue.next(), enter(buffer) else { return }
     }
+  }
+
+  /// Where everything is copied: takes buffers of one piece that every frame fits, as many as there is room for slots; the first other one
+  /// ends it. Answers how many are left of `count`.
+  @inline(never) @inlinable mutating func enterPieces(_ count: UInt32) -> UInt32 {
+    let most = min(count, UInt32(truncatingIfNeeded: queue.room))
+    var done: UInt32 = 0
+    while done < most, let buffer = core.virtqueue.next(), buffer.flags == Descriptor.isWritable && buffer.range.count >= core.need,
+      let slice = core.memory.slice(buffer.range)
+    {
+      core.virtqueue.take(buffer)
+      unsafe core.enterPiece(slice.base, byteCount: buffer.range.count, id: buffer.id)
+      done &+= 1
+    }
+    if done > 0 { postBounces() }
+    return count &- done
   }
 
   /// Takes one buffer and puts it where it belongs; false if the path must stop. Precondition: the queue has room, or the path
@@ -165,6 +183,12 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   }
 
   @inline(never) @inlinable mutating func postBounces() {
+    var covered = queue.room > 0 ? core.coveredBounces() : 0
+    while covered > 0, queue.room > 0, let address = core.pool.take() {
+      core.ledger.enterBouncedSlot()
+      queue.post(address)
+      covered &-= 1
+    }
     while queue.room > 0, let address = core.nextBounce() { queue.post(address) }
   }
 
@@ -179,6 +203,8 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
       var counted: UInt16 = 0
       while UInt32(used) < Self.batch, let completion = queue.reap() {
         let entry = unsafe core.ledger.entries[Int(core.ledger.front & core.ledger.entryMask)]
+        // The header's line was the guest's last: it is asked for some frames ahead. There is a pointer in every entry.
+        unsafe sl_prefetch_write(core.ledger.entries[Int((core.ledger.front &+ Self.prefetchDistance) & core.ledger.entryMask)].base)
         let isWhole = completion.flags.rawValue & 3 == 1 && !core.isDiscarding
         let fits = completion.byteCount <= core.need &- NetHeader.byteCount
         guard _fastPath(isWhole && fits) else {
@@ -220,7 +246,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     var frames: UInt32 = 0
     // A broken ring gets nothing more: what went into it half would be followed by what came later.
     while frames < Self.batch, !core.virtqueue.isFaulted, let completion = queue.reap() {
-      used &+= core.settle(completion)
+      used &+= core.copyWhole(completion) ? 1 : core.settle(completion)
       frames += 1
     }
     if core.virtqueue.isFaulted { core.stopForFault() }

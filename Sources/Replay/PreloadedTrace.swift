@@ -1,3 +1,4 @@
+internal import CLinux
 internal import Capture
 internal import Linux
 internal import Simulation
@@ -91,6 +92,9 @@ internal import Simulation
     let (memory, entries) = unsafe (memory, entries)
     for place in 0..<range.count {
       let entry = unsafe entries + range.lowerBound + place
+      // What is looked at next of each: its notes begin here, and end in the next line.
+      unsafe sl_prefetch(entry)
+      unsafe sl_prefetch(UnsafeRawPointer(entry) + 64)
       unsafe burst[place] = WireFrame(
         bytes: UnsafeRawPointer(memory + entry.pointee.offset), count: Int(entry.pointee.byteCount), notes: Self.notes(of: entry))
     }

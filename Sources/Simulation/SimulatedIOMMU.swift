@@ -179,7 +179,7 @@ extension SimulatedIOMMU {
 
   /// Where a run of bytes lies in this process: nil unless all of it is mapped with this access and lies in one piece there.
   /// An empty run lies nowhere. Records no fault.
-  public func translate(_ address: UInt64, count: Int, access: DMAAccess) -> UnsafeMutableRawPointer? {
+  @inline(__always) public func translate(_ address: UInt64, count: Int, access: DMAAccess) -> UnsafeMutableRawPointer? {
     let first = place(address)
     guard first.allows(access), count > 0 else { return nil }
     if UInt64(truncatingIfNeeded: count) > first.room && !continues(first, address, UInt64(count), access) { return nil }

@@ -74,6 +74,8 @@ public enum Arrival: Hashable, Sendable {
   /// By PFQDE.
   var isDropForced = false
   var stripsTag = false
+  /// Not every frame goes the short way.
+  var isSpecial = false
   var hasFault = false
   /// Its counters, 0 to 15.
   var statistic: UInt8 = 0
@@ -115,9 +117,10 @@ extension SimulatedCard {
       if let arrival = unsafe receiveIrregular(frame, flowControl) { return arrival }
     }
     if let notes = unsafe frame.notes {
-      if unsafe notes.pointee.decision.stamp == line.stamp { return unsafe acceptDecided(frame.bytes, count, notes, flowControl) }
-      let arrival = unsafe accept(frame.bytes, count, notes.pointee.headers, frame.badCRC, flowControl, notes)
-      return arrival
+      if unsafe notes.pointee.decision.stamp == line.stamp && !frame.badCRC, let n = unsafe acceptDecided(frame.bytes, count, notes) {
+        return .delivered(queue: n)
+      }
+      return unsafe accept(frame.bytes, count, notes.pointee.headers, frame.badCRC, flowControl, notes)
     }
     return unsafe accept(frame.bytes, count, FrameHeaders(parsing: frame.bytes, count: count), frame.badCRC, flowControl, nil)
   }
@@ -161,24 +164,32 @@ extension SimulatedCard {
       padded, 60, frame.notes?.pointee.headers ?? FrameHeaders(parsing: padded, count: 60), false, flowControl, nil)
   }
 
-  /// A frame of which the filters have decided before. Exactly what `accept` does with one that is for one pool.
-  @inline(__always) private func acceptDecided(
-    _ bytes: UnsafeRawPointer, _ count: Int, _ notes: UnsafeMutablePointer<FrameNotes>, _ flowControl: Bool
-  ) -> Arrival {
-    let steering = unsafe notes.pointee.decision.steering
-    let n = steering.queue
-    if line.stalledQueue >= 0, let arrival = unsafe waitForStalledQueue(notes.pointee.headers, count, flowControl) { return arrival }
-    if steering.flowLookup != .none { counters.count(steering.flowLookup) }
-    let (room, place) = unsafe (roomInQueue(n, count, notes.pointee.headers), notes.pointee.decision.place)
-    if room != .free { return unsafe noRoom(n, room, steering, notes.pointee.headers, count, flowControl, place) }
-    let flags = unsafe notes.pointee.headers.flags
-    counters.good(count, flags)
-    filterCounters.count(place, count)
-    if steering.filter != 0 { filterCounters.count(steering.filter, count) }
-    let written = unsafe self.place(
-      bytes, count, notes.pointee.headers, n, steering, inexact: notes.pointee.decision.isInexact, badCRC: false)
-    if written { return .delivered(queue: n) }
-    return .dropped(line.isBlocked(.removed) ? .removed : .dmaFault, queue: n)
+  /// A frame of which the filters have decided before, with what is usual: its queue runs and has a descriptor, it fits that,
+  /// and ring and buffer each lie in one piece here. Exactly what `accept` does; anything else is `accept`'s.
+  @inline(__always) private func acceptDecided(_ bytes: UnsafeRawPointer, _ count: Int, _ notes: UnsafeMutablePointer<FrameNotes>) -> Int? {
+    let decision = unsafe notes.pointer(to: \.decision).unsafelyUnwrapped
+    let n = unsafe decision.pointee.steering.queue
+    let queue = unsafe receiveQueues + n
+    let (head, size) = unsafe (queue.pointee.head, queue.pointee.count)
+    guard line.stalledQueue < 0, unsafe queue.pointee.isRunning && !queue.pointee.isSpecial && !line.isSpecial,
+      unsafe count &+ 4 <= queue.pointee.bufferBytes, unsafe queue.pointee.generation == dma.generation
+    else { return nil }
+    let tail = unsafe sl_load32_acquire(queue.pointee.tail.unsafelyUnwrapped)
+    guard tail != head, tail < size, let ring = unsafe queue.pointee.ring else { return nil }
+    let descriptor = unsafe ring + Int(head) &* 16
+    guard let target = unsafe dma.translate(sl_load64(descriptor), count: count, access: writeAccess) else { return nil }
+    unsafe prefetch(ring, head, size)
+    if !line.leavesPayload { unsafe sl_copy(target, bytes, count) }
+    unsafe sl_store64(descriptor, decision.pointee.steering.word)
+    unsafe sl_store64_release(descriptor + 8, decision.pointee.status | UInt64(count) << 32)
+    let next = head &+ 1
+    unsafe queue.pointee.head = next == size ? 0 : next
+    if unsafe decision.pointee.steering.flowLookup != .none { counters.count(unsafe decision.pointee.steering.flowLookup) }
+    counters.good(count, unsafe notes.pointee.headers.flags)
+    filterCounters.count(unsafe decision.pointee.place, count)
+    if unsafe decision.pointee.steering.filter != 0 { filterCounters.count(unsafe decision.pointee.steering.filter, count) }
+    unsafe stored(queue, n, count)
+    return n
   }
 
   @inline(never) private func accept(
@@ -204,7 +215,8 @@ extension SimulatedCard {
     let steering = unsafe steer(bytes, headers, choice.pools.trailingZeroBitCount)
     if let notes = unsafe notes, !badCRC {
       unsafe notes.pointee.decision = FilterDecision(
-        stamp: line.stamp, steering: steering, place: choice.place, isInexact: choice.isInexact)
+        stamp: line.stamp, steering: steering, place: choice.place,
+        status: status(headers, steering, inexact: choice.isInexact) | Status.endOfPacket)
     }
     let n = steering.queue
     let room = roomInQueue(n, count, headers)
@@ -367,10 +379,7 @@ extension SimulatedCard {
     badCRC: Bool
   ) -> Bool {
     let queue = unsafe receiveQueues + n
-    let raw = headers.flags.rawValue
-    // The parser's bits lie as the descriptor wants them.
-    var status = UInt64(raw >> 12 & 0x70 | raw & 0xC000_0000) | UInt64(steering.status) | Status.done
-    if inexact { status |= Status.inexact }
+    let status = status(headers, steering, inexact: inexact)
     if unsafe line.deliversCheckSequence || badCRC || queue.pointee.stripsTag || queue.pointee.isLegacy
       || line.longWriteBack || count > queue.pointee.bufferBytes
     {
@@ -393,17 +402,29 @@ extension SimulatedCard {
       descriptor + 8, status | Status.endOfPacket | UInt64(count) << 32)
     let next = head &+ 1
     unsafe queue.pointee.head = next == queue.pointee.count ? 0 : next
+    unsafe stored(queue, n, count)
+    return true
+  }
+
+  @inline(__always) private func status(_ headers: FrameHeaders, _ steering: Steering, inexact: Bool) -> UInt64 {
+    let raw = headers.flags.rawValue
+    // The parser's bits lie as the descriptor wants them.
+    let status = UInt64(raw >> 12 & 0x70 | raw & 0xC000_0000) | UInt64(steering.status) | Status.done
+    return inexact ? status | Status.inexact : status
+  }
+
+  /// Counts a frame that was written back, and tells of it.
+  @inline(__always) private func stored(_ queue: UnsafeMutablePointer<ReceiveQueueState>, _ n: Int, _ count: Int) {
     unsafe counters.queue(Int(queue.pointee.statistic), count)
     let vector = unsafe queue.pointee.vector
     if vector != 0 && (interrupts.causes & vector == 0 || interrupts.mask & vector != 0) { raiseReceive(n) }
     line.writtenBack &+= 1
-    return true
   }
 
   /// A frame's first bytes go to lines that the guest's processor has had last. A card's writes do not wait for these one
   /// after the other; so that the model's do not either, they are asked for some frames ahead.
   @inline(__always) private func prefetch(_ ring: UnsafeMutableRawPointer, _ head: UInt32, _ count: UInt32) {
-    let ahead = head &+ 8 < count ? head &+ 8 : head &+ 8 &- count
+    let ahead = head &+ 16 < count ? head &+ 16 : head &+ 16 &- count
     // Past the tail there is no address, and nothing is found.
     if ahead < count, let place = unsafe dma.hint(sl_load64(ring + Int(ahead) &* 16)) { unsafe sl_prefetch_write(place) }
   }
@@ -603,6 +624,7 @@ extension SimulatedCard {
     unsafe queue.pointee.isLegacy = srrctl >> 25 & 7 == 0
     unsafe queue.pointee.dropsWhenEmpty = srrctl & (1 << 28) != 0 || queue.pointee.isDropForced
     unsafe queue.pointee.stripsTag = registers[Offset.receive(Offset.RXDCTL, n)] & RXDCTL.vlanStrip != 0
+    unsafe queue.pointee.isSpecial = queue.pointee.isLegacy || queue.pointee.stripsTag
   }
 
   /// Each receive queue's vector, from IVAR.

@@ -16,5 +16,6 @@ struct FilterDecision {
   var steering = Steering(queue: 0, word: 0)
   /// Of the address step, as `FilterCounters` counts it.
   var place = 0
-  var isInexact = false
+  /// Of its descriptor, without its length.
+  var status: UInt64 = 0
 }

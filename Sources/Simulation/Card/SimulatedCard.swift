@@ -437,6 +437,8 @@ struct LineState {
   var longWriteBack = false
   /// By a fault.
   var leavesPayload = false
+  /// Not every frame goes the short way.
+  var isSpecial: Bool { deliversCheckSequence || longWriteBack }
   /// The queue that the whole port waits for, or -1.
   var stalledQueue: Int32 = -1
   /// Transmit queues that run, and the one that had the last turn.

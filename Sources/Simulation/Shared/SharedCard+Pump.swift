@@ -41,7 +41,10 @@ extension SharedCard {
     return lock.withLock { _ in
       followTime()
       defer { tellSleeper() }
-      return unsafe arrive(WireFrame(bytes: bytes, count: frame.count), waits: waits, nil)
+      var run = DeliveredRun()
+      let arrival = unsafe arrive(WireFrame(bytes: bytes, count: frame.count), waits: waits, nil, &run)
+      end(&run, waits: waits, nil)
+      return arrival
     }
   }
 
@@ -62,15 +65,17 @@ extension SharedCard {
       let offered = source.peek(min(budget - count, WireBurst.capacity), into: burst)
       if offered == 0 { break }
       var (taken, isHeld) = (0, false)
+      var run = DeliveredRun()
       while taken < offered {
-        if case .held(let queue) = unsafe arrive(burst[taken], waits: waits, own) {
+        if case .held(let queue) = unsafe arrive(burst[taken], waits: waits, own, &run) {
           if count + taken > 0 { port.heldQueue = -1 }
           isHeld = isPatient(port, queue, now)
           if isHeld { break }
-          _ = unsafe arrive(burst[taken], waits: false, own)
+          _ = unsafe arrive(burst[taken], waits: false, own, &run)
         }
         taken += 1
       }
+      end(&run, waits: waits, own)
       source.consume(taken)
       count += taken
       if isHeld { return count }
@@ -79,17 +84,34 @@ extension SharedCard {
     return count
   }
 
-  @inline(__always) private func arrive(_ frame: WireFrame, waits: Bool, _ own: TrafficCounters.Writer?) -> Arrival {
+  /// Frames that went into one queue, one after the other: counted together.
+  private struct DeliveredRun {
+    var queue = 0
+    var frames = 0
+    var bytes = 0
+  }
+
+  @inline(__always) private func arrive(
+    _ frame: WireFrame, waits: Bool, _ own: TrafficCounters.Writer?, _ run: inout DeliveredRun
+  ) -> Arrival {
     let arrival = unsafe card.receive(frame, flowControl: waits)
     switch arrival {
     case .held: break
     case .delivered(let queue):
-      unsafe tally.delivered(queue: queue, frame.count)
-      if let own { unsafe own.delivered(queue: queue, frame.count) }
-      if waits, overrun.contains(queue) { overrun.set(queue, false) }
+      if queue != run.queue { end(&run, waits: waits, own) }
+      run = unsafe DeliveredRun(queue: queue, frames: run.frames &+ 1, bytes: run.bytes &+ frame.count)
     default: unsafe count(arrival, frame.count, own)
     }
     return arrival
+  }
+
+  @inline(__always) private func end(_ run: inout DeliveredRun, waits: Bool, _ own: TrafficCounters.Writer?) {
+    if run.frames > 0 {
+      tally.delivered(queue: run.queue, frames: run.frames, bytes: run.bytes)
+      if let own { own.delivered(queue: run.queue, frames: run.frames, bytes: run.bytes) }
+      if waits, overrun.contains(run.queue) { overrun.set(run.queue, false) }
+    }
+    run = DeliveredRun()
   }
 
   @inline(never) private func count(_ arrival: Arrival, _ byteCount: Int, _ own: TrafficCounters.Writer?) {

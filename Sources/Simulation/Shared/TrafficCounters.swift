@@ -113,10 +113,13 @@ extension TrafficCounters {
       add(Cell.receivedBytes.rawValue, UInt64(count))
     }
 
-    /// A frame from the wire that lies in one queue's memory.
-    @inline(__always) func delivered(queue: Int, _ count: Int) {
-      offered(count)
-      arrived(nil, queue: queue, count, from: .wire)
+    /// Frames from the wire that lie in one queue's memory.
+    @inline(__always) func delivered(queue: Int, frames: Int, bytes: Int) {
+      add(Cell.receivedFrames.rawValue, UInt64(frames))
+      add(Cell.receivedBytes.rawValue, UInt64(bytes))
+      let place = TrafficCounters.arrival(queue, .wire)
+      add(place, UInt64(frames))
+      add(place + 1, UInt64(bytes))
     }
 
     /// A frame from the wire. Its copies, if there are several, are in the card's record.
