@@ -63,6 +63,8 @@ internal import GuestMemory
   @usableFromInline var runIsStale = false
   /// The size of every buffer of the run, or 0 if they differ: then counting anew takes no walk.
   @usableFromInline var runUniform: UInt32 = 0
+  /// Every buffer of the run takes a frame of the largest size: then there is nothing to count.
+  @usableFromInline var runIsWhole = true
   /// Bytes of a frame of the largest size with its header.
   private let need: UInt64
   /// Whether a frame may fill several buffers.
@@ -131,7 +133,7 @@ internal import GuestMemory
     runSlotStart = slotTail
     runSlots = 0
     (runFrames, runRest, runIsStale) = (0, 0, false)
-    runUniform = 0
+    (runUniform, runIsWhole) = (0, true)
   }
 
   /// Enters a buffer that is to be copied into.
@@ -139,7 +141,8 @@ internal import GuestMemory
     _ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16, kind: Kind, reason: BounceReason
   ) {
     clipRun()
-    if tail == runStart { runUniform = byteCount } else if runUniform != byteCount { runUniform = 0 }
+    if tail == runStart { (runUniform, runIsWhole) = (byteCount, true) } else if runUniform != byteCount { runUniform = 0 }
+    if UInt64(byteCount) < need { runIsWhole = false }
     if !runIsStale { addToRun(byteCount) }
     unsafe entries[Int(tail & entryMask)] = Entry(
       base: base, byteCount: byteCount, id: id, kind: kind, reason: UInt8(reason.rawValue))
@@ -162,7 +165,11 @@ internal import GuestMemory
     clipRun()
     if runIsStale {
       (runFrames, runRest, runIsStale) = (0, 0, false)
-      if merges && runUniform > 0 {
+      if !merges || runIsWhole {
+        runFrames = tail &- runStart
+        return (runFrames, false)
+      }
+      if runUniform > 0 {
         let places = tail &- runStart
         let each = UInt32((need - 1) / UInt64(runUniform)) + 1
         (runFrames, runRest) = (places / each, UInt64(places % each) * UInt64(runUniform))
