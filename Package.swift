@@ -129,6 +129,7 @@ let package = Package(
       name: "SteeringCost", dependencies: ["FlowTables", "FlowSteering", argumentParser], path: "Bench/SteeringCost", swiftSettings: settings),
     .executableTarget(
       name: "versus-dpdk", dependencies: ["Linux", argumentParser], path: "Bench/VersusDPDK", swiftSettings: looseSettings),
+    .executableTarget(name: "compare", dependencies: [argumentParser], path: "Bench/Compare", swiftSettings: looseSettings),
     // What tests share.
     .target(
       name: "Support", dependencies: ["NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"],
