@@ -129,6 +129,9 @@ let package = Package(
       name: "SteeringCost", dependencies: ["FlowTables", "FlowSteering", argumentParser], path: "Bench/SteeringCost", swiftSettings: settings),
     .executableTarget(
       name: "versus-dpdk", dependencies: ["Linux", argumentParser], path: "Bench/VersusDPDK", swiftSettings: looseSettings),
+    .executableTarget(
+      name: "PartsCost", dependencies: ["Datapath", "Intel", "Simulation", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux", argumentParser],
+      path: "Bench/PartsCost", swiftSettings: settings),
     .executableTarget(name: "compare", dependencies: [argumentParser], path: "Bench/Compare", swiftSettings: looseSettings),
     // What tests share.
     .target(

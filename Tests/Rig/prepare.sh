@@ -153,6 +153,8 @@ exec "\$rig/qemu/usr/bin/qemu-system-x86_64" -L "\$rig/qemu/usr/share/qemu" -L "
 SCRIPT
 cat > "$rig/programs/testpmd" << SCRIPT
 #!/bin/sh
+# Where the same DPDK is installed, its drivers are loaded in any case, and twice they end it.
+[ ! -d /$libraries/dpdk/pmds-23.0 ] || ! command -v dpdk-testpmd > /dev/null || exec stdbuf -oL dpdk-testpmd "\$@"
 # Drivers by name, not by path: DPDK refuses a driver whose folder is below one that everyone may write to.
 rig='$rig'
 export LD_LIBRARY_PATH="\$rig/dpdk/$libraries"
