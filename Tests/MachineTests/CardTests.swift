@@ -184,12 +184,21 @@ import Testing
   // MARK: A card that goes, and comes again
 
   private enum Loss: Sendable, CaseIterable {
-    case link, reset, unplug
+    case link, reset, unplug, nonfatal, fatal
     var rounds: Int {
       switch self {
       case .link: Rig.rounds(5, full: 100)
       case .reset: Rig.rounds(3, full: 20)
-      case .unplug: Rig.rounds(2, full: 20)
+      case .unplug, .nonfatal, .fatal: Rig.rounds(2, full: 20)
+      }
+    }
+    /// What the log gives as the reason; nil: nothing is lost.
+    var words: String? {
+      switch self {
+      case .link: nil
+      case .reset: "somebody has reset it"
+      case .unplug: "the kernel asks for it back: it is being taken out"
+      case .nonfatal, .fatal: "the bus reports an error that the card could not mend"
       }
     }
   }
@@ -202,7 +211,7 @@ import Testing
       let receiver = try FrontEnd("receive", "a", in: machine, "0 20000 60000 3000")
       try machine.wire.flood(trace)
       defer { machine.wire.endFlood() }
-      for _ in 0..<loss.rounds {
+      for round in 1...loss.rounds {
         try receiver.isReceiving()
         switch loss {
         case .link:
@@ -213,16 +222,49 @@ import Testing
         case .unplug:
           try machine.unplug()
           try machine.plug()
+        case .nonfatal: try machine.inject(.completionTimeout)
+        case .fatal: try machine.inject(.malformedPacket)
         }
+        // One loss at a time is what is counted.
+        if loss.words != nil { try eventually("the card is back", within: 60) { try machine.count("the card is back") >= round } }
       }
       try receiver.isReceiving()
       let log = try machine.log()
-      try #require(log.split(separator: "\n").count { $0.contains("the card is back") } == (loss == .link ? 0 : loss.rounds), "\(log)")
+      let losses = try machine.count(loss.words.map { "reason=\"\($0)\"" } ?? "the card was lost")
+      try #require(losses == (loss.words == nil ? 0 : loss.rounds), "\(log)")
       machine.wire.endFlood()
       try receiver.interrupt()
       let tally = try receiver.tally()
       print("82576, \(loss) \(loss.rounds) times: \(tally)")
       try #require(tally.bad == 0 && tally.duplicate == 0 && tally.reordered == 0 && tally.astray == 0, "\(tally)")
+      try machine.settle()
+    }
+  }
+
+  @Test func `errors on the bus that were mended are told, and disturb nobody`() throws {
+    try withCard { stage in
+      let machine = try CardMachine(folder: stage.place("machine"))
+      try machine.start()
+      func told(_ name: String) throws -> Int? { ((try machine.nic()["bus_errors"] as? [String: [String: Int]])?["correctable"])?[name] }
+      try #require(try told("BadTLP") == 0 && told("Timeout") == 0)
+      let trace = try Trace(frames: 20_000, macs: [Self.macs[0]], folder: stage.folder)
+      let receiver = try FrontEnd("receive", "a", in: machine, "0 20000 60000 3000")
+      try machine.wire.flood(trace)
+      defer { machine.wire.endFlood() }
+      for round in 1...3 {
+        try machine.inject(.badPacket)
+        try machine.inject(.replayTimeout)
+        // Two of a kind before the kernel has looked are one.
+        try eventually("the errors are counted") { try told("BadTLP") == round && told("Timeout") == round }
+        try receiver.isReceiving()
+      }
+      machine.wire.endFlood()
+      try receiver.interrupt()
+      let tally = try receiver.tally()
+      try #require(tally.bad == 0 && tally.duplicate == 0 && tally.reordered == 0 && tally.astray == 0, "\(tally)")
+      let findings = try machine.guest.run("sluice doctor \(machine.card)").output
+      try #require(findings.contains("at the port above it, 0000:00:01.0, correctable") && findings.contains("BadTLP 3, Timeout 3"), "\(findings)")
+      try #require(try machine.count("the card was lost") == 0)
       try machine.settle()
     }
   }

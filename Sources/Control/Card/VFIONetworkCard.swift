@@ -151,7 +151,7 @@ final class VFIONetworkCard: NetworkCard {
   var mapCount: Int { device.space.mappingCount }
   var busErrors: [String: [String: UInt64]]? {
     guard let function = PCIFunction(device.address) else { return nil }
-    let pairs = PCIFunction.Severity.allCases.compactMap { severity in function.errors(severity).map { (severity.rawValue, $0) } }
+    let pairs = PCIFunction.Severity.allCases.compactMap { severity in function.errorsOnTheWay(severity).map { (severity.rawValue, $0) } }
     return pairs.isEmpty ? nil : Dictionary(uniqueKeysWithValues: pairs)
   }
   var faultCount: UInt64? {
