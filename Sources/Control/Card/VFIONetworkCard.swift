@@ -93,7 +93,7 @@ final class VFIONetworkCard: NetworkCard {
     log(
       LogEvent(
         .info, "a card was taken by VFIO",
-        ["card": kind, "interface": device.interface.rawValue, "windows": "2^\(windowSpan.trailingZeroBitCount)", "faults": faultLog == nil ? "not told" : "told"]))
+        ["card": kind, "interface": device.interface.rawValue, "windows": "2^\(windowSpan.trailingZeroBitCount)", "faults": faultLog == nil ? "not told" : "told", "memory": device.space.mapsFiles ? "by file" : "by address"]))
   }
 
   // MARK: Interrupts and the bus

@@ -137,6 +137,13 @@ final class CardMachine {
   /// Lines of the log that say `words`.
   func count(_ words: String) throws -> Int { try log().split(separator: "\n").count { $0.contains(words) } }
 
+  /// What Sluice's own page tables have of front-ends' memory.
+  func residentGuestKibibytes() throws -> Int {
+    let output = try guest.check("awk '/^[0-9a-f]+-/ { guest = /memfd:guest/ } guest && /^Rss:/ { sum += $2 } END { print sum + 0 }' /proc/$(cat /run/sluice.pid)/smaps")
+    guard let kibibytes = Int(output) else { throw RigError("no count of KiB: \(output)") }
+    return kibibytes
+  }
+
   func status() throws -> [String: Any] {
     let output = try guest.check("sluice status --control /run/control --json")
     guard let status = try JSONSerialization.jsonObject(with: Data(output.utf8)) as? [String: Any] else { throw RigError("no JSON: \(output)") }
