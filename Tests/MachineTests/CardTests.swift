@@ -246,6 +246,38 @@ import Testing
     }
   }
 
+  @Test(.needs([.kernel(.iommufd)])) func `a virtual function that somebody has reset by itself is taken again, amid traffic or none`() throws {
+    try withCard { stage in
+      let machine = try CardMachine(kernel: .iommufd, folder: stage.place("machine"))
+      try machine.takeVirtualFunction()
+      try machine.start(["b"])
+      let trace = try Trace(frames: 60_000, macs: [Self.macs[1]], folder: stage.folder)
+      // With no queue that would stand still it is seen when there is to be one.
+      try machine.reset()
+      let receiver = try FrontEnd("receive", "b", in: machine, "0 60000 20000 3000")
+      // The physical function takes frames all the while: no more of them may be lost in a row than a lap can tell.
+      try machine.wire.flood(trace, pause: 100)
+      defer { machine.wire.endFlood() }
+      let rounds = Rig.rounds(3, full: 20)
+      for round in 1...rounds {
+        try receiver.isReceiving()
+        try eventually("the card is back", within: 60) { try machine.count("the card is back") >= round }
+        try machine.reset()
+      }
+      try eventually("the card is back", within: 60) { try machine.count("the card is back") > rounds }
+      try receiver.isReceiving()
+      let log = try machine.log()
+      let losses = try machine.count("reason=\"somebody has reset it\"")
+      try #require(losses == rounds + 1, "\(log)")
+      machine.wire.endFlood()
+      try receiver.interrupt()
+      let tally = try receiver.tally()
+      print("82576 VF, reset \(rounds + 1) times: \(tally)")
+      try #require(tally.bad == 0 && tally.duplicate == 0 && tally.reordered == 0 && tally.astray == 0, "\(tally)")
+      try machine.settle()
+    }
+  }
+
   @Test func `errors on the bus that were mended are told, and disturb nobody`() throws {
     try withCard { stage in
       let machine = try CardMachine(folder: stage.place("machine"))
