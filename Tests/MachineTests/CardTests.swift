@@ -108,6 +108,30 @@ import Testing
     }
   }
 
+  @Test func `a VM that has moved here is announced on the wire`() throws {
+    try withCard { stage in
+      let machine = try CardMachine(folder: stage.place("machine"))
+      try machine.start(["a", "b"])
+      let mac = Self.macs[0].split(separator: ":").map { UInt8($0, radix: 16)! }
+      let sender = try FrontEnd("send", "a", in: machine, "02:aa:aa:aa:aa:aa 0 100 announce")
+      try #require(try sender.end().contains("SENT 100 of 100"))
+      var sent: [Data] = []
+      try eventually("101 frames are on the wire") {
+        sent += machine.wire.sent()
+        return sent.count >= 101
+      }
+      // RFC 903: "request reverse" of the address about itself, to all.
+      let payload: [UInt8] = [0, 1, 8, 0, 6, 4, 0, 3] + mac + [0, 0, 0, 0] + mac + [0, 0, 0, 0]
+      let expected = Data(Array(repeating: 0xFF, count: 6) + mac + [0x80, 0x35] + payload)
+      let announcements = sent.filter { $0.count >= 60 && $0.prefix(expected.count) == expected }
+      try #require(announcements.count == 1 && sent.count == 101)
+      try machine.settle()
+      try eventually("nothing stays mapped") { try machine.nic()["iommu_maps"] as? Int == 0 }
+      let log = try machine.log()
+      try #require(!log.contains("was not announced"), "\(log)")
+    }
+  }
+
   @Test func `memory that a front-end takes back is not written after the reply`() throws {
     try withCard { stage in
       let machine = try CardMachine(folder: stage.place("machine"))
