@@ -43,7 +43,7 @@ public final class DMAWindow {
   }
   private func put(_ region: MemoryRegion) throws(IOAddressSpaceError) {
     try unsafe space.map(
-      HostMemory(base: region.base, byteCount: region.byteCount), at: address(of: region), access: [.read, .write])
+      HostMemory(base: region.base, byteCount: region.byteCount, place: region.place()), at: address(of: region), access: [.read, .write])
   }
   private func takeOff(_ region: MemoryRegion) throws(IOAddressSpaceError) {
     if pages == nil { try space.unmap(address(of: region), byteCount: region.byteCount) }

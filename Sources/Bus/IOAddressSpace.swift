@@ -1,3 +1,5 @@
+public import Linux
+
 /// What a device may do with pages that are mapped for it.
 public struct DMAAccess: OptionSet, Hashable, Sendable {
   public let rawValue: UInt8
@@ -11,9 +13,12 @@ public struct DMAAccess: OptionSet, Hashable, Sendable {
   public let base: UnsafeMutableRawPointer
   /// Bytes.
   public let byteCount: Int
-  public init(base: UnsafeMutableRawPointer, byteCount: Int) {
+  /// The same memory in its file, which is open until the call that it is given to returns; nil: not known, or there is none.
+  public let place: FilePlace?
+  public init(base: UnsafeMutableRawPointer, byteCount: Int, place: FilePlace? = nil) {
     unsafe self.base = base
     unsafe self.byteCount = byteCount
+    unsafe self.place = place
   }
 }
 
@@ -26,6 +31,12 @@ public protocol IOAddressSpace: AnyObject {
   /// Takes a mapping away, whole. When it returns, no access of the device can reach those pages any more:
   /// the translation caches have been emptied.
   func unmap(_ address: IOVA, byteCount: Int) throws(IOAddressSpaceError)
+  /// Memory that comes with its file is mapped by that: this process need not have the pages in its own tables.
+  var mapsFiles: Bool { get }
+}
+
+extension IOAddressSpace {
+  public var mapsFiles: Bool { false }
 }
 
 public enum IOAddressSpaceError: Error, Hashable, Sendable, CustomStringConvertible {

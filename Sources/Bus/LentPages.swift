@@ -45,7 +45,8 @@ public final class LentPages {
     for region in map.regions {
       let first = region.guestStart.rawValue
       guard place >= first, place - first + Self.pageBytes <= UInt64(region.byteCount) else { continue }
-      return unsafe HostMemory(base: region.base + Int(place - first), byteCount: Int(Self.pageBytes))
+      let offset = Int(place - first)
+      return unsafe HostMemory(base: region.base + offset, byteCount: Int(Self.pageBytes), place: region.place(of: offset))
     }
     return nil
   }

@@ -62,6 +62,7 @@ struct ioas_alloc { uint32_t size, flags, out_ioas_id; };
 struct iova_range { uint64_t start, last; };
 struct ioas_ranges { uint32_t size, ioas_id, num_iovas, reserved; uint64_t allowed_iovas, out_iova_alignment; };
 struct ioas_map { uint32_t size, flags, ioas_id, reserved; uint64_t user_va, length, iova; };
+struct ioas_map_file { uint32_t size, flags, ioas_id; int32_t fd; uint64_t start, length, iova; };
 struct ioas_unmap { uint32_t size, ioas_id; uint64_t iova, length; };
 enum { map_fixed = 1, map_writeable = 2, map_readable = 4 };
 #define BIND_IOMMUFD _IO(VFIO_TYPE, VFIO_BASE + 18)
@@ -70,6 +71,7 @@ enum { map_fixed = 1, map_writeable = 2, map_readable = 4 };
 #define IOAS_RANGES _IO(';', 0x84)
 #define IOAS_MAP _IO(';', 0x85)
 #define IOAS_UNMAP _IO(';', 0x86)
+#define IOAS_MAP_FILE _IO(';', 0x8f)
 
 int sl_iommufd_bind(int device, int iommufd) {
   struct bind_iommufd bind = {.argsz = sizeof bind, .iommufd = iommufd};
@@ -91,6 +93,13 @@ int sl_iommufd_map(int iommufd, uint32_t ioas, void *memory, uint64_t iova, uint
   if (access & SL_DMA_READ) map.flags |= map_readable;
   if (access & SL_DMA_WRITE) map.flags |= map_writeable;
   return done(ioctl(iommufd, IOAS_MAP, &map));
+}
+int sl_iommufd_map_file(int iommufd, uint32_t ioas, int file, uint64_t start, uint64_t iova, uint64_t bytes, int access) {
+  struct ioas_map_file map = {
+    .size = sizeof map, .flags = map_fixed, .ioas_id = ioas, .fd = file, .start = start, .length = bytes, .iova = iova};
+  if (access & SL_DMA_READ) map.flags |= map_readable;
+  if (access & SL_DMA_WRITE) map.flags |= map_writeable;
+  return done(ioctl(iommufd, IOAS_MAP_FILE, &map));
 }
 int sl_iommufd_unmap(int iommufd, uint32_t ioas, uint64_t iova, uint64_t bytes) {
   struct ioas_unmap unmap = {.size = sizeof unmap, .ioas_id = ioas, .iova = iova, .length = bytes};

@@ -54,6 +54,10 @@ final class GuestDevice: BackendDevice {
     mtu = host.mtu
   }
 
+  /// Files of the guest's memory that are kept for a card which is told of it by them. QEMU has a few regions; what a
+  /// front-end with many has more is mapped by address.
+  var mostKeptFiles: Int { host.space.mapsFiles ? 8 : 0 }
+
   // MARK: Rings
 
   func start(_ ring: RingSetup) throws(RingRefusal) {

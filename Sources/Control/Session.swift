@@ -50,7 +50,9 @@ final class Session {
     self.log = log
     rings = Array(repeating: RingView(), count: 2 * vm.queuePairs)
     var tell: (Event) -> Void = { _ in }
-    backend = Backend(offer, device: device) { tell($0) }
+    var limits = Limits()
+    limits.mostKeptFiles = device.mostKeptFiles
+    backend = Backend(offer, limits: limits, device: device) { tell($0) }
     tell = { [unowned self] in note($0) }
     device.ringFailed = { [weak self] ring, reason in
       loop.after(milliseconds: 0) { [weak self] in self?.pathStopped(ring: ring, reason: reason) }

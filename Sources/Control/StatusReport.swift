@@ -33,8 +33,8 @@ public struct StatusReport: Codable, Sendable {
     public var replicated: UInt64?
     /// Before any VM was known to be the one.
     public var dropped_by: [String: UInt64]
-    /// What the bus has counted since the machine's boot (Advanced Error Reporting), by severity and then by name; nil: the
-    /// card is a model, or reports none.
+    /// What the card and the ports above it have counted since the machine's boot (Advanced Error Reporting), by severity and
+    /// then by name; nil: the card is a model, or none of them reports any.
     public var bus_errors: [String: [String: UInt64]]?
   }
 

@@ -53,7 +53,7 @@ struct MetricsPage {
     family("sluice_nic_drops_total", .counter, "Frames that the card dropped before it knew whose they are.") { add in
       for (reason, count) in nic.dropped_by.sorted(by: { $0.key < $1.key }) { add(labels + [("reason", reason)], count) }
     }
-    family("sluice_bus_errors_total", .counter, "Errors of the card on the bus, since the machine's boot.") { add in
+    family("sluice_bus_errors_total", .counter, "Errors on the bus, of the card and of the ports above it, since the machine's boot.") { add in
       for (severity, errors) in (nic.bus_errors ?? [:]).sorted(by: { $0.key < $1.key }) {
         for (name, count) in errors.sorted(by: { $0.key < $1.key }) { add([("severity", severity), ("error", name)], count) }
       }

@@ -13,6 +13,10 @@ public import Linux
   private let mapping: Mapping
   /// Of the region's first byte in the mapping: a file is mapped by whole pages of its own.
   private let offset: Int
+  /// Its file, kept open for those who name memory by it; nil: nobody wants that.
+  private let file: OwnedDescriptor?
+  /// Of the region's first byte in its file.
+  private let fileOffset: Int
 
   public let byteCount: Int
   /// Device and inode of its file, in one number; 0 if it has none. As long as a guest lives its memory lies in the same
@@ -23,10 +27,12 @@ public import Linux
 
   /// Maps `byteCount` bytes of a shared file, as a front-end hands them over.
   ///
-  /// - Parameter frontendStart: as the front-end names it; the guest's own address where it does not matter.
+  /// - Parameters:
+  ///   - frontendStart: as the front-end names it; the guest's own address where it does not matter.
+  ///   - keepsFile: `place(of:)` is wanted. Where there is no further descriptor to be had it knows none all the same.
   public init(
     at guestStart: GuestAddress, frontendStart: FrontendAddress? = nil, of file: borrowing OwnedDescriptor, byteCount: Int,
-    offset: Int = 0
+    offset: Int = 0, keepsFile: Bool = false
   ) throws(MemoryError) {
     guard byteCount > 0, guestStart.rawValue.addingReportingOverflow(UInt64(byteCount)).overflow == false
     else { throw .badRegion(at: guestStart, byteCount: byteCount) }
@@ -36,6 +42,8 @@ public import Linux
     let (page, identity) = try Self.examine(file, at: guestStart, byteCount: byteCount, offset: offset)
     fileIdentity = identity
     self.offset = offset % page
+    fileOffset = offset
+    self.file = keepsFile ? try? file.duplicate() : nil
     mapping = try Self.map(file, from: offset, byteCount: byteCount, page: page, at: guestStart)
   }
 
@@ -70,6 +78,16 @@ public import Linux
     } catch { throw .system(error) }
   }
 
+  /// Whether its file is kept open.
+  public var keepsFile: Bool { place() != nil }
+  /// Where a byte of the region lies in its file; nil: it keeps none. Valid while the region lives.
+  public func place(of offset: Int = 0) -> FilePlace? {
+    switch file {
+    case .some(let file): FilePlace(number: file.number, offset: fileOffset + offset)
+    case .none: nil
+    }
+  }
+
   /// Its file was made shorter, and somebody has touched what is gone: the region is no longer the guest's memory.
   public var isTruncated: Bool { mapping.isTruncated }
 
@@ -83,7 +101,8 @@ public import Linux
     frontendStart = FrontendAddress(guestStart.rawValue)
     byteCount = mapping.byteCount
     fileIdentity = 0
-    offset = 0
+    (offset, fileOffset) = (0, 0)
+    file = nil
     self.mapping = mapping
   }
 }

@@ -131,14 +131,15 @@ public struct DeviceExamination {
   private mutating func lookAtErrors() {
     var isCounted = false
     var isClean = true
-    for severity in PCIFunction.Severity.allCases {
-      guard let counts = function.errors(severity) else { continue }
+    for (place, severity) in ([function] + function.bridges).flatMap({ place in PCIFunction.Severity.allCases.map { (place, $0) } }) {
+      guard let counts = place.errors(severity) else { continue }
       isCounted = true
       let found = counts.filter { $0.value > 0 }.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
       if found.isEmpty { continue }
       isClean = false
+      let port = place == function ? "" : "at the port above it, \(place.address), "
       add(
-        "bus-errors", severity == .correctable ? .warning : .error, "\(severity.rawValue) since boot: \(found.map { "\($0.key) \($0.value)" }.joined(separator: ", "))",
+        "bus-errors", severity == .correctable ? .warning : .error, "\(port)\(severity.rawValue) since boot: \(found.map { "\($0.key) \($0.value)" }.joined(separator: ", "))",
         why: severity == .correctable ? "packets on the bus were sent again: frames come late, and figures are not to be trusted" : "packets on the bus were lost, and may be again",
         mend: "seat the card again, another slot, another riser; then count anew")
     }

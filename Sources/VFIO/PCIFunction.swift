@@ -94,6 +94,13 @@ public struct PCIFunction: Hashable, Sendable {
     return result
   }
 
+  /// The same of the function and of all bridges above it, summed by name: what a packet of the card's met on its way is
+  /// counted by whoever received it, which for frames that come in is a port. Nil: none of them reports any.
+  public func errorsOnTheWay(_ severity: Severity) -> [String: UInt64]? {
+    let counts = ([self] + bridges).compactMap { $0.errors(severity) }
+    return counts.isEmpty ? nil : counts.reduce(into: [:]) { $0.merge($1, uniquingKeysWith: &+) }
+  }
+
   /// Its configuration space: 64 bytes for everyone, 256 or 4096 for the superuser.
   public var configuration: [UInt8] { ((try? WholeFile.read("\(path)/config")) ?? nil) ?? [] }
 }

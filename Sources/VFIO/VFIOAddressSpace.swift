@@ -14,11 +14,14 @@ public final class VFIOAddressSpace: IOAddressSpace {
   private let ioas: UInt32?
   /// Addresses that may be mapped, first and last; nil: the kernel does not say.
   public let ranges: [ClosedRange<UInt64>]?
+  /// The kernel has IOMMU_IOAS_MAP_FILE.
+  public let mapsFiles: Bool
   /// By first address, bytes.
   private let mapped = Mutex<[UInt64: Int]>([:])
 
   init(_ file: consuming OwnedDescriptor, ioas: UInt32? = nil) throws(VFIOError) {
     if let ioas { ranges = try Self.ranges(file, ioas: ioas) } else { ranges = try Self.ranges(ofContainer: file) }
+    mapsFiles = ioas.map { sl_iommufd_map_file(file.number, $0, -1, 0, 0, 4096, 0) != ENOTTY } ?? false
     self.file = file
     self.ioas = ioas
   }
@@ -74,6 +77,11 @@ public final class VFIOAddressSpace: IOAddressSpace {
   private func call(map memory: HostMemory, at start: UInt64, _ access: DMAAccess) -> CInt {
     let bits = CInt(access.rawValue)
     guard let ioas else { return unsafe sl_vfio_map(file.number, memory.base, start, UInt64(memory.byteCount), bits) }
+    if mapsFiles, let place = unsafe memory.place {
+      let code = unsafe sl_iommufd_map_file(file.number, ioas, place.number, UInt64(place.offset), start, UInt64(memory.byteCount), bits)
+      // A file that cannot be mapped so: by its address then, which also says what else may be wrong.
+      if code != EINVAL && code != EOPNOTSUPP { return code }
+    }
     return unsafe sl_iommufd_map(file.number, ioas, memory.base, start, UInt64(memory.byteCount), bits)
   }
 

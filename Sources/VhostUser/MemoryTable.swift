@@ -34,7 +34,7 @@ struct MemoryTable {
     var result = MemoryTable()
     for description in wanted {
       guard let file = files.takeFirst() else { throw .wrongDescriptorCount(request, 0, expected: 1...1) }
-      result.entries.append(try entry(description, file, request))
+      result.entries.append(try entry(description, file, request, keepsFile: result.keptFiles < limits.mostKeptFiles))
     }
     return result
   }
@@ -62,7 +62,7 @@ struct MemoryTable {
     try Self.check(entries.map(\.description) + [description], mostBytes: limits.mostGuestBytes)
     guard let file = files.takeFirst() else { throw .wrongDescriptorCount(.addMemReg, 0, expected: 1...1) }
     var result = self
-    result.entries.append(try entry(description, file, .addMemReg))
+    result.entries.append(try entry(description, file, .addMemReg, keepsFile: keptFiles < limits.mostKeptFiles))
     return result
   }
 
@@ -95,8 +95,10 @@ struct MemoryTable {
     do { return try MemoryMap(entries.map(\.region)) } catch { throw .memory(error) }
   }
 
+  private var keptFiles: Int { entries.count(where: \.region.keepsFile) }
+
   private func entry(
-    _ description: RegionDescription, _ file: borrowing OwnedDescriptor, _ request: Request
+    _ description: RegionDescription, _ file: borrowing OwnedDescriptor, _ request: Request, keepsFile: Bool
   ) throws(MessageError) -> Entry {
     let status = try file.checkedMemory(request)
     let identity = [status.device, status.inode]
@@ -107,7 +109,8 @@ struct MemoryTable {
     }
     do {
       let region = try MemoryRegion(
-        at: description.guestStart, frontendStart: description.frontendStart, of: file, byteCount: byteCount, offset: offset)
+        at: description.guestStart, frontendStart: description.frontendStart, of: file, byteCount: byteCount, offset: offset,
+        keepsFile: keepsFile)
       return Entry(
         description: description, file: identity, isShrinkable: !status.isSealedAgainstShrinking, region: region)
     } catch { throw .memory(error) }

@@ -43,6 +43,9 @@ public struct Offer: Sendable {
 public struct Limits: Sendable {
   /// Of guest memory, in bytes.
   public var mostGuestBytes: UInt64 = 1 << 40
+  /// Files of guest memory that are kept open, so that a card can be told of it by them. They count against what the process
+  /// may have open.
+  public var mostKeptFiles = 0
   /// How long until the first message is there, in nanoseconds.
   public var firstMessage: UInt64 = 10_000_000_000
   /// From a message's first byte to its last, in nanoseconds.

@@ -153,6 +153,15 @@ struct MetricsTests {
     #expect(page.value("sluice_law_holds", ["law": odd]) == 1)
   }
 
+  @Test func `errors on the bus have their severity and name`() throws {
+    var status = statusFixture()
+    status.nic.bus_errors = ["correctable": ["BadTLP": 3, "Timeout": 0], "fatal": ["MalfTLP": 1]]
+    let page = try page(status)
+    #expect(page.value("sluice_bus_errors_total", ["severity": "correctable", "error": "BadTLP"]) == 3)
+    #expect(page.value("sluice_bus_errors_total", ["severity": "correctable", "error": "Timeout"]) == 0)
+    #expect(page.value("sluice_bus_errors_total", ["severity": "fatal", "error": "MalfTLP"]) == 1)
+  }
+
   @Test func `the largest count is written whole`() {
     var status = statusFixture()
     status.nic.received.frames = .max

@@ -46,6 +46,27 @@ import Testing
     }
   }
 
+  @Test func `a region names its bytes by its file where that is wanted, and keeps that open as long as it lives`() throws {
+    let file = try MemoryFile(name: "test", byteCount: 16384)
+    func region(keepsFile: Bool) throws -> MemoryRegion {
+      try MemoryRegion(at: GuestAddress(0x1000_0000), of: file.descriptor, byteCount: 8192, offset: 4096, keepsFile: keepsFile)
+    }
+    #expect(try region(keepsFile: false).place() == nil)
+    let number: CInt
+    do {
+      let region = try region(keepsFile: true)
+      let place = try #require(region.place(of: 100))
+      #expect(place.offset == 4196 && region.place()?.offset == 4096 && place.number != file.descriptor.number)
+      unsafe region.base.storeBytes(of: 0xC1C2_C3C4, toByteOffset: 100, as: UInt32.self)
+      var found: UInt32 = 0
+      unsafe #expect(pread(place.number, &found, 4, off_t(place.offset)) == 4 && found == 0xC1C2_C3C4)
+      number = place.number
+    }
+    // Another thread may have the number again, of another file.
+    var (here, there) = (stat(), stat())
+    unsafe #expect(fstat(file.descriptor.number, &here) == 0 && (fstat(number, &there) != 0 || here.st_ino != there.st_ino))
+  }
+
   @Test func `a log may begin anywhere in its mapping`() throws {
     let file = try MemoryFile(name: "log", byteCount: 4096)
     let log = DirtyLog(mapping: try Mapping(of: file.descriptor, byteCount: 4096), offset: 100, byteCount: 2)

@@ -343,7 +343,7 @@ import Testing
     #expect(throws: IntelError.index(10, table: "interrupt vectors", count: 10)) { try bench.device.setModeration(microseconds: 0, vector: 10) }
   }
 
-  /// The registers of a virtual function whose physical one grants everything at once. 82576 datasheet 8.27, 8.28.
+  /// The registers of a virtual function whose physical one grants everything at once, or as long as it `grants`. 82576 datasheet 8.27, 8.28.
   @safe private final class GrantingRegisters: RegisterFile {
     private let memory: MappedRegisters
     private let mapping: Mapping
@@ -353,11 +353,12 @@ import Testing
     }
     /// V2PMAILBOX: ours, with an acknowledgement and an answer.
     private var answers: UInt32 = 0
+    var grants = true
     func read(_ offset: Int) -> UInt32 { offset == 0xC40 ? answers : memory.read(offset) }
     func write(_ value: UInt32, _ offset: Int) {
       switch offset {
       case 0xC40: answers = value & 1 == 1 ? 1 << 2 | 1 << 4 | 1 << 5 : 1 << 2
-      case 0x800: memory.write(value | 1 << 31, offset)
+      case 0x800: memory.write(value | 1 << (grants ? 31 : 30), offset)
       default: memory.write(value, offset)
       }
     }
@@ -371,5 +372,43 @@ import Testing
     try device.setModeration(microseconds: 20, vector: 1)
     #expect(card.read(0x1684) == 1 << 31 | 20 << 2 && card.read(0x1680) == 0)
     #expect(throws: IntelError.self) { try device.setModeration(microseconds: 20, vector: 3) }
+  }
+
+  @Test func `a virtual function sees that it was reset by a queue that stands still`() throws {
+    let card = try GrantingRegisters()
+    let device = try IgbVF(registers: card, space: SimulatedIOMMU(), allocator: IOVAAllocator(), clock: SimulatedClock())
+    var receive = try device.makeReceiveQueue(0, ringSize: 64, bufferByteCount: 2048)
+    #expect(device.isOurs)
+    try receive.start()
+    var transmit = try device.makeTransmitQueue(0, ringSize: 64)
+    try transmit.start()
+    #expect(device.isOurs)
+    // RXDCTL and TXDCTL, ENABLE.
+    for offset in [0x2828, 0x3828] {
+      let value = card.read(offset)
+      card.write(value & ~(1 << 25), offset)
+      #expect(!device.isOurs)
+      card.write(value, offset)
+      #expect(device.isOurs)
+    }
+    try receive.quiesce()
+    try transmit.quiesce()
+    #expect(device.isOurs && card.read(0x2828) & 1 << 25 == 0)
+  }
+
+  @Test func `a virtual function without a queue that runs sees it by its physical one's answer, when a queue is made`() throws {
+    let card = try GrantingRegisters()
+    let device = try IgbVF(registers: card, space: SimulatedIOMMU(), allocator: IOVAAllocator(), clock: SimulatedClock())
+    do {
+      var receive = try device.makeReceiveQueue(0, ringSize: 64, bufferByteCount: 2048)
+      try receive.start()
+      card.grants = false
+      // One that runs answers for itself.
+      _ = try device.makeTransmitQueue(0, ringSize: 64)
+      #expect(device.isOurs)
+    }
+    #expect(device.isOurs)
+    _ = try device.makeTransmitQueue(0, ringSize: 64)
+    #expect(!device.isOurs)
   }
 }

@@ -34,6 +34,11 @@ import Testing
       let frames = 50_000
       let trace = try Trace(frames: frames, macs: Self.macs, folder: stage.folder)
       let receivers = try ["a", "b"].map { try FrontEnd.receiving($0, in: machine, frames: frames) }
+      // What the card is told of by file need not be in the tables of the process.
+      let resident = try machine.residentGuestKibibytes()
+      print("82576 by \(interface), \(protection): \(resident) KiB of the guests' memory are resident before the first frame")
+      let isByFile = try machine.log().contains(#"memory="by file""#)
+      if protection == "static" { try #require((resident < 2048) == isByFile) }
       try machine.wire.send(trace)
       for receiver in receivers {
         let tally = try receiver.tally()
@@ -100,6 +105,30 @@ import Testing
       }
       try #require(sent == expected, "\(zip(sent, expected).enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? -1) is the first that differs")
       try machine.settle()
+    }
+  }
+
+  @Test func `a VM that has moved here is announced on the wire`() throws {
+    try withCard { stage in
+      let machine = try CardMachine(folder: stage.place("machine"))
+      try machine.start(["a", "b"])
+      let mac = Self.macs[0].split(separator: ":").map { UInt8($0, radix: 16)! }
+      let sender = try FrontEnd("send", "a", in: machine, "02:aa:aa:aa:aa:aa 0 100 announce")
+      try #require(try sender.end().contains("SENT 100 of 100"))
+      var sent: [Data] = []
+      try eventually("101 frames are on the wire") {
+        sent += machine.wire.sent()
+        return sent.count >= 101
+      }
+      // RFC 903: "request reverse" of the address about itself, to all.
+      let payload: [UInt8] = [0, 1, 8, 0, 6, 4, 0, 3] + mac + [0, 0, 0, 0] + mac + [0, 0, 0, 0]
+      let expected = Data(Array(repeating: 0xFF, count: 6) + mac + [0x80, 0x35] + payload)
+      let announcements = sent.filter { $0.count >= 60 && $0.prefix(expected.count) == expected }
+      try #require(announcements.count == 1 && sent.count == 101)
+      try machine.settle()
+      try eventually("nothing stays mapped") { try machine.nic()["iommu_maps"] as? Int == 0 }
+      let log = try machine.log()
+      try #require(!log.contains("was not announced"), "\(log)")
     }
   }
 
@@ -184,12 +213,21 @@ import Testing
   // MARK: A card that goes, and comes again
 
   private enum Loss: Sendable, CaseIterable {
-    case link, reset, unplug
+    case link, reset, unplug, nonfatal, fatal
     var rounds: Int {
       switch self {
       case .link: Rig.rounds(5, full: 100)
       case .reset: Rig.rounds(3, full: 20)
-      case .unplug: Rig.rounds(2, full: 20)
+      case .unplug, .nonfatal, .fatal: Rig.rounds(2, full: 20)
+      }
+    }
+    /// What the log gives as the reason; nil: nothing is lost.
+    var words: String? {
+      switch self {
+      case .link: nil
+      case .reset: "somebody has reset it"
+      case .unplug: "the kernel asks for it back: it is being taken out"
+      case .nonfatal, .fatal: "the bus reports an error that the card could not mend"
       }
     }
   }
@@ -202,7 +240,7 @@ import Testing
       let receiver = try FrontEnd("receive", "a", in: machine, "0 20000 60000 3000")
       try machine.wire.flood(trace)
       defer { machine.wire.endFlood() }
-      for _ in 0..<loss.rounds {
+      for round in 1...loss.rounds {
         try receiver.isReceiving()
         switch loss {
         case .link:
@@ -213,16 +251,81 @@ import Testing
         case .unplug:
           try machine.unplug()
           try machine.plug()
+        case .nonfatal: try machine.inject(.completionTimeout)
+        case .fatal: try machine.inject(.malformedPacket)
         }
+        // One loss at a time is what is counted.
+        if loss.words != nil { try eventually("the card is back", within: 60) { try machine.count("the card is back") >= round } }
       }
       try receiver.isReceiving()
       let log = try machine.log()
-      try #require(log.split(separator: "\n").count { $0.contains("the card is back") } == (loss == .link ? 0 : loss.rounds), "\(log)")
+      let losses = try machine.count(loss.words.map { "reason=\"\($0)\"" } ?? "the card was lost")
+      try #require(losses == (loss.words == nil ? 0 : loss.rounds), "\(log)")
       machine.wire.endFlood()
       try receiver.interrupt()
       let tally = try receiver.tally()
       print("82576, \(loss) \(loss.rounds) times: \(tally)")
       try #require(tally.bad == 0 && tally.duplicate == 0 && tally.reordered == 0 && tally.astray == 0, "\(tally)")
+      try machine.settle()
+    }
+  }
+
+  @Test(.needs([.kernel(.iommufd)])) func `a virtual function that somebody has reset by itself is taken again, amid traffic or none`() throws {
+    try withCard { stage in
+      let machine = try CardMachine(kernel: .iommufd, folder: stage.place("machine"))
+      try machine.takeVirtualFunction()
+      try machine.start(["b"])
+      let trace = try Trace(frames: 60_000, macs: [Self.macs[1]], folder: stage.folder)
+      // With no queue that would stand still it is seen when there is to be one.
+      try machine.reset()
+      let receiver = try FrontEnd("receive", "b", in: machine, "0 60000 20000 3000")
+      // The physical function takes frames all the while: no more of them may be lost in a row than a lap can tell.
+      try machine.wire.flood(trace, pause: 100)
+      defer { machine.wire.endFlood() }
+      let rounds = Rig.rounds(3, full: 20)
+      for round in 1...rounds {
+        try receiver.isReceiving()
+        try eventually("the card is back", within: 60) { try machine.count("the card is back") >= round }
+        try machine.reset()
+      }
+      try eventually("the card is back", within: 60) { try machine.count("the card is back") > rounds }
+      try receiver.isReceiving()
+      let log = try machine.log()
+      let losses = try machine.count("reason=\"somebody has reset it\"")
+      try #require(losses == rounds + 1, "\(log)")
+      machine.wire.endFlood()
+      try receiver.interrupt()
+      let tally = try receiver.tally()
+      print("82576 VF, reset \(rounds + 1) times: \(tally)")
+      try #require(tally.bad == 0 && tally.duplicate == 0 && tally.reordered == 0 && tally.astray == 0, "\(tally)")
+      try machine.settle()
+    }
+  }
+
+  @Test func `errors on the bus that were mended are told, and disturb nobody`() throws {
+    try withCard { stage in
+      let machine = try CardMachine(folder: stage.place("machine"))
+      try machine.start()
+      func told(_ name: String) throws -> Int? { ((try machine.nic()["bus_errors"] as? [String: [String: Int]])?["correctable"])?[name] }
+      try #require(try told("BadTLP") == 0 && told("Timeout") == 0)
+      let trace = try Trace(frames: 20_000, macs: [Self.macs[0]], folder: stage.folder)
+      let receiver = try FrontEnd("receive", "a", in: machine, "0 20000 60000 3000")
+      try machine.wire.flood(trace)
+      defer { machine.wire.endFlood() }
+      for round in 1...3 {
+        try machine.inject(.badPacket)
+        try machine.inject(.replayTimeout)
+        // Two of a kind before the kernel has looked are one.
+        try eventually("the errors are counted") { try told("BadTLP") == round && told("Timeout") == round }
+        try receiver.isReceiving()
+      }
+      machine.wire.endFlood()
+      try receiver.interrupt()
+      let tally = try receiver.tally()
+      try #require(tally.bad == 0 && tally.duplicate == 0 && tally.reordered == 0 && tally.astray == 0, "\(tally)")
+      let findings = try machine.guest.run("sluice doctor \(machine.card)").output
+      try #require(findings.contains("at the port above it, 0000:00:01.0, correctable") && findings.contains("BadTLP 3, Timeout 3"), "\(findings)")
+      try #require(try machine.count("the card was lost") == 0)
       try machine.settle()
     }
   }

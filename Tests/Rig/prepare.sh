@@ -97,11 +97,15 @@ unpack dpdk bookworm dpdk-dev librte-net-vhost23 librte-net-virtio23 librte-net-
 # --- a kernel with iommufd ---
 
 iommufd_kernel() {
-  version=6.12 tree="$rig/linux-source-$version"
+  # 6.12 does not map guests' memory by its files.
+  version=7.2 origin=trixie-backports tree="$rig/linux-source-$version"
   if [ ! -d "$tree" ]; then
     apt_begin || { unfetched kernel-iommufd; return 0; }
+    # Of that suite nothing else is wanted; the next run writes this list anew.
+    echo "deb [signed-by=$keys] $mirror $origin main" >> "$rig/apt/sources.list"
+    apt_do get -q update >> "$rig/apt/log" 2>&1 || { missing kernel-iommufd "apt cannot fetch the package lists of $origin"; return 0; }
     (cd "$rig" && apt_do get -q download linux-source-$version >> "$rig/apt/log" 2>&1 && dpkg-deb --fsys-tarfile linux-source-*.deb |
-      tar -xO ./usr/src/linux-source-$version.tar.xz | tar -xJ && rm linux-source-*.deb) || { missing kernel-iommufd "apt cannot fetch linux-source-$version"; return 0; }
+      tar -xO ./usr/src/linux-source-$version.tar.xz | tar -xJ && rm linux-source-*.deb) || { missing kernel-iommufd "apt cannot fetch linux-source-$version from $origin"; return 0; }
   fi
   for tool in flex bison bc make gcc; do
     command -v $tool > /dev/null || { missing kernel-iommufd "there is no $tool: run .ci/setup test"; return 0; }

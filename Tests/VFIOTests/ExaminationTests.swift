@@ -119,6 +119,20 @@ private func level(_ topic: String, in findings: [Finding]) -> Finding.Level? { 
     #expect(level("bus-errors", in: machine.device(card)) == .error)
   }
 
+  @Test func `errors that the ports above a card have found are the card's too`() throws {
+    let machine = try Machine()
+    let (place, port) = ("/sys/devices/pci0000:00/0000:00:02.0/0000:03:00.0", "/sys/bus/pci/devices/0000:00:02.0")
+    try machine.write(place + "/aer_dev_correctable", "BadTLP 1\nRxErr 0\nTOTAL_ERR_COR 1\n")
+    try machine.link("/sys/bus/pci/devices/0000:03:00.0", to: machine.root + place)
+    try machine.write(port + "/aer_dev_correctable", "BadTLP 2\nTimeout 5\nTOTAL_ERR_COR 7\n")
+    let address = try #require(PCIAddress("0000:03:00.0"))
+    let card = try #require(PCIFunction(address, sysfs: machine.root + "/sys"))
+    #expect(card.errorsOnTheWay(.correctable) == ["BadTLP": 3, "RxErr": 0, "Timeout": 5])
+    #expect(card.errorsOnTheWay(.fatal) == nil)
+    let found = machine.device(card).filter { $0.topic == "bus-errors" }.map(\.what)
+    #expect(found == ["correctable since boot: BadTLP 1", "at the port above it, 0000:00:02.0, correctable since boot: Timeout 5, BadTLP 2"])
+  }
+
   @Test func `what stands in a card's way is named, in the words with which it would be refused`() throws {
     let machine = try Machine()
     let bound = try machine.card("0000:03:00.0", driver: "ixgbe")

@@ -94,6 +94,24 @@ import Virtio
     }
   }
 
+  @Test func `files of regions are kept as long as there is room for them, and go with the regions`() throws {
+    let things = Things()
+    let file = try things.memory(4096)
+    var limits = Limits()
+    limits.mostKeptFiles = 2
+    let regions = (0..<3).map { Region(guest: UInt64($0) << 20, size: 4096, user: UInt64($0 + 1) << 30) }
+    let frontend = try negotiated(limits)
+    func kept() -> [Bool]? { frontend.device.map?.regions.map { $0.place() != nil } }
+    #expect(frontend.acknowledged(ID.setMemTable, Region.table(regions), [file, file, file]) == 0)
+    #expect(kept() == [true, true, false] && holders(of: file) == 3)
+    #expect(frontend.acknowledged(ID.removeRegion, regions[0].single) == 0)
+    #expect(kept() == [true, false] && holders(of: file) == 2)
+    #expect(frontend.acknowledged(ID.addRegion, regions[0].single, [file]) == 0)
+    #expect(kept() == [true, true, false] && holders(of: file) == 3)
+    frontend.backend.disconnect()
+    #expect(holders(of: file) == 1)
+  }
+
   /// As QEMU 7.2 tells of it.
   @Test func `a region that is told of once a queue pair is one region, and goes at the first word`() throws {
     let things = Things()

@@ -33,6 +33,9 @@ int sl_iommufd_bind(int device, int iommufd);
 int sl_iommufd_ioas_alloc(int iommufd, uint32_t *ioas);
 int sl_iommufd_attach(int device, uint32_t ioas);
 int sl_iommufd_map(int iommufd, uint32_t ioas, void *memory, uint64_t iova, uint64_t bytes, int access);
+// The same of a memfd's bytes from `start` on, wherever they are mapped. Without an access to allow it maps nothing: EINVAL
+// from a kernel that knows it.
+int sl_iommufd_map_file(int iommufd, uint32_t ioas, int file, uint64_t start, uint64_t iova, uint64_t bytes, int access);
 int sl_iommufd_unmap(int iommufd, uint32_t ioas, uint64_t iova, uint64_t bytes);
 // First and last address of each range, `room` ranges at most; `count` becomes how many there are.
 int sl_iommufd_ranges(int iommufd, uint32_t ioas, uint64_t *ranges, uint32_t room, uint32_t *count);

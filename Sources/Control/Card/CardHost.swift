@@ -77,9 +77,9 @@ final class CardHost {
 
   /// Told that the card was found to be gone; it lets everything of it go.
   var onLoss: () -> Void = {}
-  /// Looks whether the card is there still, before something is asked of it: one that was pulled a moment ago must not make
-  /// a ring fail that could wait.
-  func look() { if let driver, !driver.isThere { onLoss() } }
+  /// Looks whether the card is there still, and ours, before something is asked of it: one that was pulled a moment ago must
+  /// not make a ring fail that could wait.
+  func look() { if let driver, !driver.isThere || !driver.isOurs { onLoss() } }
 
   /// The card was lost, and has not come back.
   var isAway: Bool { driver == nil }

@@ -51,7 +51,7 @@ protocol NetworkCard: AnyObject {
 
   /// Mappings that the card can use now.
   var mapCount: Int { get }
-  /// As the bus reports them, by severity and name; nil: it reports none.
+  /// As the bus reports them, the card and the ports on its way, by severity and name; nil: they report none.
   var busErrors: [String: [String: UInt64]]? { get }
   /// Accesses that the IOMMU refused; nil: nobody tells us.
   var faultCount: UInt64? { get }

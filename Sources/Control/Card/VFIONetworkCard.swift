@@ -45,6 +45,8 @@ final class VFIONetworkCard: NetworkCard {
   /// As they were read last; and what cards before this one, in its place, have counted.
   private var counters: CardCounters
   private let past: (received: StatusReport.Traffic, sent: StatusReport.Traffic)
+  /// For frames of our own; nil: there is no queue for them.
+  private let sender: OwnSender?
   private var linkWasUp = false
   /// Its counters say nothing any more: what was read last counts.
   private var isLost = false
@@ -90,10 +92,14 @@ final class VFIONetworkCard: NetworkCard {
       }
     } catch { throw .card("\(found.address): \(error)") }
     counters = unit.readCounters()
+    // Of a pool whose queues receive nothing.
+    sender =
+      found.model == .intel82576VF
+      ? nil : OwnSender(card: unit, queue: unit.queueIndex(pool: tables.plan.nowhere, queue: 0), space: device.space, allocator: allocator)
     log(
       LogEvent(
         .info, "a card was taken by VFIO",
-        ["card": kind, "interface": device.interface.rawValue, "windows": "2^\(windowSpan.trailingZeroBitCount)", "faults": faultLog == nil ? "not told" : "told"]))
+        ["card": kind, "interface": device.interface.rawValue, "windows": "2^\(windowSpan.trailingZeroBitCount)", "faults": faultLog == nil ? "not told" : "told", "memory": device.space.mapsFiles ? "by file" : "by address"]))
   }
 
   // MARK: Interrupts and the bus
@@ -114,7 +120,10 @@ final class VFIONetworkCard: NetworkCard {
   func stopWaiting(forQueue n: Int) {}
   func resumeWaiting(forQueue n: Int) {}
   func announce(_ frame: [UInt8]) {
-    log(LogEvent(.notice, "a VM that has moved here is not announced by a real card yet: its first own frame does that", ["card": kind]))
+    let obstacle: String? =
+      if let sender { unit.link.isUp ? sender.send(frame) : "its link is down" } else { "a virtual function has no queue for it" }
+    guard let obstacle else { return }
+    log(LogEvent(.notice, "a VM that has moved here was not announced: its first own frame does that", ["card": kind, "reason": obstacle]))
   }
 
   // MARK: What came of frames
@@ -151,7 +160,7 @@ final class VFIONetworkCard: NetworkCard {
   var mapCount: Int { device.space.mappingCount }
   var busErrors: [String: [String: UInt64]]? {
     guard let function = PCIFunction(device.address) else { return nil }
-    let pairs = PCIFunction.Severity.allCases.compactMap { severity in function.errors(severity).map { (severity.rawValue, $0) } }
+    let pairs = PCIFunction.Severity.allCases.compactMap { severity in function.errorsOnTheWay(severity).map { (severity.rawValue, $0) } }
     return pairs.isEmpty ? nil : Dictionary(uniqueKeysWithValues: pairs)
   }
   var faultCount: UInt64? {

@@ -23,6 +23,10 @@ public final class IgbVF: IntelCard {
   public private(set) var address: MACAddress?
   private var tables: CardTables?
   private var isReceiving = false
+  private let receiveMark = RunningMark()
+  private let transmitMark = RunningMark()
+  /// The physical function knows it, as far as was seen when its queues were made.
+  private var isKnown = true
   private var past = Igb.PoolCounters()
   private var total = IgbStatistics.Pool()
 
@@ -63,14 +67,23 @@ public final class IgbVF: IntelCard {
   public func makeReceiveQueue(_ n: Int, ringSize: Int, bufferByteCount: Int) throws(IntelError) -> IntelReceiveQueue {
     try Igb.check(n, of: "queues", count: 1)
     guard bufferByteCount >= largestFrame else { throw .bufferTooSmall(needed: largestFrame, found: bufferByteCount) }
+    askWhetherKnown()
     return IntelReceiveQueue(
       .igbVF, number: n, size: ringSize, largestFrame: largestFrame, descriptors: try makeRing(ringSize), reportsChecksum: true, dropsWhenEmpty: true,
-      registers: registers, clock: clock)
+      registers: registers, clock: clock, mark: receiveMark)
   }
   public func makeTransmitQueue(_ n: Int, ringSize: Int) throws(IntelError) -> IntelTransmitQueue {
     try Igb.check(n, of: "queues", count: 1)
+    askWhetherKnown()
     return IntelTransmitQueue(
-      .igbVF, number: n, size: ringSize, largestFrame: largestFrame, descriptors: try makeRing(ringSize), registers: registers, clock: clock)
+      .igbVF, number: n, size: ringSize, largestFrame: largestFrame, descriptors: try makeRing(ringSize), registers: registers, clock: clock,
+      mark: transmitMark)
+  }
+  /// While no queue of its own runs there is nothing that a reset would stop: then the physical function is asked, which
+  /// answers one that has been reset with no, or not at all.
+  private func askWhetherKnown() {
+    guard !receiveMark.isSet, !transmitMark.isSet, isOurs else { return }
+    isKnown = (try? mailbox.ask(.setLargestFrame(UInt32(mtu + 18)))) != nil
   }
   private func makeRing(_ size: Int) throws(IntelError) -> DMABuffer {
     guard Igb.ringSizes.contains(size), size % 8 == 0 else { throw .ringSize(size, allowed: Igb.ringSizes) }
@@ -149,8 +162,12 @@ public final class IgbVF: IntelCard {
   // MARK: State
 
   public var isThere: Bool { registers.read(STATUS.self).rawValue != .max }
-  /// The physical function resets them with itself; a reset of this one leaves its vectors without queues.
-  public var isOurs: Bool { !mailbox.wasReset }
+  /// The physical function says that it was reset, and this one with it. Of a reset of this one alone no register tells: a
+  /// queue that runs stands still then.
+  public var isOurs: Bool {
+    isKnown && !mailbox.wasReset && receiveMark.agrees { ReceiveRegisters(.igbVF, 0, of: registers).isEnabled }
+      && transmitMark.agrees { TransmitRegisters(.igbVF, 0, of: registers).isEnabled }
+  }
   public var link: CardLink {
     let status = registers.read(STATUS.self)
     guard status.isLinkUp, status.rawValue != .max else { return CardLink(isUp: false, megabits: 0) }

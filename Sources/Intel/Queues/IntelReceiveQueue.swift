@@ -29,12 +29,14 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
   private let dropsWhenEmpty: Bool
   private let registers: ReceiveRegisters
   private let clock: any Timekeeper
-  private var isRunning = false
+  private var isRunning = false { didSet { mark?.set(isRunning) } }
+  private let mark: RunningMark?
 
   init(
     _ kind: QueueKind, number: Int, size: Int, largestFrame: Int, descriptors: consuming DMABuffer, reportsChecksum: Bool,
-    dropsWhenEmpty: Bool, registers: any RegisterFile, clock: any Timekeeper
+    dropsWhenEmpty: Bool, registers: any RegisterFile, clock: any Timekeeper, mark: RunningMark? = nil
   ) {
+    self.mark = mark
     self.number = number
     self.size = size
     self.largestFrame = UInt32(largestFrame)
@@ -52,7 +54,9 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
 
   deinit {
     // Before the ring's pages go: a card that does not stop keeps its descriptors' addresses, and then faults.
-    if isRunning { try? registers.disable(on: clock) }
+    guard isRunning else { return }
+    mark?.set(false)
+    try? registers.disable(on: clock)
   }
 
   @inlinable public var capacity: Int { size &- 1 }
@@ -90,6 +94,7 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
   /// Stops the queue: 4.6.7.1.2. Idempotent; `reap` still works, and `start` begins anew.
   public mutating func quiesce() throws(RegisterError) {
     guard isRunning else { return }
+    mark?.set(false)
     try registers.disable(on: clock)
     isRunning = false
   }

@@ -35,12 +35,14 @@ public struct IntelTransmitQueue: ~Copyable, TransmitQueue {
   @usableFromInline let finishesChecksum: UInt64
   private let registers: TransmitRegisters
   private let clock: any Timekeeper
-  private var isRunning = false
+  private var isRunning = false { didSet { mark?.set(isRunning) } }
+  private let mark: RunningMark?
 
   init(
     _ kind: QueueKind, number: Int, size: Int, largestFrame: Int, descriptors: consuming DMABuffer,
-    registers: any RegisterFile, clock: any Timekeeper
+    registers: any RegisterFile, clock: any Timekeeper, mark: RunningMark? = nil
   ) {
+    self.mark = mark
     self.number = number
     self.size = size
     frameByteCounts = 17...UInt32(largestFrame)
@@ -53,7 +55,9 @@ public struct IntelTransmitQueue: ~Copyable, TransmitQueue {
   }
 
   deinit {
-    if isRunning { try? registers.disable(on: clock) }
+    guard isRunning else { return }
+    mark?.set(false)
+    try? registers.disable(on: clock)
   }
 
   @inlinable public var capacity: Int { size &- 1 }
@@ -118,6 +122,7 @@ public struct IntelTransmitQueue: ~Copyable, TransmitQueue {
   /// Lets the card send what it was told of, for up to 10 ms, then stops the queue. 4.6.8.
   public mutating func quiesce() throws(RegisterError) {
     guard isRunning else { return }
+    mark?.set(false)
     // Frames that a link that is down did not send are forgotten.
     registers.drain(on: clock)
     try registers.disable(on: clock)

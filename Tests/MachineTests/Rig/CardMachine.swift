@@ -116,10 +116,33 @@ final class CardMachine {
     try guest.check("echo flr > \(place)/reset_method && echo 1 > \(place)/reset")
   }
 
+  /// An error on the bus, by what QEMU calls it.
+  enum BusError: String {
+    case badPacket = "-c slot1 0x40"
+    case replayTimeout = "-c slot1 0x1000"
+    case completionTimeout = "slot1 COMP_TIME"
+    case malformedPacket = "slot1 MALF_TLP"
+  }
+  /// The port above the card finds an error. QEMU's 82576 finds none itself that it would tell: its Device Control register has
+  /// no bits to allow that.
+  func inject(_ error: BusError) throws {
+    let said = try qmp.run("human-monitor-command", ["command-line": "pcie_aer_inject_error \(error.rawValue)"]) as? String ?? ""
+    guard said.hasPrefix("OK") else { throw RigError("QEMU: \(error): \(said)") }
+  }
+
   func stop() throws {
     try guest.check("kill $(cat /run/sluice.pid); while kill -0 $(cat /run/sluice.pid) 2> /dev/null; do usleep 20000; done")
   }
   func log() throws -> String { try guest.check("cat /run/sluice.log") }
+  /// Lines of the log that say `words`.
+  func count(_ words: String) throws -> Int { try log().split(separator: "\n").count { $0.contains(words) } }
+
+  /// What Sluice's own page tables have of front-ends' memory.
+  func residentGuestKibibytes() throws -> Int {
+    let output = try guest.check("awk '/^[0-9a-f]+-/ { guest = /memfd:guest/ } guest && /^Rss:/ { sum += $2 } END { print sum + 0 }' /proc/$(cat /run/sluice.pid)/smaps")
+    guard let kibibytes = Int(output) else { throw RigError("no count of KiB: \(output)") }
+    return kibibytes
+  }
 
   func status() throws -> [String: Any] {
     let output = try guest.check("sluice status --control /run/control --json")

@@ -83,7 +83,9 @@ final class CardWire: @unchecked Sendable {
   private var isFlooding = false
 
   /// Sends all records of a trace, again and again and as fast as the card takes them, until `endFlood`.
-  func flood(_ trace: Trace) throws {
+  ///
+  /// - Parameter pause: after each, in microseconds.
+  func flood(_ trace: Trace, pause: UInt32 = 0) throws {
     let frames = try trace.records().map { Data($0.dropFirst(16)) }
     lock.withLock { isFlooding = true }
     Thread { [weak self] in
@@ -91,6 +93,7 @@ final class CardWire: @unchecked Sendable {
         for frame in frames {
           guard let self, lock.withLock({ self.isFlooding }) else { return }
           send(frame, patience: 100)
+          if pause > 0 { usleep(pause) }
         }
       }
     }.start()

@@ -1,6 +1,6 @@
 // frontend receive SOCKET MAC FIRST FRAMES LAPS SECONDS [acks]
 // frontend churn SOCKET MAC FIRST FRAMES LAPS SECONDS ROUNDS
-// frontend send SOCKET MAC TO FIRST FRAMES
+// frontend send SOCKET MAC TO FIRST FRAMES [announce]
 //
 // A vhost-user front-end without a virtual machine: a memory, two split rings, and what counts the frames in them. As the
 // specification has it (docs/interop/vhost-user.rst of QEMU; virtio 1.2, 2.7 and 5.1), and nothing of the back-end's.
@@ -12,6 +12,7 @@
 // churn    the same, and ROUNDS times: the ring is stopped, the region of the buffers removed (REM_MEM_REG), watched for
 //          writes after the reply, added again, the ring started. CHURN is how many rounds there were, and how many writes.
 // send     sends the patterned frames FIRST ..< FIRST + FRAMES to TO, and waits until the back-end has given them back.
+//          With announce it then has the back-end tell the network where MAC is: SEND_RARP.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/virtio_net.h>
@@ -51,10 +52,10 @@ static struct region make_region(uint64_t guest, uint64_t bytes) {
 // --- messages ---
 
 enum { get_features = 1, set_features, set_owner, set_vring_num = 8, set_vring_addr, set_vring_base, get_vring_base, set_vring_kick,
-  set_vring_call, get_protocol_features = 15, set_protocol_features, set_vring_enable = 18, add_mem_reg = 37, rem_mem_reg };
+  set_vring_call, get_protocol_features = 15, set_protocol_features, set_vring_enable = 18, send_rarp, add_mem_reg = 37, rem_mem_reg };
 enum { version = 1, is_reply = 4, needs_reply = 8 };
 static const uint64_t protocol_bit = 1ull << 30, modern = 1ull << 32, mergeable = 1ull << 15;
-static const uint64_t reply_ack = 1ull << 3, slots = 1ull << 15;
+static const uint64_t announces = 1ull << 2, reply_ack = 1ull << 3, slots = 1ull << 15;
 
 struct message {
   uint32_t request, flags, size;
@@ -197,7 +198,7 @@ static void begin(int s) {
   uint64_t features = ask_number(s, get_features), wanted = modern | protocol_bit | mergeable;
   if ((features & wanted) != wanted) refuse("the back-end offers too little");
   if (!(ask_number(s, get_protocol_features) & reply_ack)) refuse("the back-end does not answer");
-  struct message m = {.request = set_protocol_features, .flags = version, .size = 8, .body.number = reply_ack | slots};
+  struct message m = {.request = set_protocol_features, .flags = version, .size = 8, .body.number = announces | reply_ack | slots};
   send_message(s, &m, -1);
   order_number(s, set_features, wanted, -1);
   order(s, (struct message){.request = set_owner}, 0, -1);
@@ -291,7 +292,7 @@ static int receive(int s, long seconds, long rounds) {
   return stray || wrong || tally.bad || tally.duplicate || tally.reordered ? 1 : 0;
 }
 
-static int send_frames(int s, const uint8_t to[6], uint32_t first, uint32_t frames) {
+static int send_frames(int s, const uint8_t to[6], uint32_t first, uint32_t frames, int announces_itself) {
   uint32_t posted = 0, done = 0;
   start_ring(s, &send_ring, &rings, 0);
   for (double end = now() + 60; done < frames && now() < end;) {
@@ -306,13 +307,16 @@ static int send_frames(int s, const uint8_t to[6], uint32_t first, uint32_t fram
     while (take(&send_ring)) done++;
     if (done < frames) wait_for(&send_ring);
   }
+  uint64_t mac = 0;
+  memcpy(&mac, tally.mac, 6);
+  if (announces_itself) order_number(s, send_rarp, mac, -1);
   stop_ring(s, &send_ring);
   printf("SENT %u of %u\n", done, frames);
   return done != frames;
 }
 
 int main(int count, char **words) {
-  const char *usage = "usage: frontend receive|churn SOCKET MAC FIRST FRAMES LAPS SECONDS [ROUNDS|acks] | send SOCKET MAC TO FIRST FRAMES\n";
+  const char *usage = "usage: frontend receive|churn SOCKET MAC FIRST FRAMES LAPS SECONDS [ROUNDS|acks] | send SOCKET MAC TO FIRST FRAMES [announce]\n";
   uint8_t to[6];
   if (count < 7 || !parse_mac(words[3], tally.mac)) return fputs(usage, stderr), 64;
   struct sigaction action = {.sa_handler = on_signal};
@@ -321,7 +325,7 @@ int main(int count, char **words) {
   begin(s);
   if (!strcmp(words[1], "send")) {
     if (!parse_mac(words[4], to)) return fputs(usage, stderr), 64;
-    return send_frames(s, to, (uint32_t)atol(words[5]), (uint32_t)atol(words[6]));
+    return send_frames(s, to, (uint32_t)atol(words[5]), (uint32_t)atol(words[6]), count > 7 && !strcmp(words[7], "announce"));
   }
   int churns = !strcmp(words[1], "churn");
   if (count < 8 + churns) return fputs(usage, stderr), 64;
