@@ -72,6 +72,9 @@ public struct ReceiveCore: ~Copyable {
     scratch = HeaderScratch()
   }
 
+  /// Frames ahead of the one that is settled, for lines that take a while to come.
+  @usableFromInline static var prefetchDistance: UInt32 { @inlinable get { 12 } }
+
   /// What to do with a head that was just taken.
   @usableFromInline enum Entry {
     case lend(IOVA)
@@ -372,6 +375,10 @@ public struct ReceiveCore: ~Copyable {
     let entry = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)]
     let isWhole = completion.flags.rawValue & 3 == 1 && !isDiscarding && !isLogging
     let length = completion.byteCount &+ NetHeader.byteCount
+    // Its first lines were the guest's last: they are asked for some frames ahead, the header's and the frame's.
+    let ahead = unsafe ledger.entries[Int((ledger.front &+ Self.prefetchDistance) & ledger.entryMask)].base
+    unsafe sl_prefetch_write(ahead)
+    unsafe sl_prefetch_write(ahead + 64)
     guard _fastPath(isWhole && completion.byteCount <= need &- NetHeader.byteCount && ledger.isFrontSlotBounced),
       ledger.waiting > 0, unsafe entry.kind == .piece && entry.byteCount >= length
     else { return false }

@@ -14,8 +14,6 @@ public import Virtio
 public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// The most frames one turn moves each way.
   public static var batch: UInt32 { @inlinable get { 64 } }
-  /// Frames ahead of the one that is settled.
-  @usableFromInline static var prefetchDistance: UInt32 { @inlinable get { 12 } }
 
   @usableFromInline var core: ReceiveCore
   @usableFromInline var queue: Queue
@@ -204,7 +202,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
       while UInt32(used) < Self.batch, let completion = queue.reap() {
         let entry = unsafe core.ledger.entries[Int(core.ledger.front & core.ledger.entryMask)]
         // The header's line was the guest's last: it is asked for some frames ahead. There is a pointer in every entry.
-        unsafe sl_prefetch_write(core.ledger.entries[Int((core.ledger.front &+ Self.prefetchDistance) & core.ledger.entryMask)].base)
+        unsafe sl_prefetch_write(core.ledger.entries[Int((core.ledger.front &+ ReceiveCore.prefetchDistance) & core.ledger.entryMask)].base)
         let isWhole = completion.flags.rawValue & 3 == 1 && !core.isDiscarding
         let fits = completion.byteCount <= core.need &- NetHeader.byteCount
         guard _fastPath(isWhole && fits) else {
