@@ -76,6 +76,7 @@ struct JSONReport: Encodable {
         "source_ns_per_frame": report.cost.source_ns_per_frame,
       ]))
     try put("latency_ns", report.latency_ns)
+    try put("due_latency_ns", report.due_latency_ns)
     try put("pacing", Pacing(pacing: report.pacing))
     try put("elapsed_s", finite(report.elapsed_s))
     try put("loops", report.loops)

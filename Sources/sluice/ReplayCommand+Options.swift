@@ -14,6 +14,12 @@ extension ReplayCommand {
     options.pace = try SpeedOption.parse(pace.speed)
     options.ringSize = try ringSize()
     options.mtu = try number("--mtu", guests.mtu, in: 68...9710)
+    if let text = guests.guestMemory {
+      guard let count = Quantity.count(text), (1 << 20...16 << 30).contains(count) else {
+        throw .usage("--guest-memory", text, "must be from 1Mi to 16Gi bytes; write it like 256Mi")
+      }
+      options.guestMemory = Int(count)
+    }
     options.vms = try vms()
     for file in guests.rules { options.rules += try RuleSetOptions.read(file) }
     options.captures = try captures(of: options.vms)
