@@ -96,6 +96,12 @@ public struct ReplayReport: Sendable, Codable, Equatable {
     public var max: UInt64 = 0
     public init() {}
   }
+  /// Nanoseconds that a thread could run and did not, for its processor was another's.
+  public struct Waits: Sendable, Codable, Equatable {
+    public var datapath: UInt64
+    public var guests: UInt64
+    public init(datapath: UInt64, guests: UInt64) { (self.datapath, self.guests) = (datapath, guests) }
+  }
   public struct Pacing: Sendable, Codable, Equatable {
     /// As asked for: "top", "original", "x2", "pps=1000000", "gbps=10".
     public var asked: String = "top"
@@ -148,6 +154,8 @@ public struct ReplayReport: Sendable, Codable, Equatable {
   /// From the moment on at which a frame was due: a wire that comes late is counted. Nil at top speed.
   public var due_latency_ns: Latency?
   public var pacing = Pacing()
+  /// Nil: the kernel does not say, or time was simulated.
+  public var waited_ns: Waits?
   public var elapsed_s: Double = 0
   public var loops: Int = 0
   public var seed: UInt64 = 0

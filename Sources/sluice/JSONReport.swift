@@ -83,6 +83,7 @@ struct JSONReport: Encodable {
     try put("seed", report.seed)
     try put("deterministic", report.deterministic)
     try put("mode", report.mode)
+    try put("waited_ns", report.waited_ns)
     try put("warnings", report.warnings)
     try put("trace_error", report.trace_error)
     try put("output_error", report.output_error)

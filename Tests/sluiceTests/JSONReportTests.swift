@@ -9,7 +9,7 @@ struct JSONReportTests {
   static let keys: Set<String> = [
     "accounted", "bounced_by", "bytes", "conservation", "cost", "deterministic", "dropped_by", "due_latency_ns", "elapsed_s", "files",
     "frames", "host", "interrupted", "iommu", "latency_ns", "loops", "mode", "pacing", "rate", "rules", "schema", "seed", "status",
-    "output_error", "trace_error", "verification_errors", "verified", "vm_order", "vms", "warnings",
+    "output_error", "trace_error", "verification_errors", "verified", "vm_order", "vms", "waited_ns", "warnings",
   ]
   static let inner: [String: Set<String>] = [
     "frames": ["read", "skipped", "received", "replicated", "delivered", "lent", "bounced", "dropped"],
