@@ -79,6 +79,7 @@ public struct BenchmarkReport: Sendable, Codable, Equatable {
     public var set_aside = 0
     /// Replays that are in no figure: the cores were at another distance.
     public var other_distance = 0
+    /// Frames for which the guest had no buffer in time, in the samples of the figures.
     public var dropped: UInt64 = 0
     /// Why there is no figure, in words. Nil: there is.
     public var refused: String?

@@ -56,6 +56,8 @@ public final class BenchmarkRun: @unchecked Sendable {
         let distance = judgement.prevailing(in: samples[part])
         let lacking = points.filter { round < options.rounds || !judgement.hasEnough(samples[part][$0], at: distance) }
         // A point that is measured again is so beside those that it is compared with.
+        // One that no round helps is left as it is.
+        if round > options.rounds, !samples[part].joined().contains(where: { $0.round == round - 1 && judgement.counts($0) }) { break }
         let wanted = points.filter { point in
           lacking.contains(point) || lacking.contains { plan.parts[part].points[$0].base == point }
         }
@@ -177,7 +179,7 @@ public final class BenchmarkRun: @unchecked Sendable {
     }
     let pings = samples.joined().filter { judgement.counts($0) && judgement.distance(of: $0) == distance }.compactMap(\.ping)
     return BenchmarkReport.Part(
-      section: part.section, frames: part.frames, distance: distance.map(judgement.name), ping_ns: Statistics.median(pings), points: points)
+      section: part.section, frames: part.frames, distance: pings.isEmpty ? nil : distance.map(judgement.name), ping_ns: Statistics.median(pings), points: points)
   }
 }
 

@@ -45,7 +45,7 @@ struct Judgement {
     let good = accepted(samples, at: number)
     point.set_aside = samples.count { !counts($0) }
     point.other_distance = samples.count - good.count - point.set_aside
-    point.dropped = samples.reduce(0) { $0 + $1.dropped }
+    point.dropped = good.reduce(0) { $0 + $1.dropped }
     guard good.count >= fewestSamples else {
       point.refused =
         samples.isEmpty
