@@ -77,13 +77,15 @@ let package = Package(
     library(
       "Control", "Replay", "VhostUser", "VFIO", "Datapath", "Intel", "Simulation", "Capture", "FlowTables", "FlowSteering", "NIC", "Virtio", "Bus",
       "GuestMemory", "Linux", "CLinux"),
+    // Beside it: replays that are measured
+    library("Benchmark", "Replay", "Datapath", "Simulation", "Capture", "FlowSteering", "Linux", "CLinux"),
     // 8: both ends of the control socket
     .target(name: "ControlSocket", dependencies: ["Control", "FlowSteering", "Linux"] + nio, swiftSettings: settings),
     // 9: the program
     .executableTarget(
       name: "sluice",
       dependencies: [
-        "ControlSocket", "Control", "VFIO", "Replay", "Datapath", "Simulation", "FlowTables", "FlowDialects", "FlowSteering", "Linux", argumentParser,
+        "ControlSocket", "Control", "Benchmark", "VFIO", "Replay", "Datapath", "Simulation", "FlowTables", "FlowDialects", "FlowSteering", "Linux", argumentParser,
         logging,
         yams,
       ],
@@ -102,6 +104,7 @@ let package = Package(
     tests(
       of: "Intel", "ReceiveConformance", "Simulation", "Capture", "NIC", "Bus", "FlowTables", "FlowSteering", "GuestMemory", "Linux", "CLinux",
       "Support"),
+    tests(of: "Benchmark", "Replay", "Datapath", "FlowSteering", "Linux"),
     tests(of: "FlowDialects", "FlowTables", "FlowSteering"),
     tests(of: "Simulation", "Bus", "GuestMemory", "Linux", "Virtio", "CLinux"),
     .executableTarget(
@@ -152,7 +155,7 @@ let package = Package(
     .testTarget(
       name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport", "Linux", "Support"] + nio, swiftSettings: looseSettings),
     tests(
-      of: "sluice", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", "Control", "ControlSocket", "ControlSupport",
+      of: "sluice", "Benchmark", "Replay", "Datapath", "Simulation", "FlowSteering", "Capture", "Control", "ControlSocket", "ControlSupport",
       "Linux", "Support", argumentParser, logging),
   ]
 )

@@ -43,10 +43,8 @@ extension Engine {
     report.cost.model_ns_per_frame = Double(modelTicks) * unit / frames
     report.cost.source_ns_per_frame = Double(sourceTicks) * unit / frames
     report.cost.datapath_ns_per_frame = Double(pathTicks) * unit / Double(max(settled.reduce(0, +), 1))
-    report.latency_ns.p50 = latency.percentile(50)
-    report.latency_ns.p99 = latency.percentile(99)
-    report.latency_ns.p999 = latency.percentile(99.9)
-    report.latency_ns.max = latency.largest
+    report.latency_ns = ReplayReport.Latency(latency)
+    report.due_latency_ns = options.pace == .top ? nil : ReplayReport.Latency(dueLatency)
     report.pacing.asked = pacer.asked
     report.pacing.achieved_frames_per_second = pacer.achievedRate ?? (elapsed > 0 ? Double(received) / elapsed : 0)
     if let asked = pacer.askedRate {
@@ -153,5 +151,13 @@ extension Engine {
     }
     laws += rig.cardLaws(accepted: put, refused: refused)
     report.conservation = laws
+  }
+}
+
+extension ReplayReport.Latency {
+  init(_ histogram: DurationHistogram) {
+    self.init()
+    (p50, p90, p99) = (histogram.percentile(50), histogram.percentile(90), histogram.percentile(99))
+    (p999, p9999, max) = (histogram.percentile(99.9), histogram.percentile(99.99), histogram.largest)
   }
 }

@@ -26,6 +26,15 @@ internal import Simulation
   let expectations: [Expectation]
   private var arrivals: [ArrivalTimes]
   private(set) var latency = DurationHistogram()
+  /// When the frames were due that are in a lane's queue, in nanoseconds from the start; empty at top speed.
+  ///
+  /// What a wire that is late keeps from the card is left out of `latency`, for those frames have not come yet. Counted
+  /// from here it is in: the omission that loads which wait for what they measure are known for.
+  private var dues: [ArrivalTimes]
+  private(set) var dueLatency = DurationHistogram()
+  private var currentDue: UInt64 = 0
+  /// One moment in ticks, and in nanoseconds from the start: the last `feed`, so that two rates drift apart by nothing.
+  private var anchor: (ticks: UInt64, nanoseconds: UInt64) = (0, 0)
   /// Of the moments that `feed` and `turn` are told, and of what is spent.
   let nanosecondsPerTick: Double
 
@@ -70,6 +79,7 @@ internal import Simulation
     let count = rig.lanes.count
     expectations = verifies ? rig.lanes.map { Expectation(capacity: $0.capacity) } : []
     arrivals = rig.lanes.map { ArrivalTimes(capacity: $0.capacity) }
+    dues = pacer.isPaced ? arrivals : []
     self.nanosecondsPerTick = nanosecondsPerTick
     laneDrops = Array(repeating: [:], count: count)
     accepted = Array(repeating: 0, count: count)
@@ -110,6 +120,7 @@ internal import Simulation
     var sent = 0
     var result: Feed?
     var now: UInt64 = isPaced ? clock() : 0
+    anchor = (time, now)
     while sent < limit {
       guard try advance() else {
         if sent == 0 { result = .finished }
@@ -123,6 +134,7 @@ internal import Simulation
           break
         }
       }
+      currentDue = due
       guard let lane = unsafe put(source.current.wire) else {
         if isPaced { unsafe pacer.sent(source.current.wire.count, due: due, at: now) }
         source.consume()
@@ -189,6 +201,7 @@ internal import Simulation
     let lane = unsafe laneOfQueue[queue]
     precondition(lane >= 0, "the card delivered to a queue that nobody has")
     unsafe burstArrivals[lane] += 1
+    if isPaced { dues[lane].arrived(1, at: currentDue) }
     unsafe overrun[lane] = false
     guard verifies else { return }
     let before = TickCounter.now()
@@ -246,6 +259,7 @@ internal import Simulation
 
   private mutating func settle(_ lane: Int, upTo total: UInt64, time: UInt64) {
     arrivals[lane].left(total - settled[lane], at: time, in: &latency, scale: nanosecondsPerTick)
+    if isPaced { dues[lane].left(total - settled[lane], at: sinceStart(time), in: &dueLatency, scale: 1) }
     if verifies {
       let before = TickCounter.now()
       defer { sourceTicks += TickCounter.now() - before }
@@ -259,6 +273,12 @@ internal import Simulation
       precondition(dropped == nil, "a path dropped a frame that it has not settled")
     }
     settled[lane] = total
+  }
+
+  /// Nanoseconds from the start: now, or, where time is simulated, at `time`.
+  private func sinceStart(_ time: UInt64) -> UInt64 {
+    let ticks = options.isDeterministic ? time : TickCounter.now()
+    return anchor.nanoseconds + UInt64(Double(ticks - min(ticks, anchor.ticks)) * nanosecondsPerTick)
   }
 
   /// Ends a path for good: the card is stopped first. What it still held is counted.

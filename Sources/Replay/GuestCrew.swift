@@ -9,6 +9,9 @@ final class GuestCrew: @unchecked Sendable {
   private let wake: EventDescriptor
   private let stopping = SharedWord()
   private let roundCount = SharedWord()
+  private let waitCount = SharedWord(.max)
+  /// Nanoseconds that the thread waited for its processor, once it has ended. Nil: the kernel does not say.
+  var waited: UInt64? { waitCount.value == .max ? nil : waitCount.value }
   /// How often every guest was stepped.
   var rounds: UInt64 { roundCount.value }
 
@@ -23,6 +26,8 @@ final class GuestCrew: @unchecked Sendable {
     let patience = 2000
     var idle = 0
     var round: UInt64 = 0
+    let waitedBefore = ThreadWait.nanoseconds()
+    defer { if let waitedBefore, let after = ThreadWait.nanoseconds() { waitCount.set(after - waitedBefore) } }
     while stopping.value == 0 {
       round += 1
       roundCount.set(round)

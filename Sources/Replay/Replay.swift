@@ -64,6 +64,9 @@ public final class Replay: @unchecked Sendable {
     guard (68...9710).contains(options.mtu) else {
       throw .usage("--mtu \(options.mtu): must be from 68 to 9710, the most that an 82599 takes")
     }
+    if let memory = options.guestMemory, !(1 << 20...16 << 30).contains(memory) {
+      throw .usage("--guest-memory \(memory): must be from 1 MiB to 16 GiB")
+    }
     guard options.limit.loops > 0 else { throw .usage("--loop \(options.limit.loops): must be at least 1") }
     if options.eventLog != nil && !options.isDeterministic {
       throw .usage("--event-log: only a --deterministic run has a log that another can be compared with")

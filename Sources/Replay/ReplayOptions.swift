@@ -88,6 +88,8 @@ public struct ReplayOptions: Sendable {
   public var processors: [Int]?
   /// Whether guests look for writes outside what they were given. Slow: for tests.
   public var checksCanaries = false
+  /// Bytes of each guest's memory at least, over all of which its buffers are spread; nil: what rings and buffers take.
+  public var guestMemory: Int?
   /// Whether the machine should take guest memory from huge pages.
   public var hugePages = false
 

@@ -86,13 +86,21 @@ public struct ReplayReport: Sendable, Codable, Equatable {
     public var source_ns_per_frame: Double = 0
     public init() {}
   }
-  /// From the card's receiving a frame to its used index being visible to the guest.
+  /// Until a frame's used index is visible to the guest, in nanoseconds.
   public struct Latency: Sendable, Codable, Equatable {
     public var p50: UInt64 = 0
+    public var p90: UInt64 = 0
     public var p99: UInt64 = 0
     public var p999: UInt64 = 0
+    public var p9999: UInt64 = 0
     public var max: UInt64 = 0
     public init() {}
+  }
+  /// Nanoseconds that a thread could run and did not, for its processor was another's.
+  public struct Waits: Sendable, Codable, Equatable {
+    public var datapath: UInt64
+    public var guests: UInt64
+    public init(datapath: UInt64, guests: UInt64) { (self.datapath, self.guests) = (datapath, guests) }
   }
   public struct Pacing: Sendable, Codable, Equatable {
     /// As asked for: "top", "original", "x2", "pps=1000000", "gbps=10".
@@ -141,8 +149,13 @@ public struct ReplayReport: Sendable, Codable, Equatable {
   public var iommu = IOMMU()
   public var rate = Rate()
   public var cost = Cost()
+  /// From the card's receiving a frame on.
   public var latency_ns = Latency()
+  /// From the moment on at which a frame was due: a wire that comes late is counted. Nil at top speed.
+  public var due_latency_ns: Latency?
   public var pacing = Pacing()
+  /// Nil: the kernel does not say, or time was simulated.
+  public var waited_ns: Waits?
   public var elapsed_s: Double = 0
   public var loops: Int = 0
   public var seed: UInt64 = 0

@@ -131,6 +131,7 @@ final class Rig {
     configuration.hashesFrames = hashes
     configuration.checksCanaries = options.checksCanaries
     configuration.checksUnusedMemory = options.checksCanaries
+    configuration.placement.memoryByteCount = options.guestMemory
     configuration.placement.pages = options.hugePages ? .huge : .standard
     // Guest memory lies where the thread that moves its frames runs.
     let processors = options.processors ?? Thread.processors

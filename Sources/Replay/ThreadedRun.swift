@@ -25,16 +25,27 @@ struct ThreadedRun: ~Copyable {
     }
     let thread = try Self.start(crew, on: processors.last)
     defer { Thread.unpin() }
+    // It begins on this thread's processor, and gets away from there only when this thread lets it: frames of the first
+    // milliseconds would find no guest.
+    var patience = 2000
+    while crew.rounds == 0 && patience > 0 {
+      MonotonicClock.sleep(nanoseconds: 50_000)
+      patience -= 1
+    }
 
+    let waitedBefore = ThreadWait.nanoseconds()
     let start = MonotonicClock.now()
     let result = drive(crew, start: start, isCancelled: isCancelled, progress: progress)
-    let end = result.end
+    let (end, waited) = (result.end, ThreadWait.nanoseconds())
     for lane in engine.rig.lanes.indices { engine.stop(lane, .requested) }
     crew.stop()
     thread.join()
     if let error = result.error { throw error }
     var report = engine.report(elapsed: Double(end - start) / 1e9)
     report.interrupted = result.wasCancelled
+    if let waitedBefore, let waited, let guests = crew.waited {
+      report.waited_ns = ReplayReport.Waits(datapath: waited - waitedBefore, guests: guests)
+    }
     return report
   }
 

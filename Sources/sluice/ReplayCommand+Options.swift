@@ -1,5 +1,4 @@
 import Datapath
-import Linux
 import Replay
 
 /// From what was typed to `ReplayOptions`. Every value is looked at here, so that each refusal names its option;
@@ -14,6 +13,12 @@ extension ReplayCommand {
     options.pace = try SpeedOption.parse(pace.speed)
     options.ringSize = try ringSize()
     options.mtu = try number("--mtu", guests.mtu, in: 68...9710)
+    if let text = guests.guestMemory {
+      guard let count = Quantity.count(text), (1 << 20...16 << 30).contains(count) else {
+        throw .usage("--guest-memory", text, "must be from 1Mi to 16Gi bytes; write it like 256Mi")
+      }
+      options.guestMemory = Int(count)
+    }
     options.vms = try vms()
     for file in guests.rules { options.rules += try RuleSetOptions.read(file) }
     options.captures = try captures(of: options.vms)
@@ -21,7 +26,7 @@ extension ReplayCommand {
       throw .usage("--mode", datapath.mode, "no such mode; modes are \(PathMode.allCases.map(\.rawValue).joined(separator: ", "))")
     }
     options.mode = mode
-    options.processors = try processors()
+    if let text = datapath.cpus { options.processors = try ProcessorsOption.parse(text) }
     options.hugePages = datapath.hugePages
     options.isDeterministic = datapath.deterministic
     guard let seed = Quantity.count(datapath.seed) else {
@@ -95,32 +100,4 @@ extension ReplayCommand {
     for text in guests.captures { captures.append(try WriteOption.parse(text, vms: vms.map(\.name))) }
     return captures
   }
-
-  private func processors() throws(Failure) -> [Int]? {
-    guard let text = datapath.cpus else { return nil }
-    var numbers: [Int] = []
-    for part in text.split(separator: ",", omittingEmptySubsequences: false) {
-      guard let count = Quantity.count(part), let number = Int(exactly: count) else {
-        throw .usage("--cpus", text, "write one or two numbers of processors, like 0,1")
-      }
-      numbers.append(number)
-    }
-    let allowed = Thread.processors
-    if let number = numbers.first(where: { !allowed.contains($0) }) {
-      throw .usage("--cpus", text, "this process may not run on processor \(number); it may on \(ranges(allowed))")
-    }
-    guard numbers.count <= 2, Set(numbers).count == numbers.count else {
-      throw .usage("--cpus", text, "write one processor, or two different ones: for the datapath and for the guests")
-    }
-    return numbers
-  }
-}
-
-/// `[0, 1, 2, 5]` as `0-2, 5`.
-func ranges(_ numbers: [Int]) -> String {
-  var parts: [(first: Int, last: Int)] = []
-  for number in numbers {
-    if let last = parts.last, last.last + 1 == number { parts[parts.count - 1].last = number } else { parts.append((number, number)) }
-  }
-  return parts.map { $0.first == $0.last ? "\($0.first)" : "\($0.first)-\($0.last)" }.joined(separator: ", ")
 }

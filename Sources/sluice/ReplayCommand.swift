@@ -88,6 +88,9 @@ struct ReplayCommand: ParsableCommand, CommandWithStatus {
     @Option(help: .init("Entries of each guest ring: a power of two from 2 to 32768.", valueName: "n"))
     var ringSize = "1024"
 
+    @Option(help: .init("Bytes of each guest's memory, over which its buffers are spread: 256Mi, 4Gi. (default: what they take)", valueName: "bytes"))
+    var guestMemory: String?
+
     @Option(help: .init("Bytes of payload that fit a frame, 68 to 9710.", valueName: "bytes"))
     var mtu = "1500"
 

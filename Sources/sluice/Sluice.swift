@@ -23,13 +23,13 @@ struct Sluice: ParsableCommand {
       """,
     version: version,
     subcommands: [
-      ReplayCommand.self, RunCommand.self, StatusCommand.self, StatsCommand.self, InjectCommand.self, RulesCommand.self,
+      ReplayCommand.self, BenchCommand.self, RunCommand.self, StatusCommand.self, StatsCommand.self, InjectCommand.self, RulesCommand.self,
       DoctorCommand.self,
       CompletionCommand.self,
     ])
 
   /// Sub-commands that the project is to have, and this version has not.
-  static let absentCommands = ["bench", "top"]
+  static let absentCommands = ["top"]
 
   static func main() {
     Glibc.exit(run(arguments(of: CommandLine.arguments)).rawValue)

@@ -226,6 +226,10 @@ struct TextReport: CustomStringConvertible {
       let points = [("p50", latency.p50), ("p99", latency.p99), ("p99.9", latency.p999), ("max", latency.max)]
       lines.append(row("latency", points.map { "\($0) \(nanoseconds(Double($1)))" }.joined(separator: "   ")))
     }
+    if let due = report.due_latency_ns, due.max > 0 {
+      let points = [("p50", due.p50), ("p99", due.p99), ("p99.9", due.p999), ("max", due.max)]
+      lines.append(row("since due", points.map { "\($0) \(nanoseconds(Double($1)))" }.joined(separator: "   ")))
+    }
     lines += pacing.map { row($0, $1) }
     if report.elapsed_s < Self.shortest {
       lines.append(row("note", style.faint("too short a run to judge speed by: --duration 5s says more")))

@@ -65,6 +65,28 @@ import Virtio
     #expect(guest.verifyUntouched())
   }
 
+  @Test(arguments: [BufferShape.linux, .page, .exact, .headerApart], [0, 50, 100])
+  func `buffers are spread over all of a larger memory`(shape: BufferShape, share: Int) throws {
+    let wanted = 64 << 20
+    let (guest, device) = try startGuest {
+      $0.shape = shape
+      $0.placement.lowShare = share
+      $0.placement.memoryByteCount = wanted
+    }
+    let regions = device.map.regions
+    #expect(regions.reduce(0) { $0 + $1.byteCount } >= wanted)
+    var starts: [UInt64] = []
+    while let buffer = device.take() { starts.append(buffer.parts[0].start.rawValue) }
+    for region in regions where region.byteCount > 1 << 20 {
+      // The first lies in the first quarter of the region, the last in its last, and nothing outside of it.
+      let own = starts.filter { ($0 >= 4 << 30) == (region.guestStart.rawValue >= 4 << 30) }.map { $0 - region.guestStart.rawValue }
+      let quarter = UInt64(region.byteCount) / 4
+      let (least, most) = (try #require(own.min()), try #require(own.max()))
+      #expect(least < quarter && most > 3 * quarter && most < UInt64(region.byteCount), "\(shape) \(share)")
+    }
+    #expect(guest.verifyUntouched())
+  }
+
   @Test func `buffers keep away from a region's end if asked`() throws {
     let (_, device) = try startGuest { $0.placement.atRegionEnds = false }
     let ends = device.map.regions.map { $0.guestStart.rawValue + UInt64($0.byteCount) }

@@ -7,9 +7,9 @@ import Testing
 struct JSONReportTests {
   /// The keys that a script may rely on. What goes away here is a new `schema`.
   static let keys: Set<String> = [
-    "accounted", "bounced_by", "bytes", "conservation", "cost", "deterministic", "dropped_by", "elapsed_s", "files",
+    "accounted", "bounced_by", "bytes", "conservation", "cost", "deterministic", "dropped_by", "due_latency_ns", "elapsed_s", "files",
     "frames", "host", "interrupted", "iommu", "latency_ns", "loops", "mode", "pacing", "rate", "rules", "schema", "seed", "status",
-    "output_error", "trace_error", "verification_errors", "verified", "vm_order", "vms", "warnings",
+    "output_error", "trace_error", "verification_errors", "verified", "vm_order", "vms", "waited_ns", "warnings",
   ]
   static let inner: [String: Set<String>] = [
     "frames": ["read", "skipped", "received", "replicated", "delivered", "lent", "bounced", "dropped"],
@@ -17,7 +17,7 @@ struct JSONReportTests {
     "iommu": ["faults", "maps", "first"],
     "rate": ["frames_per_second", "bits_per_second"],
     "cost": ["datapath_ns_per_frame", "model_ns_per_frame", "source_ns_per_frame"],
-    "latency_ns": ["p50", "p99", "p999", "max"],
+    "latency_ns": ["p50", "p90", "p99", "p999", "p9999", "max"],
     "pacing": [
       "asked", "asked_frames_per_second", "achieved_frames_per_second", "error_percent", "late_p99_ns", "late_max_ns",
     ],

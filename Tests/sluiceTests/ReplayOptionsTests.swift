@@ -30,13 +30,13 @@ struct ReplayOptionsTests {
       "a.pcap", "b.pcap", "--loop", "1k", "--duration", "2m", "--speed", "gbps=10", "--vm", "x", "--vm", "y,queues=4",
       "--queues", "2", "--ring-size", "256", "--mtu", "9000", "--mode", "copy", "--no-verify", "--write", "x=/dev/null",
       "--seed", "0x10", "--deterministic", "--event-log", "/dev/null", "--filter", "ip", "--allow-truncated",
-      "--preload", "--huge-pages")
+      "--preload", "--huge-pages", "--guest-memory", "64Mi")
     #expect(options.files == ["a.pcap", "b.pcap"])
     #expect(options.limit == ReplayOptions.Limit(loops: 1000, seconds: 120))
     #expect(options.pace == .gigabitsPerSecond(10))
     #expect(options.vms == [ReplayOptions.VM(name: "x", queues: 2), ReplayOptions.VM(name: "y", queues: 4)])
     #expect(options.ringSize == 256 && options.mtu == 9000 && options.mode == .copy && options.seed == 16)
-    #expect(options.verify == false && options.preload == true && options.filter == "ip")
+    #expect(options.verify == false && options.preload == true && options.filter == "ip" && options.guestMemory == 64 << 20)
     #expect(options.isDeterministic && options.allowsTruncated && options.hugePages)
     #expect(options.captures.map(\.vm) == ["x"] && options.captures.map(\.path) == ["/dev/null"])
     #expect(options.eventLog == "/dev/null")
@@ -56,6 +56,7 @@ struct ReplayOptionsTests {
     (["--ring-size", "1000"], "--ring-size 1000: must be a power of two from 2 to 32768"),
     (["--ring-size", "65536"], "--ring-size 65536: must be a power of two from 2 to 32768"),
     (["--ring-size", "1"], "--ring-size 1: must be a power of two from 2 to 32768"),
+    (["--guest-memory", "1k"], "--guest-memory 1k: must be from 1Mi to 16Gi bytes; write it like 256Mi"),
     (["--mtu", "67"], "--mtu 67: must be a whole number, from 68 to 9710"),
     (["--mode", "fast"], "--mode fast: no such mode; modes are auto, required, copy"),
     (["--queues", "3"], "--queues 3: must be 1, 2 or 4"),

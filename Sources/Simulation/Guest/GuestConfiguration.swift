@@ -45,6 +45,8 @@ extension SimulatedGuest {
     public var isShuffled = false
     /// Bytes of each region that hold nothing, at least.
     public var unusedByteCount = 64 << 10
+    /// Bytes of memory, both regions together, at least: buffers are spread over all of it. Nil: what there has to be.
+    public var memoryByteCount: Int?
     public var pages = PageSize.standard
     /// The machine's memory node that it should lie on; nil leaves that to the kernel.
     public var node: Int?

@@ -84,9 +84,18 @@ struct GuestLayout {
     // A page more, for what alignment to the end costs.
     lowByteCount = Self.roundUp(firstFree + unused + tail + lowSlabs * slab.stride + 4096, page)
     highByteCount = Self.roundUp(unused + tail + (slabs - lowSlabs) * slab.stride + 4096, page)
+    var (lowStride, highStride) = (slab.stride, slab.stride)
+    if let wanted = placement.memoryByteCount {
+      let ofLow = Self.roundUp(min(wanted / 100 * placement.lowShare, Self.lowLimit), page)
+      lowStride += Self.widening(slab, count: lowSlabs, by: ofLow - lowByteCount)
+      lowByteCount = max(lowByteCount, ofLow)
+      let ofHigh = Self.roundUp(max(wanted - lowByteCount, 0), page)
+      highStride += Self.widening(slab, count: slabs - lowSlabs, by: ofHigh - highByteCount)
+      highByteCount = max(highByteCount, ofHigh)
+    }
 
-    func start(of number: Int, end: Int) -> Int {
-      (end - tail - slab.byteCount) / slab.alignment * slab.alignment - number * slab.stride
+    func start(of number: Int, stride: Int, end: Int) -> Int {
+      (end - tail - slab.byteCount) / slab.alignment * slab.alignment - number * stride
     }
     var (low, high) = (0, 0)
     for queue in 0..<configuration.queueCount {
@@ -98,10 +107,10 @@ struct GuestLayout {
         let isLow = (number + 1) * lowSlabs / slabs > number * lowSlabs / slabs
         let base: UInt64
         if isLow {
-          base = UInt64(start(of: low, end: lowByteCount))
+          base = UInt64(start(of: low, stride: lowStride, end: lowByteCount))
           low += 1
         } else {
-          base = Self.highStart + UInt64(start(of: high, end: highByteCount))
+          base = Self.highStart + UInt64(start(of: high, stride: highStride, end: highByteCount))
           high += 1
         }
         let wanted = min(slab.buffers.count, buffersPerQueue - index * slab.buffers.count)
@@ -115,6 +124,11 @@ struct GuestLayout {
       }
       pieces.append(queuePieces)
     }
+  }
+
+  /// How much further apart so many slabs begin if there are so many bytes more for them.
+  private static func widening(_ slab: Slab, count: Int, by byteCount: Int) -> Int {
+    count > 0 && byteCount > 0 ? byteCount / count / slab.alignment * slab.alignment : 0
   }
 
   /// What belongs to no buffer, ring or table, in the order of addresses.
