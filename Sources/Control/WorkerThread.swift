@@ -59,6 +59,10 @@ final class WorkerThread: @unchecked Sendable {
     try followModel()
   }
 
+  /// Frames of one step of the model for each ring, up to some: with one for all, a turn of many rings' finds a frame or
+  /// none, and pays for publishing each by itself.
+  private static let burst = 64
+
   /// The card's model, and its wire, is stepped by the first of the threads.
   private var drivesCard: Bool { number == 0 }
 
@@ -177,7 +181,7 @@ final class WorkerThread: @unchecked Sendable {
     if moved { datapathTicks.set(datapathTicks.value &+ middle &- start) }
     if let model {
       if drivesCard {
-        if model.pump() > 0 {
+        if model.pump(Self.burst * min(max(receiveLanes.count, 1), 16)) > 0 {
           modelTicks.set(modelTicks.value &+ TickCounter.now() &- middle)
           moved = true
         }

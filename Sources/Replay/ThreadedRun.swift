@@ -60,6 +60,8 @@ struct ThreadedRun: ~Copyable {
     _ crew: GuestCrew, start: UInt64, isCancelled: () -> Bool, progress: (ReplayProgress) -> Void
   ) -> (end: UInt64, error: ReplayError?, wasCancelled: Bool) {
     let lanes = engine.rig.lanes.indices
+    // More for many paths: with one burst for all, a turn finds a frame or none, and pays for publishing each by itself.
+    let burst = Engine.burst * min(max(lanes.count, 1), 16)
     let deadline = engine.options.limit.seconds.map { start + UInt64($0 * 1e9) }
     var faults = 0
     var round = 0
@@ -77,7 +79,7 @@ struct ThreadedRun: ~Copyable {
       let (before, sourceBefore) = (TickCounter.now(), engine.sourceTicks)
       if isSending {
         do throws(ReplayError) {
-          switch try engine.feed(Engine.burst, time: before, clock: { MonotonicClock.now() - start }) {
+          switch try engine.feed(burst, time: before, clock: { MonotonicClock.now() - start }) {
           case .sent: moved = true; heldSince = nil
           case .early(let due): wait = due
           case .finished: isSending = false

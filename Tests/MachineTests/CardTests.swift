@@ -189,7 +189,7 @@ import Testing
       try expect("sluice run --nic vfio:0000:00:1f.2 --vm a,socket=a", says: "8086:2922: there is no driver for it here")
       // As a user without privileges, who may keep less in memory than the guest has.
       let limited = "ulimit -l 1024; cd /run/u; (\(run) --control c > log 2>&1 &); until grep -q ready log; do usleep 20000; done"
-      let attempt = "frontend receive a.sock \(Self.macs[0]) 0 100 1 1 2> /dev/null; cat log; killall sluice"
+      let attempt = "frontend receive a.sock \(Self.macs[0]) 0 100 1 1 2> /dev/null; cat log; killall sluice; while pidof sluice > /dev/null; do usleep 20000; done"
       try guest.check("chown u /dev/vfio/*")
       try expect("su u -c 'sluice doctor \(machine.card)'", says: "✗ memlock")
       try expect(
