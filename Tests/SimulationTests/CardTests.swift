@@ -88,6 +88,45 @@ private let datagram = hex(
     #expect(bench.card.misuses.isEmpty)
   }
 
+  /// What the card has noted of a frame saves it work, and changes nothing that can be seen.
+  @Test func `a frame that comes again is treated as before, until a register is written`() throws {
+    let (bench, other) = (try Bench(), try Bench())
+    let notes = UnsafeMutablePointer<FrameNotes>.allocate(capacity: 1)
+    defer { unsafe notes.deallocate() }
+    unsafe datagram.withUnsafeBytes { unsafe notes.initialize(to: FrameNotes(FrameHeaders(parsing: $0.baseAddress!, count: $0.count))) }
+    func receive() -> Arrival {
+      unsafe datagram.withUnsafeBytes { unsafe bench.card.receive(WireFrame(bytes: $0.baseAddress!, count: $0.count, notes: notes)) }
+    }
+    for slot in 0..<3 {
+      #expect(receive() == .delivered(queue: 0))
+      #expect(other.receive(datagram) == .delivered(queue: 0))
+      #expect(bench.bytes(slot, 60) == datagram)
+      #expect(bench.word(slot, 0) == other.word(slot, 0) && bench.word(slot, 1) == other.word(slot, 1))
+    }
+    // Good frames received, and their octets; QPRC and QBRC of queue 0; descriptors written back.
+    for register in [0x4074, 0x4088, 0x1030, 0x1034] { #expect(bench.card.read(register) == other.card.read(register)) }
+    #expect(bench.card.descriptorsWrittenBack == 3)
+    // RAH0 loses its valid bit: nobody's address any more.
+    bench.card.write(bench.card.read(0xA204) & ~(1 << 31), 0xA204)
+    #expect(receive() == .dropped(.noPool, queue: nil))
+  }
+
+  @Test(arguments: [false, true]) func `without payloads everything is done but the bytes`(isKnown: Bool) throws {
+    let bench = try Bench()
+    bench.card.faults.leavesPayload = true
+    let notes = UnsafeMutablePointer<FrameNotes>.allocate(capacity: 1)
+    defer { unsafe notes.deallocate() }
+    unsafe datagram.withUnsafeBytes { unsafe notes.initialize(to: FrameNotes(FrameHeaders(parsing: $0.baseAddress!, count: $0.count))) }
+    for slot in 0..<2 {
+      let arrival = unsafe datagram.withUnsafeBytes {
+        unsafe bench.card.receive(WireFrame(bytes: $0.baseAddress!, count: $0.count, notes: isKnown ? notes : nil))
+      }
+      #expect(arrival == .delivered(queue: 0))
+      #expect(bench.word(slot, 1) == 60 << 32 | 0x73 && bench.bytes(slot, 60) != datagram)
+    }
+    #expect(bench.card.read(0x4074) == 2)
+  }
+
   @Test func `a wrong checksum sets the error bits`() throws {
     let bench = try Bench()
     var frame = datagram

@@ -108,7 +108,7 @@ struct ConfigurationFileTests {
     ("nic: {mtu: -1}", "f:1:12: nic.mtu: -1: must be a whole number, without quotes"),
     ("nic: {mtu: [1500]}", "f:1:12: nic.mtu: must be a whole number, without quotes"),
     ("nic: {ring-size: 100}", "f:1:18: nic.ring-size: 100; a multiple of 8 from 64 to 4096"),
-    ("nic: {kind: ixgbe}", "f:1:13: nic.kind: ixgbe: no such card; write sim, or vfio: and a PCI address, as in vfio:0000:03:00.0"), ("nic: [sim]", "f:1:6: nic: must have keys: kind, vfio, protect, mtu, ring-size, moderation-us, exact-flows"),
+    ("nic: {kind: ixgbe}", "f:1:13: nic.kind: ixgbe: no such card; write sim, sim:no-payload, or vfio: and a PCI address, as in vfio:0000:03:00.0"), ("nic: [sim]", "f:1:6: nic: must have keys: kind, vfio, protect, mtu, ring-size, moderation-us, exact-flows"),
     ("wire: eth0", "f:1:7: wire: no such device; write tap=NAME"), ("wire: {}", "f:1:7: wire.tap: is missing"),
     ("wire: {tap: 0123456789abcdef}", "f:1:7: wire: the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons"),
     ("wire: tap=a/b", "f:1:7: wire: the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons"),

@@ -63,6 +63,12 @@ struct RunOptionsTests {
     #expect(plan == ConfigurationFile(configuration: expected, log: LogOptions(level: .debug, format: .json)))
   }
 
+  @Test func `the simulated card can leave out payloads, and says so`() throws {
+    let nic = try plan("--vm", "a,socket=/a", "--nic", "sim:no-payload").configuration.nic
+    #expect(nic.kind == .sim && !nic.writesPayload && nic.card == "sim:no-payload")
+    #expect(try plan("--vm", "a,socket=/a", "--nic", "sim").configuration.nic.writesPayload)
+  }
+
   @Test func `a back-end program of the conventions is one VM that gets everything`() throws {
     #expect(try plan("--socket-path", "/s").configuration.vms == [.init(name: "vm0", endpoint: .server(.init(path: "/s")))])
     #expect(try plan("--fd", "7").configuration.vms == [.init(name: "vm0", endpoint: .descriptor(7))])
@@ -82,7 +88,7 @@ struct RunOptionsTests {
     (["--vm", "a,socket=/a,vlan=5"], "--vm a,socket=/a,vlan=5: vlan: needs mac too"),
     (["--vm", "a b,socket=/a"], "--vm a b,socket=/a: name: a name is 1 to 32 letters, digits, '.', '_' or '-'"),
     (["--vm", "a,socket=/a", "--control", "/a"], "--vm a,socket=/a: socket: /a is the control socket's"),
-    (["--vm", "a,socket=/a", "--nic", "e1000"], "--nic e1000: no such card; write sim, or vfio: and a PCI address, as in vfio:0000:03:00.0"),
+    (["--vm", "a,socket=/a", "--nic", "e1000"], "--nic e1000: no such card; write sim, sim:no-payload, or vfio: and a PCI address, as in vfio:0000:03:00.0"),
     (["--vm", "a,socket=/a", "--wire", "eth0"], "--wire eth0: no such device; write tap=NAME"),
     (["--vm", "a,socket=/a", "--wire", "tap="], "--wire tap=: the name of a TAP device has 1 to 15 bytes, without '/', spaces or colons"),
     (["--vm", "a,socket=/a", "--mtu", "67"], "--mtu 67: 67 bytes; 68 to 9710 are possible"),
