@@ -124,6 +124,13 @@ let package = Package(
     // Benchmarks, one folder a question
     .executableTarget(
       name: "ReceiveCost", dependencies: ["Replay", argumentParser], path: "Bench/ReceiveCost", swiftSettings: settings),
+    .target(name: "CReceiveTurn", dependencies: ["CLinux"], path: "Bench/ReceiveInC/CReceiveTurn"),
+    .executableTarget(
+      name: "ReceiveInC",
+      dependencies: [
+        "CReceiveTurn", "Replay", "Datapath", "Intel", "Simulation", "NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux", argumentParser,
+      ],
+      path: "Bench/ReceiveInC", exclude: ["CReceiveTurn"], swiftSettings: settings),
     .executableTarget(
       name: "PumpRate",
       dependencies: ["Intel", "Simulation", "NIC", "Bus", "FlowSteering", "Linux", argumentParser], path: "Bench/PumpRate",
