@@ -12,15 +12,15 @@ struct ReceiveInC: ParsableCommand {
     abstract: "Measures Sluice's receive turn beside the same turn in C, and checks that both did the same.")
 
   @Option(help: "Bytes of each frame as captured, 60 to 1514; may be given several times.") var frameBytes: [Int] = [64, 1514]
-  @Option(help: "Entries of both rings, a power of two from 64; may be given several times.") var ringSize: [Int] = [1024, 256]
+  @Option(help: "Entries of both rings, a power of two from 256; may be given several times.") var ringSize: [Int] = [1024, 256]
   @Option(help: "Blocks of each.") var blocks = 200
   @Option(help: "Turns of a block, of 64 frames each.") var turns = 64
   @Flag(help: "Print it as JSON.") var json = false
 
   func validate() throws {
     guard frameBytes.allSatisfy((60...1514).contains), blocks > 0, turns > 0,
-      ringSize.allSatisfy({ (64...4096).contains($0) && $0 & ($0 - 1) == 0 })
-    else { throw ValidationError("frames have 60 to 1514 bytes, rings a power of two of entries from 64 to 4096") }
+      ringSize.allSatisfy({ (256...4096).contains($0) && $0 & ($0 - 1) == 0 })
+    else { throw ValidationError("frames have 60 to 1514 bytes, rings a power of two of entries from 256 to 4096") }
   }
 
   func run() throws {

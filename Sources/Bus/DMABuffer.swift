@@ -17,6 +17,8 @@ public import Linux
   /// Bytes that were asked for; the pages reach a little further.
   public let byteCount: Int
   private let mappedBytes: Int
+  /// Pairs of eight bytes: descriptors of sixteen.
+  @usableFromInline let pairCount: UInt
 
   public init(
     byteCount: Int, access: DMAAccess, in space: any IOAddressSpace, allocator: IOVAAllocator
@@ -31,6 +33,7 @@ public import Linux
     self.space = space
     self.allocator = allocator
     self.byteCount = byteCount
+    pairCount = UInt(byteCount) / 16
   }
 
   private static func pages(
@@ -85,6 +88,18 @@ public import Linux
   @inlinable public func store32(_ value: UInt32, _ offset: Int) {
     check(offset, 4)
     unsafe sl_store32(base + offset, value)
+  }
+  /// Writes a descriptor of sixteen bytes, by its number: one check for both halves.
+  @inlinable public func storePair(_ first: UInt64, _ second: UInt64, at number: Int) {
+    precondition(UInt(bitPattern: number) < pairCount, "outside the DMA buffer")
+    let pair = unsafe base + number &* 16
+    unsafe sl_store64(pair, first)
+    unsafe sl_store64(pair + 8, second)
+  }
+  /// Reads a descriptor's second half, and everything that the device wrote before it.
+  @inlinable public func loadSecondAcquire(at number: Int) -> UInt64 {
+    precondition(UInt(bitPattern: number) < pairCount, "outside the DMA buffer")
+    return unsafe sl_load64_acquire(base + number &* 16 + 8)
   }
   /// Some of these bytes, to copy from or into. Valid while this buffer lives.
   @inlinable public func bytes(_ offset: Int, _ count: Int) -> UnsafeMutableRawBufferPointer {

@@ -104,12 +104,21 @@ internal import GuestMemory
   /// Whether everything that is out is lent: then slot n is place n, and the short way may be taken.
   @inlinable var isPlain: Bool { waiting == 0 && tail &- front == slotTail &- slotFront }
 
+  /// Writes down a lent buffer and its slot, some places behind what was entered, for `enterLent` to enter.
+  @inlinable mutating func setLent(_ place: UInt32, _ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16) {
+    unsafe entries[Int(place & entryMask)] = Entry(base: base, byteCount: byteCount, id: id, kind: .lent, reason: 0)
+    unsafe slots[Int((slotTail &+ (place &- tail)) & slotMask)] = false
+  }
+  /// Enters what was written down before `end`.
+  @inlinable mutating func enterLent(to end: UInt32) {
+    slotTail = slotTail &+ (end &- tail)
+    tail = end
+  }
+
   /// Enters a lent buffer and its slot.
   @inlinable mutating func enterLent(_ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16) {
-    unsafe entries[Int(tail & entryMask)] = Entry(base: base, byteCount: byteCount, id: id, kind: .lent, reason: 0)
-    tail = tail &+ 1
-    unsafe slots[Int(slotTail & slotMask)] = false
-    slotTail = slotTail &+ 1
+    unsafe setLent(tail, base, byteCount: byteCount, id: id)
+    enterLent(to: tail &+ 1)
   }
 
   /// The same for a buffer of any shape.

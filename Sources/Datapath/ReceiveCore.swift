@@ -26,8 +26,12 @@ public struct ReceiveCore: ~Copyable {
   @usableFromInline var pool: BouncePool
   @usableFromInline var chain: DescriptorChain
   @usableFromInline let windowBase: UInt64
+  /// The same for what lies behind a header.
+  @usableFromInline let frameBase: UInt64
   /// Bytes of a buffer that can be lent: the header, and the largest frame that the card accepts.
   @usableFromInline let need: UInt32
+  /// Bytes of such a frame.
+  @usableFromInline let mostFrameBytes: UInt32
   @usableFromInline let mode: PathMode
   @usableFromInline let merges: Bool
   /// NetHeader's low word for a frame whose checksums the card found right.
@@ -59,7 +63,9 @@ public struct ReceiveCore: ~Copyable {
     self.pool = pool
     chain = DescriptorChain(queueSize: size)
     windowBase = window.base.rawValue
+    frameBase = window.base.rawValue + UInt64(NetHeader.byteCount)
     need = NetHeader.byteCount + UInt32(largestFrame)
+    mostFrameBytes = UInt32(largestFrame)
     self.mode = mode
     merges = features.contains(.mergeableBuffers)
     ledger = Ledger(queueSize: size, slotCount: slotCount, need: need, merges: merges)
@@ -269,12 +275,13 @@ public struct ReceiveCore: ~Copyable {
     tally.add(.lentBytes, UInt64(completion.byteCount))
   }
 
-  /// A lent buffer that came back with something else than one whole frame. The short way calls it.
-  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
-  @_noLocks
-  #endif
-  @inline(never) @usableFromInline mutating func settleOdd(_ completion: Completion) {
-    _ = settle(completion)
+  /// Takes out of the ledger the lent buffers before `front`, each of which was put with one frame in it.
+  @inlinable @inline(__always) mutating func settleLent(to front: UInt32) {
+    let count = front &- ledger.front
+    ledger.front = front
+    ledger.slotFront = ledger.slotFront &+ count
+    virtqueue.countPut(UInt16(truncatingIfNeeded: count))
+    settledFrames &+= UInt64(count)
   }
 
   private enum Verdict: Equatable {

@@ -110,23 +110,23 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
         if _slowPath(core.virtqueue.isFaulted) { core.stopForFault() }
         return
       }
-      var done: UInt32 = 0
-      while done < count {
-        guard let buffer = core.virtqueue.next() else { break }
+      var odd: AvailableBuffer?
+      let start = core.ledger.tail
+      var tail = start
+      while tail &- start < count, let buffer = core.virtqueue.next() {
         guard _fastPath(buffer.flags == Descriptor.isWritable && buffer.range.count >= core.need),
           let slice = core.memory.slice(buffer.range)
         else {
-          // Everything before this one is lent: what follows is a new run.
-          core.ledger.closeRun()
-          core.turn &+= 1
-          if enter(buffer) { lendSlowly(pending &- done &- 1) }
+          odd = buffer
           break
         }
         core.virtqueue.take(buffer)
-        unsafe core.ledger.enterLent(slice.base, byteCount: buffer.range.count, id: buffer.id)
-        queue.post(IOVA(core.windowBase &+ buffer.range.start.rawValue &+ UInt64(NetHeader.byteCount)))
-        done &+= 1
+        unsafe core.ledger.setLent(tail, slice.base, byteCount: buffer.range.count, id: buffer.id)
+        queue.post(IOVA(core.frameBase &+ buffer.range.start.rawValue))
+        tail = tail &+ 1
       }
+      core.ledger.enterLent(to: tail)
+      if let odd { lendFrom(odd, of: pending &- (tail &- start)) }
     } else {
       core.turn &+= 1
       lendSlowly(pending)
@@ -138,6 +138,13 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     if _slowPath(core.virtqueue.isFaulted) { core.stopForFault() }
   }
 
+  /// The first buffer that cannot be lent as those before it were, and the rest of what is pending.
+  @inline(never) @inlinable mutating func lendFrom(_ odd: AvailableBuffer, of pending: UInt32) {
+    // Everything before this one is lent: what follows is a new run.
+    core.ledger.closeRun()
+    core.turn &+= 1
+    if enter(odd) { lendSlowly(pending &- 1) }
+  }
 
   /// The same for buffers that are not all alike.
   @inline(never) @inlinable mutating func lendSlowly(_ count: UInt32) {
@@ -197,37 +204,36 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     var used: UInt16 = 0
     if _fastPath(core.isPlain && !core.isLogging) {
       var bytes: UInt64 = 0
-      var odd: UInt16 = 0
-      var counted: UInt16 = 0
-      while UInt32(used) < Self.batch, let completion = queue.reap() {
-        let entry = unsafe core.ledger.entries[Int(core.ledger.front & core.ledger.entryMask)]
-        // The header's line was the guest's last: it is asked for some frames ahead. There is a pointer in every entry.
-        unsafe sl_prefetch_write(core.ledger.entries[Int((core.ledger.front &+ ReceiveCore.prefetchDistance) & core.ledger.entryMask)].base)
+      var odd: Completion?
+      let start = core.ledger.front
+      var front = start
+      while front &- start < Self.batch, let completion = queue.reap() {
         let isWhole = completion.flags.rawValue & 3 == 1 && !core.isDiscarding
-        let fits = completion.byteCount <= core.need &- NetHeader.byteCount
+        let fits = completion.byteCount <= core.mostFrameBytes
         guard _fastPath(isWhole && fits) else {
-          // Those before it are settled first: the long way counts for itself.
-          core.settledFrames &+= UInt64(used &- odd &- counted)
-          counted = used &- odd
-          core.settleOdd(completion)
-          used &+= 1
-          odd &+= 1
-          continue
+          odd = completion
+          break
         }
-        unsafe sl_store64(entry.base, completion.flags.rawValue & 4 != 0 ? core.checkedWord : 0)
-        unsafe sl_store32(entry.base + 8, NetHeader(bufferCount: 1).highWord)
-        core.virtqueue.put(unsafe entry.id, byteCount: completion.byteCount &+ NetHeader.byteCount)
-        core.ledger.front = core.ledger.front &+ 1
-        core.ledger.slotFront = core.ledger.slotFront &+ 1
+        let (entries, mask) = unsafe (core.ledger.entries, core.ledger.entryMask)
+        // The header's line was the guest's last: it is asked for some frames ahead. There is a pointer in every entry.
+        unsafe sl_prefetch_write(entries[Int((front &+ ReceiveCore.prefetchDistance) & mask)].base)
+        let entry = unsafe entries + Int(front & mask)
+        let header = unsafe entry.pointee.base
+        unsafe sl_store64(header, completion.flags.rawValue & 4 != 0 ? core.checkedWord : 0)
+        unsafe sl_store32(header + 8, NetHeader(bufferCount: 1).highWord)
+        core.virtqueue.put(unsafe entry.pointee.id, byteCount: completion.byteCount &+ NetHeader.byteCount, at: UInt16(truncatingIfNeeded: front &- start))
+        front = front &+ 1
         bytes &+= UInt64(completion.byteCount)
-        used &+= 1
       }
-      if used == 0 { return 0 }
-      core.settledFrames &+= UInt64(used &- odd &- counted)
-      core.tally.add(.lentFrames, UInt64(used &- odd))
+      used = UInt16(truncatingIfNeeded: front &- start)
+      core.settleLent(to: front)
+      core.tally.add(.lentFrames, UInt64(used))
       core.tally.add(.lentBytes, bytes)
+      // What follows an odd one goes the long way with it, which counts for itself.
+      if let odd { used = settleFrom(odd, after: used) }
+      if used == 0 { return 0 }
     } else {
-      used = settleSlowly()
+      used = settleSlowly(Self.batch)
       if used == 0 { return 0 }
     }
     if _fastPath(!core.isLogging) ? core.virtqueue.publish(used) : core.publishLogged(used) {
@@ -239,11 +245,16 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     return Int(used)
   }
 
-  @inline(never) @inlinable mutating func settleSlowly() -> UInt16 {
+  /// Settles a lent buffer that came back with something else than one whole frame, and the rest of a batch that it is in.
+  @inline(never) @inlinable mutating func settleFrom(_ odd: Completion, after used: UInt16) -> UInt16 {
+    used &+ core.settle(odd) &+ settleSlowly(Self.batch &- UInt32(used) &- 1)
+  }
+
+  @inline(never) @inlinable mutating func settleSlowly(_ most: UInt32) -> UInt16 {
     var used: UInt16 = 0
     var frames: UInt32 = 0
     // A broken ring gets nothing more: what went into it half would be followed by what came later.
-    while frames < Self.batch, !core.virtqueue.isFaulted, let completion = queue.reap() {
+    while frames < most, !core.virtqueue.isFaulted, let completion = queue.reap() {
       used &+= core.copyWhole(completion) ? 1 : core.settle(completion)
       frames += 1
     }

@@ -16,6 +16,11 @@ internal import Linux
     @usableFromInline let start: UInt64
     @usableFromInline let byteCount: UInt64
     @usableFromInline let host: UnsafeMutableRawPointer
+    /// An entry in which nothing lies.
+    init(nothingAt host: UnsafeMutableRawPointer) {
+      unsafe (start, byteCount) = (0, 0)
+      unsafe self.host = host
+    }
     init(_ region: MemoryRegion) {
       unsafe start = region.guestStart.rawValue
       unsafe byteCount = UInt64(region.byteCount)
@@ -38,6 +43,8 @@ internal import Linux
     }
     self.regions = sorted
     unsafe table = .allocate(capacity: max(sorted.count, 1))
+    // There is always one to look at.
+    if sorted.isEmpty { unsafe table.initialize(to: Entry(nothingAt: UnsafeMutableRawPointer(table))) }
     for (index, region) in sorted.enumerated() { unsafe (table + index).initialize(to: Entry(region)) }
   }
 

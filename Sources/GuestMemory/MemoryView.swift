@@ -5,11 +5,13 @@
   public let map: MemoryMap
   @usableFromInline let table: UnsafeMutablePointer<MemoryMap.Entry>
   @usableFromInline let count: Int
-  @usableFromInline var last = 0
+  /// The entry of the region hit last; of a map without regions one in which nothing lies.
+  @usableFromInline var last: UnsafeMutablePointer<MemoryMap.Entry>
 
   public init(_ map: MemoryMap) {
     self.map = map
     unsafe table = map.table
+    unsafe last = map.table
     count = map.regions.count
   }
 
@@ -17,8 +19,7 @@
   /// or an address that wraps.
   @inlinable public mutating func slice(_ range: GuestRange) -> GuestSlice? {
     // The shortest way: the region of the previous range.
-    if count == 0 { return nil }
-    let entry = unsafe table + last
+    let entry = unsafe last
     let offset = range.start.rawValue &- (unsafe entry.pointee.start)
     if unsafe offset < entry.pointee.byteCount && UInt64(range.count) <= entry.pointee.byteCount &- offset {
       return unsafe GuestSlice(unchecked: entry.pointee.host + Int(truncatingIfNeeded: offset), count: range.count)
@@ -32,7 +33,7 @@
       let entry = unsafe table + index
       let offset = range.start.rawValue &- (unsafe entry.pointee.start)
       if unsafe offset < entry.pointee.byteCount && UInt64(range.count) <= entry.pointee.byteCount &- offset {
-        last = index
+        unsafe last = entry
         return unsafe GuestSlice(
           unchecked: entry.pointee.host + Int(truncatingIfNeeded: offset), count: range.count)
       }
@@ -50,7 +51,7 @@ extension MemoryView {
   public mutating func leadingSlice(_ range: GuestRange) -> GuestSlice? {
     if let whole = slice(range) { return whole }
     guard let first = slice(GuestRange(range.start, count: 1)) else { return nil }
-    let entry = unsafe table[last]
+    let entry = unsafe last.pointee
     let left = unsafe entry.byteCount - (range.start.rawValue - entry.start)
     return unsafe GuestSlice(unchecked: first.base, count: UInt32(min(left, UInt64(range.count))))
   }

@@ -90,7 +90,7 @@ public import GuestMemory
   /// taken since `pending` than it said. Nil, and a fault, if it is no head that could be there.
   @inlinable public mutating func next() -> AvailableBuffer? {
     let head = ring.head(at: nextAvailable)
-    guard _fastPath(UInt32(head) < ring.size) else {
+    guard _fastPath(UInt32(head) <= ring.mask) else {
       fail(.headOutOfRange(head))
       return nil
     }

@@ -117,6 +117,16 @@ public struct Virtqueue: ~Copyable {
     putCount = putCount &+ 1
   }
 
+  /// The same for who counts by itself what was put since the last `publish`, `place` so far, and says it with `countPut`.
+  @inlinable public mutating func put(_ id: UInt16, byteCount: UInt32, at place: UInt16) {
+    if isPacked {
+      packed.put(id, byteCount: byteCount, at: place)
+    } else {
+      split.put(id, byteCount: byteCount, at: place)
+    }
+  }
+  @inlinable public mutating func countPut(_ count: UInt16) { putCount = putCount &+ count }
+
   /// Makes the first `count` of what was put visible together, and forgets the rest. True if the driver asked to be told.
   @inlinable @inline(__always) public mutating func publish(_ count: UInt16) -> Bool {
     let put = putCount

@@ -10,10 +10,11 @@
 // In neither: what a frame that is not lent needs. Here it stops the path; there it goes the long way. Both ways out are
 // calls that are not inlined.
 //
-// Only there, for the C has less to do: which of two ring formats the queue has (this one is split); that a place in the
-// card's ring lies in its pages, and that there is room for a buffer (here the loop's bounds say so); that the guest has
-// any memory.
-// Only here: cursors are in locals for the whole of a loop, and stored once behind it.
+// Only there: which of two ring formats the queue has (this one is split); that a place in the card's ring lies in its
+// pages, that there is room for a buffer, and that a head lies in the ring when its descriptor is read and it is marked
+// (here the loop's bounds and the check of the head say so).
+// Only here: every cursor is in a local for the whole of a loop, and stored once behind it; there, the virtqueue's next
+// entry and the card's next and oldest descriptors are not. A count of what is out at the card; there, the two ends say it.
 #include <CLinux.h>
 
 #include "CReceiveTurn.h"

@@ -19,12 +19,13 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
   @usableFromInline let largestFrame: UInt32
   /// Bits of the status: the frame is damaged; its checksums were looked at, and are right.
   @usableFromInline let damage: UInt64
+  /// What is looked at of a frame that is whole and undamaged: `damage`, and that it ends here.
+  @usableFromInline let verdict: UInt64
   @usableFromInline let checksumFields: UInt64
   @usableFromInline let checksumRight: UInt64
-  /// The next descriptor to fill, and the oldest one that is out.
+  /// The next descriptor to fill, and the oldest one that is out; the same if none is.
   @usableFromInline var next = 0
   @usableFromInline var oldest = 0
-  @usableFromInline var outCount = 0
 
   private let dropsWhenEmpty: Bool
   private let registers: ReceiveRegisters
@@ -45,6 +46,7 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
     self.registers = ReceiveRegisters(kind, number, of: registers)
     self.clock = clock
     damage = kind.receiveDamage
+    verdict = kind.receiveDamage | ReceiveDescriptor.endOfPacket
     checksumFields = reportsChecksum ? kind.checksumFields : 0
     // Of no bits it is never what they are.
     checksumRight = ReceiveDescriptor.checksumChecked
@@ -60,16 +62,14 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
   }
 
   @inlinable public var capacity: Int { size &- 1 }
-  @inlinable public var room: Int { size &- 1 &- outCount }
+  @inlinable public var room: Int { (oldest > next ? oldest : oldest &+ size) &- next &- 1 }
 
   @inlinable @inline(__always) public mutating func post(_ address: IOVA) {
-    precondition(outCount < size &- 1, "no room in the receive ring")
-    let descriptor = next &* ReceiveDescriptor.byteCount
-    descriptors.store64(address.rawValue, descriptor)
+    let after = next &+ 1 == size ? 0 : next &+ 1
+    precondition(after != oldest, "no room in the receive ring")
     // The header's address is not used; its bit 0 is where the card reports.
-    descriptors.store64(0, descriptor &+ 8)
-    next = next &+ 1 == size ? 0 : next &+ 1
-    outCount &+= 1
+    descriptors.storePair(address.rawValue, 0, at: next)
+    next = after
   }
 
   @inlinable public mutating func ring() { tail.ring(UInt32(truncatingIfNeeded: next)) }
@@ -77,13 +77,19 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
   /// A frame longer than the limit that was set cannot be; if the card says so, it is damaged, and `byteCount` stays
   /// inside the buffer.
   @inlinable @inline(__always) public mutating func reap() -> Completion? {
-    if outCount == 0 { return nil }
-    let word = descriptors.load64Acquire(oldest &* ReceiveDescriptor.byteCount &+ 8)
+    if oldest == next { return nil }
+    let word = descriptors.loadSecondAcquire(at: oldest)
     if word & ReceiveDescriptor.done == 0 { return nil }
     oldest = oldest &+ 1 == size ? 0 : oldest &+ 1
-    outCount &-= 1
     let found = UInt32(truncatingIfNeeded: word >> 32) & 0xFFFF
+    guard _fastPath(word & verdict == ReceiveDescriptor.endOfPacket && found <= largestFrame) else { return judge(word, found) }
     // By bits: the set's own methods are generic, and would not be free.
+    let (end, right) = (Completion.Flags.isEnd.rawValue, Completion.Flags.isChecksumValid.rawValue)
+    return Completion(byteCount: found, flags: Completion.Flags(rawValue: word & checksumFields == checksumRight ? end | right : end))
+  }
+
+  /// What came back with anything else than one whole frame.
+  @inline(never) @inlinable mutating func judge(_ word: UInt64, _ found: UInt32) -> Completion {
     var flags: UInt32 = 0
     if word & ReceiveDescriptor.endOfPacket != 0 { flags |= Completion.Flags.isEnd.rawValue }
     if word & damage != 0 || found > largestFrame { flags |= Completion.Flags.isDamaged.rawValue }
@@ -109,7 +115,7 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
   }
 
   private mutating func restart() throws(RegisterError) {
-    (next, oldest, outCount) = (0, 0, 0)
+    (next, oldest) = (0, 0)
     let byteCount = size * ReceiveDescriptor.byteCount
     for offset in stride(from: 0, to: byteCount, by: 8) { descriptors.store64(0, offset) }
     registers.setRing(at: descriptors.address, byteCount: byteCount)
