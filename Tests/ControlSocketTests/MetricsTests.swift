@@ -123,6 +123,8 @@ struct MetricsTests {
     #expect(page.value("sluice_quiesce_seconds_total", ["vm": "web"]) == 0.0012)
     #expect(page.value("sluice_quiesce_longest_seconds", ["vm": "web"]) == 0.00075)
     #expect(page.value("sluice_worker_turns_total", ["worker": "0"]) == 123_456)
+    #expect(page.value("sluice_worker_busy_seconds_total", ["worker": "0", "part": "datapath"]) == 1.5)
+    #expect(page.value("sluice_worker_busy_seconds_total", ["worker": "0", "part": "model"]) == 0.25)
     #expect(page.value("sluice_law_holds", ["law": "received + replicated = delivered + dropped"]) == 1)
     #expect(page.value("sluice_uptime_seconds") == 3725 && page.value("sluice_build_info", ["version": "0.1.0"]) == 1)
   }

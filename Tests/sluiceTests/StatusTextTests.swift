@@ -22,7 +22,8 @@ struct StatusTextTests {
           IOMMU       6 maps, no fault
 
         Workers
-          0           processor 1, node 0, 123,456 turns, 78 sleeps
+          0           processor 1, node 0, 123,456 turns, 78 sleeps, 1.50 s at rings,
+                      250 ms in the card's model
           1           5 turns, 4 sleeps
 
         VM web

@@ -59,7 +59,7 @@ struct StatusText: CustomStringConvertible {
     guard !report.workers.isEmpty else { return [] }
     let rows = report.workers.enumerated().flatMap { number, worker in
       let place = [worker.cpu.map { "processor \($0)" }, worker.numa_node.map { "node \($0)" }].compactMap { $0 }
-      let busy = ["\(nanoseconds(worker.datapath_s * 1e9)) at rings"] + (worker.model_s > 0 ? ["\(nanoseconds(worker.model_s * 1e9)) in the card's model"] : [])
+      let busy = [(worker.datapath_s, "at rings"), (worker.model_s, "in the card's model")].filter { $0.0 > 0 }.map { "\(nanoseconds($0 * 1e9)) \($1)" }
       let words = place + ["\(plural(worker.turns, "turn"))", "\(plural(worker.sleeps, "sleep"))"] + busy
       return row(String(number), words.joined(separator: ", "))
     }
