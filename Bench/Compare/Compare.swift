@@ -9,7 +9,7 @@ struct Compare: ParsableCommand {
     discussion: """
       Examples:
         Bench/compare
-        Bench/compare v0.1.0 --rounds 21
+        Bench/compare HEAD~3 --rounds 21
 
       For each trace both programs replay it for a moment, one after the other, round after round: a ratio is of two
       runs next to each other, and the median of all rounds is printed with the quartiles. Instructions are counted by
