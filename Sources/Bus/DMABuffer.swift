@@ -101,10 +101,39 @@ public import Linux
     precondition(UInt(bitPattern: number) < pairCount, "outside the DMA buffer")
     return unsafe sl_load64_acquire(base + number &* 16 + 8)
   }
+  /// So many descriptors from one on: one check for all of them. Valid while this buffer lives.
+  @inlinable public func pairs(from number: Int, count: UInt32) -> DMAPairs {
+    precondition(number >= 0 && UInt(number) + UInt(count) <= pairCount, "outside the DMA buffer")
+    return unsafe DMAPairs(base: base + number &* 16, count: count)
+  }
   /// Some of these bytes, to copy from or into. Valid while this buffer lives.
   @inlinable public func bytes(_ offset: Int, _ count: Int) -> UnsafeMutableRawBufferPointer {
     check(offset, count)
     return unsafe UnsafeMutableRawBufferPointer(start: base + offset, count: count)
+  }
+}
+
+/// Descriptors of sixteen bytes that follow one another in a DMA buffer.
+///
+/// `@safe`: they were checked to lie in it, and every number is checked against the count. Who takes them sees to it that the
+/// buffer lives as long.
+@safe @frozen public struct DMAPairs {
+  @usableFromInline let base: UnsafeMutableRawPointer
+  public let count: UInt32
+  @inlinable init(base: UnsafeMutableRawPointer, count: UInt32) {
+    unsafe self.base = base
+    self.count = count
+  }
+  @inlinable @inline(__always) public func store(_ first: UInt64, _ second: UInt64, at n: UInt32) {
+    precondition(n < count, "outside the run")
+    let pair = unsafe base + Int(n) &* 16
+    unsafe sl_store64(pair, first)
+    unsafe sl_store64(pair + 8, second)
+  }
+  /// Reads the second half, and everything that the device wrote before it.
+  @inlinable @inline(__always) public func loadSecondAcquire(at n: UInt32) -> UInt64 {
+    precondition(n < count, "outside the run")
+    return unsafe sl_load64_acquire(base + Int(n) &* 16 + 8)
   }
 }
 

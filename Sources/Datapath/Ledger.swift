@@ -1,4 +1,5 @@
-internal import GuestMemory
+public import CLinux
+public import GuestMemory
 
 /// Who has which buffer, and in what order: the guest's buffers that were taken, and the card's slots they went to.
 ///
@@ -47,6 +48,7 @@ internal import GuestMemory
   /// Places that are not lent.
   @usableFromInline var waiting: UInt32 = 0
 
+  /// Whether a slot that is out is a bounced one; false for every other.
   @usableFromInline let slots: UnsafeMutablePointer<Bool>
   @usableFromInline let slotMask: UInt32
   @usableFromInline var slotFront: UInt32 = 0
@@ -104,21 +106,32 @@ internal import GuestMemory
   /// Whether everything that is out is lent: then slot n is place n, and the short way may be taken.
   @inlinable var isPlain: Bool { waiting == 0 && tail &- front == slotTail &- slotFront }
 
-  /// Writes down a lent buffer and its slot, some places behind what was entered, for `enterLent` to enter.
-  @inlinable mutating func setLent(_ place: UInt32, _ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16) {
-    unsafe entries[Int(place & entryMask)] = Entry(base: base, byteCount: byteCount, id: id, kind: .lent, reason: 0)
-    unsafe slots[Int((slotTail &+ (place &- tail)) & slotMask)] = false
+  /// The next places to enter lent buffers in, `most` at most, up to where they begin again.
+  @inlinable @inline(__always) func entering(_ most: UInt32) -> LedgerRun {
+    let place = tail & entryMask
+    return unsafe LedgerRun(entries: entries + Int(place), count: min(most, entryMask &+ 1 &- place))
   }
-  /// Enters what was written down before `end`.
-  @inlinable mutating func enterLent(to end: UInt32) {
-    slotTail = slotTail &+ (end &- tail)
-    tail = end
+  /// Enters lent buffers that were written down in the first `count` places of `entering`, and their slots.
+  @inlinable @inline(__always) mutating func enterLent(_ count: UInt32) {
+    tail = tail &+ count
+    slotTail = slotTail &+ count
   }
+  /// The oldest places but for `offset` of them, as many as lie in a row of `most` at most.
+  @inlinable @inline(__always) func leaving(_ most: UInt32, after offset: UInt32) -> LedgerRun {
+    let place = (front &+ offset) & entryMask
+    return unsafe LedgerRun(entries: entries + Int(place), count: min(most, entryMask &+ 1 &- place))
+  }
+  /// Asks for the line of the header that is given back some buffers after the `offset`-th oldest. There is a pointer in every entry.
+  @inlinable @inline(__always) func prefetchHeader(after offset: UInt32) {
+    unsafe sl_prefetch_write(entries[Int((front &+ offset &+ Self.prefetchDistance) & entryMask)].base)
+  }
+  /// Frames ahead of the one that is settled, for lines that take a while to come.
+  @inlinable static var prefetchDistance: UInt32 { 12 }
 
   /// Enters a lent buffer and its slot.
-  @inlinable mutating func enterLent(_ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16) {
-    unsafe setLent(tail, base, byteCount: byteCount, id: id)
-    enterLent(to: tail &+ 1)
+  mutating func enterLent(_ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16) {
+    unsafe entries[Int(tail & entryMask)] = Entry(base: base, byteCount: byteCount, id: id, kind: .lent, reason: 0)
+    enterLent(1)
   }
 
   /// The same for a buffer of any shape.
@@ -221,6 +234,7 @@ internal import GuestMemory
   /// Precondition: the oldest slot is a bounced one.
   @inlinable mutating func removeBouncedSlot() {
     if Int32(bitPattern: slotFront &- runSlotStart) >= 0 { runSlots &-= 1 }
+    unsafe slots[Int(slotFront & slotMask)] = false
     slotFront = slotFront &+ 1
   }
 
@@ -237,8 +251,31 @@ internal import GuestMemory
   /// Forgets everything that is out: the card has been stopped.
   mutating func removeAll() {
     front = tail
-    slotFront = slotTail
+    while slotFront != slotTail {
+      unsafe slots[Int(slotFront & slotMask)] = false
+      slotFront = slotFront &+ 1
+    }
     waiting = 0
     closeRun()
+  }
+}
+
+/// Places of a ledger that follow one another, each for a lent buffer.
+///
+/// `@safe`: they lie in the ledger, which lives as long, and every number is checked against the count.
+@safe @usableFromInline struct LedgerRun {
+  @usableFromInline let entries: UnsafeMutablePointer<Ledger.Entry>
+  @usableFromInline let count: UInt32
+  @inlinable init(entries: UnsafeMutablePointer<Ledger.Entry>, count: UInt32) {
+    unsafe self.entries = entries
+    self.count = count
+  }
+  @inlinable @inline(__always) func enterLent(_ buffer: GuestSlice, id: UInt16, at n: UInt32) {
+    precondition(n < count, "outside the run")
+    unsafe entries[Int(n)] = Ledger.Entry(base: buffer.base, byteCount: buffer.count, id: id, kind: .lent, reason: 0)
+  }
+  @inlinable @inline(__always) func place(_ n: UInt32) -> UnsafeMutablePointer<Ledger.Entry> {
+    precondition(n < count, "outside the run")
+    return unsafe entries + Int(n)
   }
 }

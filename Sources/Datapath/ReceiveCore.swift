@@ -78,8 +78,8 @@ public struct ReceiveCore: ~Copyable {
     scratch = HeaderScratch()
   }
 
-  /// Frames ahead of the one that is settled, for lines that take a while to come.
-  @usableFromInline static var prefetchDistance: UInt32 { @inlinable get { 12 } }
+  /// See `Ledger.prefetchDistance`.
+  @usableFromInline static var prefetchDistance: UInt32 { @inlinable get { Ledger.prefetchDistance } }
 
   /// What to do with a head that was just taken.
   @usableFromInline enum Entry {
@@ -275,10 +275,9 @@ public struct ReceiveCore: ~Copyable {
     tally.add(.lentBytes, UInt64(completion.byteCount))
   }
 
-  /// Takes out of the ledger the lent buffers before `front`, each of which was put with one frame in it.
-  @inlinable @inline(__always) mutating func settleLent(to front: UInt32) {
-    let count = front &- ledger.front
-    ledger.front = front
+  /// Takes the oldest `count` lent buffers out of the ledger, each of which was put with one frame in it.
+  @inlinable @inline(__always) mutating func settleLent(_ count: UInt32) {
+    ledger.front = ledger.front &+ count
     ledger.slotFront = ledger.slotFront &+ count
     virtqueue.countPut(UInt16(truncatingIfNeeded: count))
     settledFrames &+= UInt64(count)

@@ -101,32 +101,24 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   // MARK: Out to the card
 
   /// Takes what the driver made available and posts it: the guest's own buffers where a frame can land in them.
-  @inlinable @inline(__always) mutating func lend() {
+  @inline(never) @inlinable mutating func lend() {
     let pending = min(core.virtqueue.pending(), Self.batch)
-    let count = min(pending, UInt32(truncatingIfNeeded: queue.room))
     let rung = core.ledger.slotTail
     if _fastPath(core.isPlain) {
+      let count = min(pending, UInt32(truncatingIfNeeded: queue.room))
       if count == 0 {
         if _slowPath(core.virtqueue.isFaulted) { core.stopForFault() }
         return
       }
-      var odd: AvailableBuffer?
-      let start = core.ledger.tail
-      var tail = start
-      while tail &- start < count, let buffer = core.virtqueue.next() {
-        guard _fastPath(buffer.flags == Descriptor.isWritable && buffer.range.count >= core.need),
-          let slice = core.memory.slice(buffer.range)
-        else {
-          odd = buffer
-          break
-        }
-        core.virtqueue.take(buffer)
-        unsafe core.ledger.setLent(tail, slice.base, byteCount: buffer.range.count, id: buffer.id)
-        queue.post(IOVA(core.frameBase &+ buffer.range.start.rawValue))
-        tail = tail &+ 1
+      let isPacked = core.virtqueue.isPacked
+      var left = count
+      while left > 0 {
+        let (done, run) = isPacked ? Self.lend(left, of: &core.virtqueue.packed, to: &queue, &core.memory, &core.ledger, core.need, core.frameBase)
+          : Self.lend(left, of: &core.virtqueue.split, to: &queue, &core.memory, &core.ledger, core.need, core.frameBase)
+        left &-= done
+        if done < run || run == 0 { break }
       }
-      core.ledger.enterLent(to: tail)
-      if let odd { lendFrom(odd, of: pending &- (tail &- start)) }
+      if left > 0 { lendFrom(of: pending &- (count &- left)) }
     } else {
       core.turn &+= 1
       lendSlowly(pending)
@@ -138,8 +130,32 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     if _slowPath(core.virtqueue.isFaulted) { core.stopForFault() }
   }
 
-  /// The first buffer that cannot be lent as those before it were, and the rest of what is pending.
-  @inline(never) @inlinable mutating func lendFrom(_ odd: AvailableBuffer, of pending: UInt32) {
+  /// Posts buffers that can be lent as they are, `most` at most, from a run of entries into a run of the card's. Answers how many, and
+  /// how long the run was: it ends before the first other buffer, and before the first that is not there.
+  @inlinable @inline(__always) static func lend<Format: RingFormat & ~Copyable>(
+    _ most: UInt32, of virtqueue: inout Format, to queue: inout Queue, _ memory: inout MemoryView, _ ledger: inout Ledger, _ need: UInt32,
+    _ frameBase: UInt64
+  ) -> (done: UInt32, run: UInt32) {
+    let posting = queue.posting(most)
+    let taking = virtqueue.taking(posting.count)
+    let entering = ledger.entering(taking.count)
+    let run = entering.count
+    var n: UInt32 = 0
+    while n < run, let buffer = taking.plainBuffer(at: n), _fastPath(buffer.range.count >= need), let slice = memory.slice(buffer.range) {
+      taking.mark(buffer, at: n)
+      entering.enterLent(slice, id: buffer.id, at: n)
+      posting.post(IOVA(frameBase &+ buffer.range.start.rawValue), at: n)
+      n &+= 1
+    }
+    virtqueue.advance(taken: n)
+    queue.advance(posted: n)
+    ledger.enterLent(n)
+    return (n, run)
+  }
+
+  /// The first buffer that cannot be lent as those before it were, if there is one, and the rest of what is pending.
+  @inline(never) @inlinable mutating func lendFrom(of pending: UInt32) {
+    guard let odd = core.virtqueue.next() else { return }
     // Everything before this one is lent: what follows is a new run.
     core.ledger.closeRun()
     core.turn &+= 1
@@ -200,37 +216,25 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   // MARK: Back to the guest
 
   /// Takes back what the card has filled, and hands it to the guest in one store.
-  @inlinable @inline(__always) mutating func settle() -> Int {
+  @inline(never) @inlinable mutating func settle() -> Int {
     var used: UInt16 = 0
-    if _fastPath(core.isPlain && !core.isLogging) {
+    if _fastPath(core.isPlain && !core.isLogging && !core.isDiscarding) {
+      let isPacked = core.virtqueue.isPacked
+      let most = min(Self.batch, UInt32(truncatingIfNeeded: core.ledger.slotCount))
+      var count: UInt32 = 0
       var bytes: UInt64 = 0
-      var odd: Completion?
-      let start = core.ledger.front
-      var front = start
-      while front &- start < Self.batch, let completion = queue.reap() {
-        let isWhole = completion.flags.rawValue & 3 == 1 && !core.isDiscarding
-        let fits = completion.byteCount <= core.mostFrameBytes
-        guard _fastPath(isWhole && fits) else {
-          odd = completion
-          break
-        }
-        let (entries, mask) = unsafe (core.ledger.entries, core.ledger.entryMask)
-        // The header's line was the guest's last: it is asked for some frames ahead. There is a pointer in every entry.
-        unsafe sl_prefetch_write(entries[Int((front &+ ReceiveCore.prefetchDistance) & mask)].base)
-        let entry = unsafe entries + Int(front & mask)
-        let header = unsafe entry.pointee.base
-        unsafe sl_store64(header, completion.flags.rawValue & 4 != 0 ? core.checkedWord : 0)
-        unsafe sl_store32(header + 8, NetHeader(bufferCount: 1).highWord)
-        core.virtqueue.put(unsafe entry.pointee.id, byteCount: completion.byteCount &+ NetHeader.byteCount, at: UInt16(truncatingIfNeeded: front &- start))
-        front = front &+ 1
-        bytes &+= UInt64(completion.byteCount)
+      while count < most {
+        let (done, run) = isPacked ? Self.settle(most &- count, after: count, &core.virtqueue.packed, &queue, &core.ledger, core.mostFrameBytes, core.checkedWord, &bytes)
+          : Self.settle(most &- count, after: count, &core.virtqueue.split, &queue, &core.ledger, core.mostFrameBytes, core.checkedWord, &bytes)
+        count &+= done
+        if done < run || run == 0 { break }
       }
-      used = UInt16(truncatingIfNeeded: front &- start)
-      core.settleLent(to: front)
-      core.tally.add(.lentFrames, UInt64(used))
+      used = UInt16(truncatingIfNeeded: count)
+      core.settleLent(count)
+      core.tally.add(.lentFrames, UInt64(count))
       core.tally.add(.lentBytes, bytes)
       // What follows an odd one goes the long way with it, which counts for itself.
-      if let odd { used = settleFrom(odd, after: used) }
+      if count < most, let odd = queue.reap() { used = settleFrom(odd, after: used) }
       if used == 0 { return 0 }
     } else {
       used = settleSlowly(Self.batch)
@@ -243,6 +247,33 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
       core.tally.add(.suppressedSignals, 1)
     }
     return Int(used)
+  }
+
+  /// Gives back the lent buffers with a whole frame in each, `most` at most, where `offset` were given back already. Answers how many,
+  /// and how long the run was: it ends before the first that has something else, and before the first that has nothing yet.
+  @inlinable @inline(__always) static func settle<Format: RingFormat & ~Copyable>(
+    _ most: UInt32, after offset: UInt32, _ virtqueue: inout Format, _ queue: inout Queue, _ ledger: inout Ledger, _ mostFrameBytes: UInt32,
+    _ checkedWord: UInt64, _ bytes: inout UInt64
+  ) -> (done: UInt32, run: UInt32) {
+    let reaping = queue.reaping(most)
+    let putting = virtqueue.putting(reaping.count, after: offset)
+    let leaving = ledger.leaving(putting.count, after: offset)
+    let run = leaving.count
+    var n: UInt32 = 0
+    while n < run, let frame = reaping.wholeFrame(at: n, most: mostFrameBytes), putting.isPlain(at: n) {
+      // The header's line was the guest's last: it is asked for some frames ahead.
+      ledger.prefetchHeader(after: offset &+ n)
+      let entry = unsafe leaving.place(n)
+      let header = unsafe entry.pointee.base
+      unsafe sl_store64(header, frame.isChecksumValid ? checkedWord : 0)
+      unsafe sl_store32(header + 8, NetHeader(bufferCount: 1).highWord)
+      putting.put(unsafe entry.pointee.id, byteCount: frame.byteCount &+ NetHeader.byteCount, at: n)
+      bytes &+= UInt64(frame.byteCount)
+      n &+= 1
+    }
+    queue.advance(reaped: n)
+    virtqueue.advance(put: n)
+    return (n, run)
   }
 
   /// Settles a lent buffer that came back with something else than one whole frame, and the rest of a batch that it is in.

@@ -31,9 +31,36 @@ public struct BufferRequirements: Hashable, Sendable {
   }
 }
 
+/// Places of a receive queue that follow one another. A value, and nothing of it changes: a loop has it in registers, and what is
+/// checked of a place is that it is one of these.
+public protocol PostingRun {
+  var count: UInt32 { get }
+  /// Writes the descriptor of the `n`-th. Precondition: `n < count`.
+  func post(_ address: IOVA, at n: UInt32)
+}
+
+/// The same of places whose buffers are out.
+public protocol ReapingRun {
+  var count: UInt32 { get }
+  /// What came back in the `n`-th if it is one whole frame, undamaged, of `most` bytes at most. Nil: something else, or nothing yet;
+  /// `reap` tells which. Precondition: `n < count`.
+  func wholeFrame(at n: UInt32, most: UInt32) -> WholeFrame?
+}
+
+/// A frame that lies in one buffer, undamaged.
+@frozen public struct WholeFrame: Hashable, Sendable {
+  public let byteCount: UInt32
+  /// As `Completion.Flags.isChecksumValid`.
+  public let isChecksumValid: Bool
+  @inlinable public init(byteCount: UInt32, isChecksumValid: Bool) {
+    self.byteCount = byteCount
+    self.isChecksumValid = isChecksumValid
+  }
+}
+
 /// One hardware receive queue. Buffers come back in the order they were posted.
 ///
-/// A turn makes these calls once a frame or once a batch. They are meant to be inlined into the caller:
+/// A turn makes these calls once a frame or once a batch, or goes through a run of places. They are meant to be inlined into the caller:
 /// conforming types live in other modules and mark them `@inlinable`.
 public protocol ReceiveQueue: ~Copyable {
   var requirements: BufferRequirements { get }
@@ -47,9 +74,35 @@ public protocol ReceiveQueue: ~Copyable {
   mutating func ring()
   /// Takes back the oldest buffer if the hardware has filled it.
   mutating func reap() -> Completion?
+
+  /// The next places to post to, `most` at most. There may be fewer than there is room for, or none: then `post` is the way.
+  func posting(_ most: UInt32) -> Posting
+  /// Posts what was written through the first `count` of what `posting` answered.
+  mutating func advance(posted count: UInt32)
+  /// The oldest places that are out, `most` at most; as with `posting`.
+  func reaping(_ most: UInt32) -> Reaping
+  /// Takes back the first `count` of what `reaping` answered, each of which had a frame.
+  mutating func advance(reaped count: UInt32)
+  associatedtype Posting: PostingRun
+  associatedtype Reaping: ReapingRun
   /// Stops the hardware, and returns only when it can no longer write to any buffer lent to it. Buffers that
   /// were filled can still be reaped; the others are forgotten with the next `restart`.
   mutating func quiesce() throws(RegisterError)
   /// As `quiesce`, without asking the hardware: it is known to write nothing any more, for it is gone or off the bus.
   mutating func abandon()
+}
+
+/// The run of a queue that has none: everything goes one by one.
+@frozen public struct NoRun: PostingRun, ReapingRun {
+  @inlinable init() {}
+  @inlinable public var count: UInt32 { 0 }
+  @inlinable public func post(_ address: IOVA, at n: UInt32) { preconditionFailure("posts to no place") }
+  @inlinable public func wholeFrame(at n: UInt32, most: UInt32) -> WholeFrame? { nil }
+}
+
+extension ReceiveQueue where Self: ~Copyable, Posting == NoRun, Reaping == NoRun {
+  @inlinable public func posting(_ most: UInt32) -> NoRun { NoRun() }
+  @inlinable public func reaping(_ most: UInt32) -> NoRun { NoRun() }
+  @inlinable public mutating func advance(posted count: UInt32) {}
+  @inlinable public mutating func advance(reaped count: UInt32) {}
 }

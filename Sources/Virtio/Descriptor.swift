@@ -19,12 +19,16 @@ public import GuestMemory
     self.next = next
   }
 
+  /// - Parameter word: length, flags and next, lowest first.
+  @inlinable init(word: UInt64, address: GuestAddress) {
+    self.init(
+      range: GuestRange(address, count: UInt32(truncatingIfNeeded: word)), flags: UInt16(truncatingIfNeeded: word >> 32),
+      next: UInt16(truncatingIfNeeded: word >> 48))
+  }
+
   /// An entry of an indirect table. Precondition: it lies in the table.
   init(table: GuestSlice, entry: UInt32) {
     let offset = 16 * Int(entry)
-    let word = table.load64(offset + 8)
-    self.init(
-      range: GuestRange(GuestAddress(table.load64(offset)), count: UInt32(truncatingIfNeeded: word)),
-      flags: UInt16(truncatingIfNeeded: word >> 32), next: UInt16(truncatingIfNeeded: word >> 48))
+    self.init(word: table.load64(offset + 8), address: GuestAddress(table.load64(offset)))
   }
 }

@@ -354,3 +354,86 @@ public import GuestMemory
     return pending() > 0
   }
 }
+
+extension PackedVirtqueue: RingFormat {
+  @inlinable @inline(__always) public func taking(_ most: UInt32) -> PackedTakingRun {
+    unsafe PackedTakingRun(
+      descriptors: ring.descriptors + 16 * Int(takePlace), lengths: lengths + Int(takePlace), bits: takeBits | Descriptor.isWritable,
+      count: min(most, ring.size &- takePlace))
+  }
+  @inlinable @inline(__always) public mutating func advance(taken count: UInt32) { advance(by: count) }
+
+  @inlinable @inline(__always) public func putting(_ most: UInt32, after offset: UInt32) -> PackedPuttingRun {
+    unsafe PackedPuttingRun(
+      words: words + 8 * Int(offset), places: places + 2 * Int(offset), lengths: lengths + Int(putPlace), place: putPlace,
+      bits: putBits, count: min(most, min(ring.size &- putPlace, ring.size &- min(offset, ring.size))))
+  }
+  @inlinable @inline(__always) public mutating func advance(put count: UInt32) {
+    putPlace = putPlace &+ count
+    if _slowPath(putPlace >= ring.size) {
+      putPlace = putPlace &- ring.size
+      putBits ^= PackedRingMemory.bothFlags
+    }
+  }
+}
+
+/// Descriptors of a packed virtqueue that follow one another.
+///
+/// `@safe`: they lie in the ring, and every number is checked against the count. The virtqueue that it was made by lives as long.
+@safe @frozen public struct PackedTakingRun: TakingRun {
+  @usableFromInline let descriptors: UnsafeMutableRawPointer
+  @usableFromInline let lengths: UnsafeMutablePointer<UInt16>
+  /// The flags of a descriptor that is there in this lap, and writable, and nothing else.
+  @usableFromInline let bits: UInt16
+  public let count: UInt32
+
+  @inlinable init(descriptors: UnsafeMutableRawPointer, lengths: UnsafeMutablePointer<UInt16>, bits: UInt16, count: UInt32) {
+    unsafe (self.descriptors, self.lengths) = (descriptors, lengths)
+    (self.bits, self.count) = (bits, count)
+  }
+
+  @inlinable @inline(__always) public func plainBuffer(at n: UInt32) -> AvailableBuffer? {
+    precondition(n < count, "outside the run")
+    let descriptor = unsafe descriptors + 16 * Int(n)
+    let word = unsafe sl_load64_acquire(descriptor + 8)
+    let mask = PackedRingMemory.bothFlags | PackedRingMemory.kindFlags
+    guard _fastPath(UInt16(truncatingIfNeeded: word >> 48) & mask == bits) else { return nil }
+    return AvailableBuffer(word: word, address: GuestAddress(unsafe sl_load64(descriptor)))
+  }
+  @inlinable @inline(__always) public func mark(_ buffer: AvailableBuffer, at n: UInt32) {
+    precondition(n < count, "outside the run")
+    unsafe lengths[Int(n)] = 1
+  }
+}
+
+/// Buffers that are out, where the ring's places follow one another, with the staged entries that they are put into.
+/// `@safe`: as `PackedTakingRun`; there are as many staged entries as the ring has.
+@safe @frozen public struct PackedPuttingRun: PuttingRun {
+  @usableFromInline let words: UnsafeMutableRawPointer
+  @usableFromInline let places: UnsafeMutableRawPointer
+  @usableFromInline let lengths: UnsafeMutablePointer<UInt16>
+  @usableFromInline let place: UInt32
+  @usableFromInline let bits: UInt16
+  public let count: UInt32
+
+  @inlinable init(
+    words: UnsafeMutableRawPointer, places: UnsafeMutableRawPointer, lengths: UnsafeMutablePointer<UInt16>, place: UInt32, bits: UInt16,
+    count: UInt32
+  ) {
+    unsafe (self.words, self.places, self.lengths) = (words, places, lengths)
+    (self.place, self.bits, self.count) = (place, bits, count)
+  }
+
+  @inlinable @inline(__always) public func isPlain(at n: UInt32) -> Bool {
+    precondition(n < count, "outside the run")
+    return unsafe lengths[Int(n)] == 1
+  }
+  /// Precondition: `byteCount > 0`.
+  @inlinable @inline(__always) public func put(_ id: UInt16, byteCount: UInt32, at n: UInt32) {
+    precondition(n < count, "outside the run")
+    // virtio 1.3, 2.8.4: WRITE says that there are bytes.
+    let flags = bits | Descriptor.isWritable
+    unsafe sl_store64(words + 8 * Int(n), UInt64(byteCount) | UInt64(id) << 32 | UInt64(flags) << 48)
+    unsafe sl_store16(places + 2 * Int(n), UInt16(truncatingIfNeeded: place &+ n))
+  }
+}

@@ -50,10 +50,7 @@ public import GuestMemory
 
   @inlinable public func descriptor(_ index: UInt16) -> Descriptor {
     let entry = unsafe descriptors + 16 * Int(UInt32(index) & mask)
-    let word = unsafe sl_load64(entry + 8)
-    return Descriptor(
-      range: GuestRange(GuestAddress(unsafe sl_load64(entry)), count: UInt32(truncatingIfNeeded: word)),
-      flags: UInt16(truncatingIfNeeded: word >> 32), next: UInt16(truncatingIfNeeded: word >> 48))
+    return Descriptor(word: unsafe sl_load64(entry + 8), address: GuestAddress(unsafe sl_load64(entry)))
   }
 
   @inlinable public func prefetch(at index: UInt16) {

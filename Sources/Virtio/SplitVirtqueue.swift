@@ -230,3 +230,76 @@ public import GuestMemory
     return pending() > 0
   }
 }
+
+extension SplitVirtqueue: RingFormat {
+  @inlinable @inline(__always) public func taking(_ most: UInt32) -> SplitTakingRun {
+    let place = UInt32(nextAvailable) & ring.mask
+    return unsafe SplitTakingRun(
+      heads: ring.available + (4 + 2 * Int(place)), descriptors: ring.descriptors, outstanding: outstanding, mask: ring.mask,
+      count: min(most, ring.size &- place))
+  }
+  @inlinable @inline(__always) public mutating func advance(taken count: UInt32) {
+    nextAvailable = nextAvailable &+ UInt16(truncatingIfNeeded: count)
+  }
+  @inlinable @inline(__always) public func putting(_ most: UInt32, after offset: UInt32) -> SplitPuttingRun {
+    let place = (UInt32(nextUsed) &+ offset) & ring.mask
+    return unsafe SplitPuttingRun(
+      elements: ring.used + (4 + 8 * Int(place)), outstanding: outstanding, mask: ring.mask, count: min(most, ring.size &- place))
+  }
+  // What was put lies behind the published index until `publish` moves that.
+  @inlinable @inline(__always) public mutating func advance(put count: UInt32) {}
+}
+
+/// Entries of the available ring that follow one another.
+///
+/// `@safe`: they lie in the ring, every number is checked against the count, and every head against the ring's size. The virtqueue
+/// that it was made by lives as long.
+@safe @frozen public struct SplitTakingRun: TakingRun {
+  @usableFromInline let heads: UnsafeMutableRawPointer
+  @usableFromInline let descriptors: UnsafeMutableRawPointer
+  @usableFromInline let outstanding: UnsafeMutablePointer<UInt8>
+  @usableFromInline let mask: UInt32
+  public let count: UInt32
+
+  @inlinable init(
+    heads: UnsafeMutableRawPointer, descriptors: UnsafeMutableRawPointer, outstanding: UnsafeMutablePointer<UInt8>, mask: UInt32,
+    count: UInt32
+  ) {
+    unsafe (self.heads, self.descriptors, self.outstanding) = (heads, descriptors, outstanding)
+    (self.mask, self.count) = (mask, count)
+  }
+
+  @inlinable @inline(__always) public func plainBuffer(at n: UInt32) -> AvailableBuffer? {
+    precondition(n < count, "outside the run")
+    let head = unsafe sl_load16(heads + 2 * Int(n))
+    guard _fastPath(unsafe UInt32(head) <= mask && outstanding[Int(head)] == 0) else { return nil }
+    let entry = unsafe descriptors + 16 * Int(head)
+    let descriptor = Descriptor(word: unsafe sl_load64(entry + 8), address: GuestAddress(unsafe sl_load64(entry)))
+    guard _fastPath(descriptor.flags == Descriptor.isWritable) else { return nil }
+    return AvailableBuffer(range: descriptor.range, flags: descriptor.flags, id: head)
+  }
+  @inlinable @inline(__always) public func mark(_ buffer: AvailableBuffer, at n: UInt32) {
+    unsafe outstanding[Int(UInt32(buffer.id) & mask)] = 1
+  }
+}
+
+/// Elements of the used ring that follow one another. `@safe`: as `SplitTakingRun`.
+@safe @frozen public struct SplitPuttingRun: PuttingRun {
+  @usableFromInline let elements: UnsafeMutableRawPointer
+  @usableFromInline let outstanding: UnsafeMutablePointer<UInt8>
+  @usableFromInline let mask: UInt32
+  public let count: UInt32
+
+  @inlinable init(elements: UnsafeMutableRawPointer, outstanding: UnsafeMutablePointer<UInt8>, mask: UInt32, count: UInt32) {
+    unsafe (self.elements, self.outstanding) = (elements, outstanding)
+    (self.mask, self.count) = (mask, count)
+  }
+
+  @inlinable @inline(__always) public func isPlain(at n: UInt32) -> Bool { true }
+  @inlinable @inline(__always) public func put(_ id: UInt16, byteCount: UInt32, at n: UInt32) {
+    precondition(n < count, "outside the run")
+    // virtio 1.3, 2.7.8: id, then len, both of 32 bits.
+    unsafe sl_store64(elements + 8 * Int(n), UInt64(id) | UInt64(byteCount) << 32)
+    unsafe outstanding[Int(UInt32(id) & mask)] = 0
+  }
+}

@@ -9,8 +9,9 @@ public import GuestMemory
 /// Everything goes back in the order it was taken: that is IN_ORDER, kept whether it was agreed on or not, because a
 /// back-end that dies can then be followed by one that knows where to go on. One used element or descriptor a buffer.
 public struct Virtqueue: ~Copyable {
-  @usableFromInline var split: SplitVirtqueue
-  @usableFromInline var packed: PackedVirtqueue
+  /// The one of the two that is used is there for who goes through it by runs.
+  public var split: SplitVirtqueue
+  public var packed: PackedVirtqueue
   /// VIRTIO_F_RING_PACKED was agreed on.
   public let isPacked: Bool
   public let features: Features
@@ -117,14 +118,7 @@ public struct Virtqueue: ~Copyable {
     putCount = putCount &+ 1
   }
 
-  /// The same for who counts by itself what was put since the last `publish`, `place` so far, and says it with `countPut`.
-  @inlinable public mutating func put(_ id: UInt16, byteCount: UInt32, at place: UInt16) {
-    if isPacked {
-      packed.put(id, byteCount: byteCount, at: place)
-    } else {
-      split.put(id, byteCount: byteCount, at: place)
-    }
-  }
+  /// So many were put through a run: see `RingFormat`.
   @inlinable public mutating func countPut(_ count: UInt16) { putCount = putCount &+ count }
 
   /// Makes the first `count` of what was put visible together, and forgets the rest. True if the driver asked to be told.

@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
-# The static gate: in the machine code of a turn (turnPath, everything inlined) every call or jump out of it must go
-# to one of the long ways, which a frame that is lent never takes, or once a batch to a packed virtqueue. Finds
+# The static gate: in the machine code of a turn (turnPath and its two halves, everything else inlined) every call or jump out of
+# it must go from the whole to a half, or to one of the long ways, which a frame that is lent never takes, or once a batch to a packed virtqueue. Finds
 # retains, allocations, checks of exclusive access, witness calls and whatever lost its inlining.
 #   hot-path.sh BINARY
 set -euo pipefail
 binary=$1
 long_ways='closeRun|lendSlowly|lendFrom|settleSlowly|settleFrom|IntelReceiveQueue\.judge\(|stopForFault|postBounces|ReceivePath<.*>\.enter|\.fail\(|publishLogged|PackedVirtqueue\.publish\('
-objdump -d --no-show-raw-insn "$binary" | swift demangle --compact | awk -v allow="$long_ways" '
+objdump -d --no-show-raw-insn "$binary" | swift demangle --compact | awk -v allow="$long_ways|specialization <Intel.IntelReceiveQueue> of .*ReceivePath.*\\.(lend|settle)\\(\\)" '
+  BEGIN {
+    parts["turnPath"] = "^Replay\\.turnPath\\("
+    parts["lend"] = "^generic specialization <Intel.IntelReceiveQueue> of .*ReceivePath.*\\.lend\\(\\)"
+    parts["settle"] = "^generic specialization <Intel.IntelReceiveQueue> of .*ReceivePath.*\\.settle\\(\\)"
+  }
   /^[0-9a-f]+ <.*>:$/ {
     name = $0; sub(/^[0-9a-f]+ </, "", name); sub(/>:$/, "", name)
-    hot = name ~ /^Replay\.turnPath\(/; if (hot) seen++; next
+    hot = 0
+    for (part in parts) if (name ~ parts[part]) { hot = 1; seen[part]++ }
+    next
   }
   hot { count++ }
   hot && ($2 ~ /^call/ || $2 ~ /^jmp/) {
@@ -21,7 +28,7 @@ objdump -d --no-show-raw-insn "$binary" | swift demangle --compact | awk -v allo
     print "  " $2 " to " to; bad++
   }
   END {
-    if (!seen) { print "hot path: no function Replay.turnPath in the binary"; exit 2 }
+    for (part in parts) if (!seen[part]) { print "hot path: no function " part " in the binary"; exit 2 }
     if (bad) { print "hot path: " bad " calls that a turn must not make"; exit 1 }
     print "hot path: " count " instructions, no call but to the long ways"
   }'

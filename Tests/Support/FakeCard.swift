@@ -65,6 +65,8 @@ public final class FakeCard {
     known -= 1
     return completions.removeFirst()
   }
+  fileprivate var ready: Int { max(completions.count - hidden, 0) }
+  fileprivate func completion(_ n: Int) -> Completion? { n < ready ? completions[n] : nil }
   fileprivate func quiesce() -> Bool {
     onQuiesce()
     if willNotStop { return false }
@@ -83,6 +85,25 @@ public struct FakeQueue: ~Copyable, ReceiveQueue {
   public mutating func post(_ address: IOVA) { card.post(address) }
   public mutating func ring() { card.ring() }
   public mutating func reap() -> Completion? { card.reap() }
+
+  public struct Posting: PostingRun {
+    let card: FakeCard
+    public let count: UInt32
+    public func post(_ address: IOVA, at n: UInt32) { card.post(address) }
+  }
+  public struct Reaping: ReapingRun {
+    let card: FakeCard
+    public let count: UInt32
+    public func wholeFrame(at n: UInt32, most: UInt32) -> WholeFrame? {
+      guard let completion = card.completion(Int(n)), completion.byteCount <= most else { return nil }
+      guard completion.flags == .isEnd || completion.flags == [.isEnd, .isChecksumValid] else { return nil }
+      return WholeFrame(byteCount: completion.byteCount, isChecksumValid: completion.flags.contains(.isChecksumValid))
+    }
+  }
+  public func posting(_ most: UInt32) -> Posting { Posting(card: card, count: min(most, UInt32(room))) }
+  public func reaping(_ most: UInt32) -> Reaping { Reaping(card: card, count: min(most, UInt32(card.posted.count))) }
+  public mutating func advance(posted count: UInt32) {}
+  public mutating func advance(reaped count: UInt32) { for _ in 0..<count { _ = card.reap() } }
   public mutating func quiesce() throws(RegisterError) {
     if card.quiesce() { return }
     try FakeRegisters().wait(for: Stop.self, within: .zero, on: FakeClock()) { $0.rawValue == 1 }

@@ -7,6 +7,10 @@ public import NIC
 /// What the card has filled is taken back in one go, its pages are taken off the bus together, and only then is the first
 /// of it handed out: the guest never has a buffer that the card can still write to.
 public struct ProtectedReceiveQueue<Base: ReceiveQueue & ~Copyable>: ~Copyable, ReceiveQueue {
+  // What is done for a buffer costs far more than a run would save.
+  public typealias Posting = NoRun
+  public typealias Reaping = NoRun
+
   private var base: Base
   private let pages: LentPages
   /// Buffers that the card has, oldest first, from `first` on around.

@@ -88,6 +88,32 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
     return Completion(byteCount: found, flags: Completion.Flags(rawValue: word & checksumFields == checksumRight ? end | right : end))
   }
 
+  // MARK: Many at once
+
+  public typealias Posting = IntelPostingRun
+  public typealias Reaping = IntelReapingRun
+
+  /// Up to the ring's end.
+  @inlinable @inline(__always) public func posting(_ most: UInt32) -> IntelPostingRun {
+    let count = min(most, UInt32(truncatingIfNeeded: min(room, size &- next)))
+    return IntelPostingRun(pairs: descriptors.pairs(from: next, count: count))
+  }
+  @inlinable @inline(__always) public mutating func advance(posted count: UInt32) {
+    next = next &+ Int(count)
+    if next == size { next = 0 }
+  }
+
+  @inlinable @inline(__always) public func reaping(_ most: UInt32) -> IntelReapingRun {
+    let count = min(most, UInt32(truncatingIfNeeded: (next >= oldest ? next : size) &- oldest))
+    return IntelReapingRun(
+      pairs: descriptors.pairs(from: oldest, count: count), verdict: verdict | ReceiveDescriptor.done, checksumFields: checksumFields,
+      checksumRight: checksumRight)
+  }
+  @inlinable @inline(__always) public mutating func advance(reaped count: UInt32) {
+    oldest = oldest &+ Int(count)
+    if oldest == size { oldest = 0 }
+  }
+
   /// What came back with anything else than one whole frame.
   @inline(never) @inlinable mutating func judge(_ word: UInt64, _ found: UInt32) -> Completion {
     var flags: UInt32 = 0
@@ -123,5 +149,33 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
     try registers.enable(on: clock)
     // From here on `ring` may move the tail: 4.6.7.
     isRunning = true
+  }
+}
+
+@frozen public struct IntelPostingRun: PostingRun {
+  @usableFromInline let pairs: DMAPairs
+  @inlinable init(pairs: DMAPairs) { self.pairs = pairs }
+  @inlinable public var count: UInt32 { pairs.count }
+  @inlinable @inline(__always) public func post(_ address: IOVA, at n: UInt32) { pairs.store(address.rawValue, 0, at: n) }
+}
+
+@frozen public struct IntelReapingRun: ReapingRun {
+  @usableFromInline let pairs: DMAPairs
+  /// What is looked at of a frame, DD and EOP and damage: the first two are there, the third is not.
+  @usableFromInline let verdict: UInt64
+  @usableFromInline let checksumFields: UInt64
+  @usableFromInline let checksumRight: UInt64
+  @inlinable init(pairs: DMAPairs, verdict: UInt64, checksumFields: UInt64, checksumRight: UInt64) {
+    self.pairs = pairs
+    self.verdict = verdict
+    self.checksumFields = checksumFields
+    self.checksumRight = checksumRight
+  }
+  @inlinable public var count: UInt32 { pairs.count }
+  @inlinable @inline(__always) public func wholeFrame(at n: UInt32, most: UInt32) -> WholeFrame? {
+    let word = pairs.loadSecondAcquire(at: n)
+    let byteCount = UInt32(truncatingIfNeeded: word >> 32) & 0xFFFF
+    guard _fastPath(word & verdict == ReceiveDescriptor.done | ReceiveDescriptor.endOfPacket && byteCount <= most) else { return nil }
+    return WholeFrame(byteCount: byteCount, isChecksumValid: word & checksumFields == checksumRight)
   }
 }
