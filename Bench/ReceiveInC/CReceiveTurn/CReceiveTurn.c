@@ -1,20 +1,18 @@
 // The receive turn as one would write it in C, beside Sources/Datapath/ReceivePath.swift: read them together.
 //
-// The same in both, of each lent frame: one load of the available entry, the check of the head, the mark that it is
-// out, two loads of its descriptor, flags and length, the region of the previous buffer first, the ledger's entry, the
-// slot's flag, the card's two words; DD with acquire, length, EOP, damage, both limits of length, the header's line asked
-// for 12 frames ahead, twelve bytes of header, the used element, the mark taken back. Of each batch: the available index
-// with acquire, one doorbell behind a release fence, the used index with release, the full fence, used_event, six cells,
-// and the questions whether the path has stopped, is plain, copies, logs or discards.
+// The same in both. Both halves go through runs: entries of the guest's ring, of the card's and of the ledger that follow one
+// another, as many as do in all three. Of each lent frame: one load of the available entry, the check of the head, two loads
+// of its descriptor, flags and length, the region of the previous buffer first, the mark that it is out, the ledger's entry,
+// the card's two words; DD with acquire, EOP, damage, the limit of length, the header's line asked for 12 frames ahead,
+// twelve bytes of header, the used element in one store, the mark taken back. Of each run: that it lies in the card's ring. Of each
+// batch: the available index with acquire, one doorbell behind a release fence, the used index with release, the full fence,
+// used_event, six cells, and the questions whether the path has stopped, is plain, copies, logs or discards.
 //
 // In neither: what a frame that is not lent needs. Here it stops the path; there it goes the long way. Both ways out are
 // calls that are not inlined.
 //
-// Only there: which of two ring formats the queue has (this one is split); that a place in the card's ring lies in its
-// pages, that there is room for a buffer, and that a head lies in the ring when its descriptor is read and it is marked
-// (here the loop's bounds and the check of the head say so).
-// Only here: every cursor is in a local for the whole of a loop, and stored once behind it; there, the virtqueue's next
-// entry and the card's next and oldest descriptors are not. A count of what is out at the card; there, the two ends say it.
+// Only there: which of two ring formats the queue has (this one is split), asked twice a batch; one more look at the card's
+// descriptor after the last frame, for an odd one. Only here: nothing.
 #include <CLinux.h>
 
 #include "CReceiveTurn.h"
@@ -38,7 +36,7 @@ enum { DESC_F_WRITE = 2 };
 
 enum kind { LENT, LENT_APART, PIECE, CHAIN };
 enum mode { AUTO, REQUIRED, COPY };
-enum reason { RUNNING, INDEX_RAN_AHEAD, HEAD_OUT_OF_RANGE, HEAD_OUTSTANDING, NOT_PLAIN, ODD_BUFFER, ODD_FRAME };
+enum reason { RUNNING, INDEX_RAN_AHEAD, NOT_PLAIN, ODD_BUFFER, ODD_FRAME };
 
 struct entry {
   uint8_t *base;
@@ -65,11 +63,10 @@ struct receive_path {
   // The ledger.
   struct entry *entries;
   uint32_t entry_mask, front, tail, waiting;
-  uint8_t *slots;
-  uint32_t slot_mask, slot_front, slot_tail;
+  uint32_t slot_front, slot_tail;
   // The card's ring.
   uint8_t *ring;
-  uint32_t ring_size, next, oldest, out_count, largest_frame;
+  uint32_t ring_size, next, oldest;
   uint64_t damage, checksum_fields, checksum_right;
   void *tail_register;
   // What was counted.
@@ -79,6 +76,12 @@ struct receive_path {
 
 static inline void add(uint64_t *cells, enum receive_cell cell, uint64_t amount) {
   sl_store64(cells + cell, sl_load64(cells + cell) + amount);
+}
+static inline uint32_t room(const struct receive_path *path) {
+  return (path->oldest > path->next ? path->oldest : path->oldest + path->ring_size) - path->next - 1;
+}
+static inline void check(bool holds) {
+  if (unlikely(!holds)) __builtin_trap();
 }
 static inline bool is_plain(const struct receive_path *path) {
   return path->waiting == 0 && path->tail - path->front == path->slot_tail - path->slot_front && path->mode != COPY;
@@ -101,87 +104,81 @@ __attribute__((noinline)) static uint8_t *search(struct receive_path *path, uint
   return NULL;
 }
 
-static inline void lend(struct receive_path *restrict path) {
-  uint16_t next_available = path->next_available;
-  uint32_t mask = path->queue_mask, pending = 0;
-  const uint8_t *available = path->available;
-  if (likely(path->fault == RUNNING)) {
-    pending = (uint16_t)(sl_load16_acquire(available + 2) - next_available);
-    if (unlikely(pending > mask + 1)) {
-      stop(path, INDEX_RAN_AHEAD);
-      pending = 0;
-    }
-  }
-  uint32_t room = path->ring_size - 1 - path->out_count;
-  uint32_t count = pending < BATCH ? pending : BATCH;
-  if (count > room) count = room;
-  if (unlikely(!is_plain(path))) {
-    stop(path, NOT_PLAIN);
-    return;
-  }
-  if (count == 0) return;
+static inline uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-  const uint8_t *descriptors = path->descriptors;
-  uint8_t *outstanding = path->outstanding, *ring = path->ring, *slots = path->slots;
-  struct entry *entries = path->entries;
-  uint32_t entry_mask = path->entry_mask, slot_mask = path->slot_mask;
-  uint32_t tail = path->tail, slot_tail = path->slot_tail, next = path->next, ring_size = path->ring_size;
+// Posts buffers that can be lent as they are, as many as follow one another; *run is how many those are.
+static inline uint32_t lend_run(struct receive_path *restrict path, uint32_t most, uint32_t *run) {
+  uint32_t mask = path->queue_mask, place = path->next_available & mask;
+  uint32_t next = path->next, entry_place = path->tail & path->entry_mask;
+  most = least(most, least(room(path), path->ring_size - next));
+  check(next + most <= path->ring_size);
+  most = least(most, mask + 1 - place);
+  most = least(most, path->entry_mask + 1 - entry_place);
+  *run = most;
+
+  const uint8_t *heads = path->available + 4 + 2 * place, *descriptors = path->descriptors;
+  uint8_t *outstanding = path->outstanding, *posted = path->ring + DESCRIPTOR * next;
+  struct entry *entries = path->entries + entry_place;
   uint32_t need = path->need;
   uint64_t to_bus = path->window_base + NET_HEADER;
   const struct receive_region *region = path->regions + path->last_region;
-  enum reason odd = RUNNING;
-  uint32_t done = 0;
-  do {
-    uint32_t head = sl_load16(available + 4 + 2 * (next_available & mask));
-    if (unlikely(head > mask)) {
-      odd = HEAD_OUT_OF_RANGE;
-      break;
-    }
-    if (unlikely(outstanding[head] != 0)) {
-      odd = HEAD_OUTSTANDING;
-      break;
-    }
+  size_t n = 0;
+  for (; n < most; n++) {
+    uint32_t head = sl_load16(heads + 2 * n);
+    if (unlikely(head > mask || outstanding[head] != 0)) break;
     const uint8_t *descriptor = descriptors + DESCRIPTOR * head;
     uint64_t word = sl_load64(descriptor + 8), address = sl_load64(descriptor);
     uint32_t length = (uint32_t)word;
-    if (unlikely((uint16_t)(word >> 32) != DESC_F_WRITE || length < need)) {
-      odd = ODD_BUFFER;
-      break;
-    }
+    if (unlikely((uint16_t)(word >> 32) != DESC_F_WRITE || length < need)) break;
     uint64_t offset = address - region->start;
     uint8_t *host;
     if (likely(offset < region->byte_count && length <= region->byte_count - offset)) {
       host = region->host + offset;
     } else {
       host = search(path, address, length);
-      if (host == NULL) {
-        odd = ODD_BUFFER;
-        break;
-      }
+      if (host == NULL) break;
       region = path->regions + path->last_region;
     }
     outstanding[head] = 1;
-    next_available++;
-    entries[tail & entry_mask] = (struct entry){host, length, (uint16_t)head, LENT, 0};
-    tail++;
-    slots[slot_tail & slot_mask] = 0;
-    slot_tail++;
-    uint8_t *posted = ring + DESCRIPTOR * next;
-    sl_store64(posted, to_bus + address);
-    sl_store64(posted + 8, 0);
-    next = next + 1 == ring_size ? 0 : next + 1;
-  } while (++done < count);
+    entries[n] = (struct entry){host, length, (uint16_t)head, LENT, 0};
+    sl_store64(posted + DESCRIPTOR * n, to_bus + address);
+    sl_store64(posted + DESCRIPTOR * n + 8, 0);
+  }
+  uint32_t count = (uint32_t)n;
+  path->next_available += count;
+  path->next = next + count == path->ring_size ? 0 : next + count;
+  path->tail += count;
+  path->slot_tail += count;
+  return count;
+}
 
-  path->next_available = next_available;
-  path->tail = tail;
-  path->slot_tail = slot_tail;
-  path->next = next;
-  path->out_count += done;
-  if (done != 0) {
-    sl_mmio_write32(path->tail_register, next);
+static __attribute__((noinline)) void lend(struct receive_path *restrict path) {
+  uint32_t pending = 0;
+  if (likely(path->fault == RUNNING)) {
+    pending = (uint16_t)(sl_load16_acquire(path->available + 2) - path->next_available);
+    if (unlikely(pending > path->queue_mask + 1)) {
+      stop(path, INDEX_RAN_AHEAD);
+      pending = 0;
+    }
+  }
+  if (unlikely(!is_plain(path))) {
+    stop(path, NOT_PLAIN);
+    return;
+  }
+  uint32_t count = least(least(pending, BATCH), room(path)), rung = path->slot_tail;
+  if (count == 0) return;
+  while (count > 0) {
+    uint32_t run, done = lend_run(path, count, &run);
+    count -= done;
+    if (done < run || run == 0) {
+      stop(path, ODD_BUFFER);
+      break;
+    }
+  }
+  if (path->slot_tail != rung) {
+    sl_mmio_write32(path->tail_register, path->next);
     add(path->cells, RECEIVE_DOORBELLS, 1);
   }
-  if (unlikely(odd != RUNNING)) stop(path, odd);
 }
 
 // virtio 1.3, 2.7.7.2.
@@ -189,60 +186,74 @@ static inline bool crosses(uint16_t event, uint16_t old, uint16_t new) {
   return (uint16_t)(new - event - 1) < (uint16_t)(new - old);
 }
 
-static inline int settle(struct receive_path *restrict path) {
-  if (unlikely(!is_plain(path) || path->is_logging)) {
+// Gives back lent buffers that have a whole frame each, as many as follow one another; `offset` were given back already.
+static inline uint32_t settle_run(struct receive_path *restrict path, uint32_t most, uint32_t offset, uint32_t *run, uint64_t *bytes) {
+  uint32_t mask = path->queue_mask, place = (path->next_used + offset) & mask;
+  uint32_t oldest = path->oldest, next = path->next;
+  uint32_t entry_mask = path->entry_mask, entry_place = (path->front + offset) & entry_mask;
+  most = least(most, (next >= oldest ? next : path->ring_size) - oldest);
+  check(oldest + most <= path->ring_size);
+  most = least(most, mask + 1 - place);
+  most = least(most, entry_mask + 1 - entry_place);
+  *run = most;
+
+  const uint8_t *done = path->ring + DESCRIPTOR * oldest + 8;
+  uint8_t *elements = path->used + 4 + 8 * place, *outstanding = path->outstanding;
+  const struct entry *all = path->entries, *entries = all + entry_place;
+  uint32_t ahead = entry_place + PREFETCH_DISTANCE;
+  uint32_t most_bytes = path->need - NET_HEADER;
+  uint64_t verdict = RX_DD | RX_EOP | path->damage, checksum_fields = path->checksum_fields, checksum_right = path->checksum_right;
+  uint64_t checked_word = path->checked_word, sum = 0;
+  size_t n = 0;
+  for (; n < most; n++) {
+    uint64_t word = sl_load64_acquire(done + DESCRIPTOR * n);
+    uint32_t length = (uint16_t)(word >> 32);
+    if (unlikely((word & verdict) != (RX_DD | RX_EOP) || length > most_bytes)) break;
+    sl_prefetch_write(all[(ahead + (uint32_t)n) & entry_mask].base);
+    uint8_t *header = entries[n].base;
+    sl_store64(header, (word & checksum_fields) == checksum_right ? checked_word : 0);
+    sl_store32(header + 8, 1u << 16);
+    uint16_t id = entries[n].id;
+    sl_store64(elements + 8 * n, id | (uint64_t)(length + NET_HEADER) << 32);
+    outstanding[id & mask] = 0;
+    sum += length;
+  }
+  uint32_t count = (uint32_t)n;
+  path->oldest = oldest + count == path->ring_size ? 0 : oldest + count;
+  *bytes += sum;
+  return count;
+}
+
+static __attribute__((noinline)) int settle(struct receive_path *restrict path) {
+  if (unlikely(!is_plain(path) || path->is_logging || path->is_discarding)) {
     stop(path, NOT_PLAIN);
     return 0;
   }
-  uint8_t *used = path->used, *outstanding = path->outstanding;
-  const uint8_t *ring = path->ring;
-  const struct entry *entries = path->entries;
-  uint32_t mask = path->queue_mask, entry_mask = path->entry_mask;
-  uint32_t front = path->front, oldest = path->oldest, ring_size = path->ring_size;
-  uint32_t largest_frame = path->largest_frame, most = path->need - NET_HEADER;
-  uint64_t ends = RX_EOP | path->damage, checksum_fields = path->checksum_fields, checksum_right = path->checksum_right;
-  uint64_t checked_word = path->checked_word, bytes = 0;
-  uint16_t old = path->next_used;
-  uint32_t limit = path->out_count < BATCH ? path->out_count : BATCH, count = 0;
-  bool is_discarding = path->is_discarding, is_odd = false;
-
-  for (; count < limit; count++) {
-    uint64_t word = sl_load64_acquire(ring + DESCRIPTOR * oldest + 8);
-    if (!(word & RX_DD)) break;
-    uint32_t length = (uint16_t)(word >> 32);
-    struct entry entry = entries[front & entry_mask];
-    sl_prefetch_write(entries[(front + PREFETCH_DISTANCE) & entry_mask].base);
-    if (unlikely((word & ends) != RX_EOP || is_discarding || length > largest_frame || length > most)) {
-      is_odd = true;
+  uint32_t most = least(path->slot_tail - path->slot_front, BATCH), count = 0;
+  uint64_t bytes = 0;
+  while (count < most) {
+    uint32_t run, done = settle_run(path, most - count, count, &run, &bytes);
+    count += done;
+    if (done < run || run == 0) {
+      // Something that is not one whole frame, or nothing yet.
+      if (unlikely(sl_load64_acquire(path->ring + DESCRIPTOR * path->oldest + 8) & RX_DD)) stop(path, ODD_FRAME);
       break;
     }
-    oldest = oldest + 1 == ring_size ? 0 : oldest + 1;
-    sl_store64(entry.base, (word & checksum_fields) == checksum_right ? checked_word : 0);
-    sl_store32(entry.base + 8, 1u << 16);
-    uint8_t *element = used + 4 + 8 * ((old + count) & mask);
-    sl_store32(element, entry.id);
-    sl_store32(element + 4, length + NET_HEADER);
-    outstanding[entry.id & mask] = 0;
-    front++;
-    bytes += length;
   }
-  if (unlikely(is_odd)) stop(path, ODD_FRAME);
   if (count == 0) return 0;
 
-  path->oldest = oldest;
-  path->out_count -= count;
-  path->front = front;
+  path->front += count;
   path->slot_front += count;
   path->settled_frames += count;
   uint64_t *cells = path->cells;
   add(cells, RECEIVE_LENT_FRAMES, count);
   add(cells, RECEIVE_LENT_BYTES, bytes);
 
-  uint16_t new = (uint16_t)(old + count);
+  uint16_t old = path->next_used, new = (uint16_t)(old + count);
   path->next_used = new;
-  sl_store16_release(used + 2, new);
+  sl_store16_release(path->used + 2, new);
   sl_fence();
-  if (crosses(sl_load16(path->available + 4 + 2 * (mask + 1)), old, new)) {
+  if (crosses(sl_load16(path->available + 4 + 2 * (path->queue_mask + 1)), old, new)) {
     path->wants_signal = true;
     add(cells, RECEIVE_SIGNALS, 1);
   } else {
@@ -287,16 +298,13 @@ struct receive_path *receive_path_make(const struct receive_world *world) {
   path->need = world->largest_frame + NET_HEADER;
   // VIRTIO_NET_HDR_F_DATA_VALID
   path->checked_word = 2;
-  uint32_t places = power_of_two(world->queue_size), slot_places = power_of_two(world->ring_size - 1);
+  uint32_t places = power_of_two(world->queue_size);
   path->entries = zeroed(places, sizeof *path->entries);
   // Something to look ahead to in every place.
   for (uint32_t i = 0; i < places; i++) path->entries[i].base = (uint8_t *)path->entries;
   path->entry_mask = places - 1;
-  path->slots = zeroed(slot_places, 1);
-  path->slot_mask = slot_places - 1;
   path->ring = world->ring;
   path->ring_size = world->ring_size;
-  path->largest_frame = world->largest_frame;
   path->damage = RX_RXE;
   path->checksum_fields = RX_L4I | RX_L4E | RX_IPE;
   path->checksum_right = RX_L4I;
@@ -311,7 +319,6 @@ struct receive_path *receive_path_make(const struct receive_world *world) {
 void receive_path_free(struct receive_path *path) {
   free(path->outstanding);
   free(path->entries);
-  free(path->slots);
   free(path->cells);
   free(path);
 }
