@@ -29,6 +29,13 @@ class Lane {
     call = Notifier(target: ring.call)
   }
 
+  /// Tells the driver of what was shown to it, if it asked to be told.
+  @inline(__always) fileprivate final func signalIfWanted(_ wantsSignal: inout Bool) {
+    guard wantsSignal else { return }
+    wantsSignal = false
+    call.signal()
+  }
+
   private func missing() -> Never { preconditionFailure("a lane without a path") }
   /// Moves what there is, and signals if the guest asked for it. Answers whether anything moved.
   func turn() -> Bool { missing() }
@@ -63,106 +70,119 @@ class TransmitLane: Lane {
 
 /// The guest's memory is on the bus as long as its window is.
 final class LendingReceiveLane: ReceiveLane {
-  private var path: ReceivePath<IntelReceiveQueue>
+  private let cell: PathCell<ReceivePath<IntelReceiveQueue>>
   init(_ path: consuming ReceivePath<IntelReceiveQueue>, session: Int, serial: UInt64, _ ring: RingSetup) {
     let counters = path.counters
-    self.path = path
+    cell = PathCell(path)
+    cell.path.notifiesLate = true
     super.init(counters, session: session, serial: serial, ring)
   }
   override func turn() -> Bool {
-    let before = path.progress
-    _ = turnPath(&path)
-    if path.wantsSignal {
-      path.wantsSignal = false
-      call.signal()
-    }
-    return path.progress != before
+    let before = cell.path.progress
+    _ = turnPath(&cell.path)
+    signalIfWanted(&cell.path.wantsSignal)
+    return cell.path.progress != before
   }
-  override var stopReason: StopReason? { path.stopReason }
-  override var base: RingBase { path.base }
-  override func prepareToSleep() -> Bool { path.prepareToSleep() }
-  override func wake() { path.wake() }
-  override func stop(cardIsGone: Bool) throws(RegisterError) { try path.stop(.requested, cardIsGone: cardIsGone) }
-  override func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { try path.replaceMap(map) }
-  override func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) { path.setLog(log, ringLogAddress: ringLogAddress) }
+  override var stopReason: StopReason? { cell.path.stopReason }
+  override var base: RingBase { cell.path.base }
+  override func prepareToSleep() -> Bool {
+    defer { signalIfWanted(&cell.path.wantsSignal) }
+    return cell.path.prepareToSleep()
+  }
+  override func wake() { cell.path.wake() }
+  override func stop(cardIsGone: Bool) throws(RegisterError) {
+    defer { signalIfWanted(&cell.path.wantsSignal) }
+    try cell.path.stop(.requested, cardIsGone: cardIsGone)
+  }
+  override func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { try cell.path.replaceMap(map) }
+  override func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) { cell.path.setLog(log, ringLogAddress: ringLogAddress) }
 }
 
 /// Pages are on the bus only while something in them is lent.
 final class StrictReceiveLane: ReceiveLane {
-  private var path: ReceivePath<ProtectedReceiveQueue<IntelReceiveQueue>>
+  private let cell: PathCell<ReceivePath<ProtectedReceiveQueue<IntelReceiveQueue>>>
   init(_ path: consuming ReceivePath<ProtectedReceiveQueue<IntelReceiveQueue>>, session: Int, serial: UInt64, _ ring: RingSetup) {
     let counters = path.counters
-    self.path = path
+    cell = PathCell(path)
     super.init(counters, session: session, serial: serial, ring)
   }
   override func turn() -> Bool {
-    let before = path.progress
-    _ = path.turn()
-    if path.wantsSignal {
-      path.wantsSignal = false
-      call.signal()
-    }
-    return path.progress != before
+    let before = cell.path.progress
+    _ = cell.path.turn()
+    signalIfWanted(&cell.path.wantsSignal)
+    return cell.path.progress != before
   }
-  override var stopReason: StopReason? { path.stopReason }
-  override var base: RingBase { path.base }
-  override func prepareToSleep() -> Bool { path.prepareToSleep() }
-  override func wake() { path.wake() }
-  override func stop(cardIsGone: Bool) throws(RegisterError) { try path.stop(.requested, cardIsGone: cardIsGone) }
-  override func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { try path.replaceMap(map) }
-  override func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) { path.setLog(log, ringLogAddress: ringLogAddress) }
+  override var stopReason: StopReason? { cell.path.stopReason }
+  override var base: RingBase { cell.path.base }
+  override func prepareToSleep() -> Bool {
+    defer { signalIfWanted(&cell.path.wantsSignal) }
+    return cell.path.prepareToSleep()
+  }
+  override func wake() { cell.path.wake() }
+  override func stop(cardIsGone: Bool) throws(RegisterError) {
+    defer { signalIfWanted(&cell.path.wantsSignal) }
+    try cell.path.stop(.requested, cardIsGone: cardIsGone)
+  }
+  override func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { try cell.path.replaceMap(map) }
+  override func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) { cell.path.setLog(log, ringLogAddress: ringLogAddress) }
 }
 
 final class LendingTransmitLane: TransmitLane {
-  private var path: TransmitPath<IntelTransmitQueue>
+  private let cell: PathCell<TransmitPath<IntelTransmitQueue>>
   init(_ path: consuming TransmitPath<IntelTransmitQueue>, session: Int, serial: UInt64, _ ring: RingSetup) {
     let counters = path.counters
-    self.path = path
+    cell = PathCell(path)
     super.init(counters, session: session, serial: serial, ring)
   }
   override func turn() -> Bool {
-    let before = path.progress
-    _ = turnTransmitPath(&path)
-    if path.wantsSignal {
-      path.wantsSignal = false
-      call.signal()
-    }
-    return path.progress != before
+    let before = cell.path.progress
+    _ = turnTransmitPath(&cell.path)
+    signalIfWanted(&cell.path.wantsSignal)
+    return cell.path.progress != before
   }
-  override var stopReason: StopReason? { path.stopReason }
-  override var base: RingBase { path.base }
-  override func prepareToSleep() -> Bool { path.prepareToSleep() }
-  override func wake() { path.wake() }
-  override func stop(cardIsGone: Bool) throws(RegisterError) { try path.stop(.requested, cardIsGone: cardIsGone) }
-  override func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { try path.replaceMap(map) }
-  override func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) { path.setLog(log, ringLogAddress: ringLogAddress) }
-  override func setDiscards(_ discards: Bool) { path.discards = discards }
+  override var stopReason: StopReason? { cell.path.stopReason }
+  override var base: RingBase { cell.path.base }
+  override func prepareToSleep() -> Bool {
+    defer { signalIfWanted(&cell.path.wantsSignal) }
+    return cell.path.prepareToSleep()
+  }
+  override func wake() { cell.path.wake() }
+  override func stop(cardIsGone: Bool) throws(RegisterError) {
+    defer { signalIfWanted(&cell.path.wantsSignal) }
+    try cell.path.stop(.requested, cardIsGone: cardIsGone)
+  }
+  override func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { try cell.path.replaceMap(map) }
+  override func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) { cell.path.setLog(log, ringLogAddress: ringLogAddress) }
+  override func setDiscards(_ discards: Bool) { cell.path.discards = discards }
 }
 
 final class StrictTransmitLane: TransmitLane {
-  private var path: TransmitPath<ProtectedTransmitQueue<IntelTransmitQueue>>
+  private let cell: PathCell<TransmitPath<ProtectedTransmitQueue<IntelTransmitQueue>>>
   init(_ path: consuming TransmitPath<ProtectedTransmitQueue<IntelTransmitQueue>>, session: Int, serial: UInt64, _ ring: RingSetup) {
     let counters = path.counters
-    self.path = path
+    cell = PathCell(path)
     super.init(counters, session: session, serial: serial, ring)
   }
   override func turn() -> Bool {
-    let before = path.progress
-    _ = path.turn()
-    if path.wantsSignal {
-      path.wantsSignal = false
-      call.signal()
-    }
-    return path.progress != before
+    let before = cell.path.progress
+    _ = cell.path.turn()
+    signalIfWanted(&cell.path.wantsSignal)
+    return cell.path.progress != before
   }
-  override var stopReason: StopReason? { path.stopReason }
-  override var base: RingBase { path.base }
-  override func prepareToSleep() -> Bool { path.prepareToSleep() }
-  override func wake() { path.wake() }
-  override func stop(cardIsGone: Bool) throws(RegisterError) { try path.stop(.requested, cardIsGone: cardIsGone) }
-  override func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { try path.replaceMap(map) }
-  override func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) { path.setLog(log, ringLogAddress: ringLogAddress) }
-  override func setDiscards(_ discards: Bool) { path.discards = discards }
+  override var stopReason: StopReason? { cell.path.stopReason }
+  override var base: RingBase { cell.path.base }
+  override func prepareToSleep() -> Bool {
+    defer { signalIfWanted(&cell.path.wantsSignal) }
+    return cell.path.prepareToSleep()
+  }
+  override func wake() { cell.path.wake() }
+  override func stop(cardIsGone: Bool) throws(RegisterError) {
+    defer { signalIfWanted(&cell.path.wantsSignal) }
+    try cell.path.stop(.requested, cardIsGone: cardIsGone)
+  }
+  override func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { try cell.path.replaceMap(map) }
+  override func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) { cell.path.setLog(log, ringLogAddress: ringLogAddress) }
+  override func setDiscards(_ discards: Bool) { cell.path.discards = discards }
 }
 
 /// What tells a driver that buffers were used; nothing where the front-end wants to look by itself.

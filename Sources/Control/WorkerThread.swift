@@ -23,7 +23,8 @@ final class WorkerThread: @unchecked Sendable {
   private var vector: IntelInterrupt?
   private let host: CardHost
   /// The card, if it is a model.
-  private var model: SharedCard?
+  private var model: SharedCard? { didSet { models.replace(with: model.map { [$0] } ?? []) } }
+  private let models = Roster<SharedCard>()
   /// Called on this thread when a path has stopped by itself.
   var report: @Sendable (_ session: Int, _ ring: Int, _ lane: UInt64, _ reason: String) -> Void = { _, _, _, _ in }
   private let poller: Poller
@@ -37,21 +38,23 @@ final class WorkerThread: @unchecked Sendable {
   private var isStopping = false
 
   // The thread's own.
-  private var receiveLanes: [ReceiveLane] = []
-  private var transmitLanes: [TransmitLane] = []
-  private var port: HostPort?
+  private let receiveLanes = Roster<ReceiveLane>()
+  private let transmitLanes = Roster<TransmitLane>()
+  private let ports = Roster<HostPort>()
 
   init(number: Int, processor: Int?, spinMicroseconds: Int, vector: IntelInterrupt, host: CardHost, ticksPerSecond: Double) throws(SystemError) {
     self.number = number
     self.processor = processor
     node = processor.flatMap(NUMA.node(ofProcessor:))
     self.vector = vector
-    (self.host, model) = (host, host.model)
+    self.host = host
     mailbox = try Mailbox()
     interrupt = try EventDescriptor()
     poller = try Poller()
     secondsPerTick = 1 / ticksPerSecond
     spinTicks = UInt64(Double(spinMicroseconds) * ticksPerSecond / 1e6)
+    model = host.model
+    models.replace(with: model.map { [$0] } ?? [])
     try host.card.connect(vector: number, to: interrupt)
     // Nothing is asked of what is ready but that it wakes: everything is looked at then.
     try poller.add(mailbox.wakeUp.descriptor.number, for: .read, token: 0)
@@ -117,20 +120,20 @@ final class WorkerThread: @unchecked Sendable {
     watch(lane.kick)
   }
   func add(_ port: HostPort) {
-    self.port = port
+    ports.replace(with: [port])
     try? poller.add(port.descriptor, for: .read, token: 0)
   }
   func removePort() {
-    guard let port else { return }
+    guard let port = ports.first else { return }
     try? poller.remove(port.descriptor)
-    self.port = nil
+    ports.remove(port)
   }
   func remove(_ lane: ReceiveLane) {
-    receiveLanes.removeAll { $0 === lane }
+    receiveLanes.remove(lane)
     unwatch(lane.kick)
   }
   func remove(_ lane: TransmitLane) {
-    transmitLanes.removeAll { $0 === lane }
+    transmitLanes.remove(lane)
     unwatch(lane.kick)
   }
 
@@ -173,20 +176,20 @@ final class WorkerThread: @unchecked Sendable {
   private func round() -> Bool {
     var moved = false
     let start = TickCounter.now()
-    for lane in receiveLanes where turn(lane) { moved = true }
-    for lane in transmitLanes where turn(lane) { moved = true }
-    if let port, port.turn() { moved = true }
+    receiveLanes.forEach { if turn($0) { moved = true } }
+    transmitLanes.forEach { if turn($0) { moved = true } }
+    ports.forEach { if $0.turn() { moved = true } }
     turnCount.set(turnCount.value &+ 1)
     let middle = moved || drivesCard ? TickCounter.now() : start
     if moved { datapathTicks.set(datapathTicks.value &+ middle &- start) }
-    if let model {
-      if drivesCard {
-        if model.pump(Self.burst * min(max(receiveLanes.count, 1), 16)) > 0 {
-          modelTicks.set(modelTicks.value &+ TickCounter.now() &- middle)
-          moved = true
-        }
-      } else if moved {
-        model.waker.wake()
+    models.forEach { model in
+      guard drivesCard else {
+        if moved { model.waker.wake() }
+        return
+      }
+      if model.pump(Self.burst * min(max(receiveLanes.count, 1), 16)) > 0 {
+        modelTicks.set(modelTicks.value &+ TickCounter.now() &- middle)
+        moved = true
       }
     }
     return moved
@@ -209,8 +212,8 @@ final class WorkerThread: @unchecked Sendable {
   /// came in between is found, what comes later wakes.
   private func sleep() {
     var maySleep = true
-    for lane in receiveLanes where !lane.prepareToSleep() { maySleep = false }
-    for lane in transmitLanes where !lane.prepareToSleep() { maySleep = false }
+    receiveLanes.forEach { if !$0.prepareToSleep() { maySleep = false } }
+    transmitLanes.forEach { if !$0.prepareToSleep() { maySleep = false } }
     vector?.arm()
     if drivesCard, let model, !model.prepareToSleep() { maySleep = false }
     if maySleep && !round() && !mailbox.isPending {
@@ -222,8 +225,8 @@ final class WorkerThread: @unchecked Sendable {
     }
     vector?.disarm()
     if drivesCard { model?.wakeUp() }
-    for lane in receiveLanes { lane.wake() }
-    for lane in transmitLanes { lane.wake() }
+    receiveLanes.forEach { $0.wake() }
+    transmitLanes.forEach { $0.wake() }
   }
 
   /// Until the card has something to do by itself, in milliseconds; nil: nobody knows of anything.

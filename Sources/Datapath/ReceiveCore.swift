@@ -530,12 +530,11 @@ extension ReceiveCore {
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
   #endif
-  @inline(never) @usableFromInline mutating func publishLogged(_ count: UInt16) -> Bool {
+  @inline(never) @usableFromInline mutating func showLogged(_ count: UInt16) {
     let old = virtqueue.base
-    let wantsSignal = virtqueue.publish(count)
+    virtqueue.show(count)
     let fresh = marks.markUsed(from: old, to: virtqueue.base, layout: virtqueue.layout, isPacked: virtqueue.isPacked)
     tally.add(.dirtyPages, UInt64(fresh))
-    return wantsSignal
   }
 
   mutating func logNotifications() {

@@ -19,6 +19,12 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   @usableFromInline var queue: Queue
   /// The driver asked to be told of what was published; whoever turns the path signals and clears it.
   public var wantsSignal = false
+  /// Whether the driver's wish to be told is looked at in the turn after the one that showed it something, or before the path sleeps or stops,
+  /// instead of at once. To look takes a fence, which waits until the driver's processor has given up the line with the index:
+  /// by the next turn it has. For who turns the path again at once.
+  public var notifiesLate = false
+  /// Something was shown since that was looked at.
+  @usableFromInline var hasShown = false
 
   /// Joins a guest's queue to a card's. The card's queue runs, or will before the first turn; nothing else posts to it.
   ///
@@ -93,6 +99,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   @inlinable @inline(__always) public mutating func turn() -> Int {
     guard case .none = core.stopReason else { return 0 }
     lend()
+    if hasShown { notify() }
     let returned = settle()
     core.tally.set(.postedBuffers, UInt64(core.ledger.slotTail &- core.ledger.slotFront))
     return returned
@@ -240,13 +247,21 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
       used = settleSlowly(Self.batch)
       if used == 0 { return 0 }
     }
-    if _fastPath(!core.isLogging) ? core.virtqueue.publish(used) : core.publishLogged(used) {
+    hasShown = true
+    if _fastPath(!core.isLogging) { core.virtqueue.show(used) } else { core.showLogged(used) }
+    if !notifiesLate { notify() }
+    return Int(used)
+  }
+
+  /// Finds out whether the driver asked to be told of what was shown.
+  @inlinable @inline(__always) mutating func notify() {
+    hasShown = false
+    if core.virtqueue.mustNotify() {
       wantsSignal = true
       core.tally.add(.signals, 1)
     } else {
       core.tally.add(.suppressedSignals, 1)
     }
-    return Int(used)
   }
 
   /// Gives back the lent buffers with a whole frame in each, `most` at most, where `offset` were given back already. Answers how many,
@@ -299,6 +314,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// may sleep: until a kick, or until the card has something. Frames that came before the card was asked to interrupt
   /// are for who asked it to find: by another turn, which may be made at any time.
   public mutating func prepareToSleep() -> Bool {
+    if hasShown { notify() }
     if stopReason != nil { return true }
     if core.endPatience() { return false }
     // With no room for a buffer a kick would be for nothing: room comes with frames.
@@ -356,6 +372,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
         _ = settle()
       } while core.ledger.slotFront != before
     }
+    if hasShown { notify() }
     // A broken ring takes no more frames, and a stopped card brings no more than it had.
     let drop: PathDrop = core.virtqueue.fault == nil ? .stopped : .ringViolation
     if core.isLogging { core.logPosted() }

@@ -27,6 +27,9 @@ public import GuestMemory
   @usableFromInline var putBits: UInt16
   /// The oldest that was not published.
   @usableFromInline var nextUsed: RingPosition
+  /// What was shown when the driver's wish to be told was looked at, and how many places lie between.
+  private var lookedAtUsed: RingPosition
+  @usableFromInline var unlookedCount: UInt32 = 0
   /// `RingRecord.State.afterStraddles` of what was published last.
   private var lastStraddles = false
   @usableFromInline let usesEventIndex: Bool
@@ -67,7 +70,7 @@ public import GuestMemory
     self.features = features
     usesEventIndex = features.contains(.eventIndex)
     allowsIndirect = features.contains(.indirectDescriptors)
-    nextUsed = position
+    (nextUsed, lookedAtUsed) = (position, position)
     (takePlace, putPlace) = (UInt32(position.place), UInt32(position.place))
     takeBits = position.wrap ? PackedRingMemory.availableFlag : PackedRingMemory.usedFlag
     putBits = position.wrap ? PackedRingMemory.bothFlags : 0
@@ -83,7 +86,7 @@ public import GuestMemory
     unsafe lengths.initialize(to: 1)
     features = []
     (usesEventIndex, allowsIndirect) = (false, false)
-    nextUsed = .start
+    (nextUsed, lookedAtUsed) = (.start, .start)
     (takePlace, putPlace) = (0, 0)
     (takeBits, putBits) = (PackedRingMemory.availableFlag, PackedRingMemory.bothFlags)
   }
@@ -263,7 +266,7 @@ public import GuestMemory
 
   // MARK: What was used
 
-  /// Gives back the oldest buffer, as the `n`-th since the last publication. Nobody sees it before `publish`, and the ring
+  /// Gives back the oldest buffer, as the `n`-th since the last publication. Nobody sees it before `show`, and the ring
   /// is not touched. Precondition: one is out.
   @inlinable public mutating func put(_ id: UInt16, byteCount: UInt32, at n: UInt16) {
     // virtio 1.3, 2.8.4: WRITE says that there are bytes.
@@ -277,19 +280,18 @@ public import GuestMemory
     }
   }
 
-  /// Makes the first `count` of the `putCount` buffers that were put visible together, and forgets the rest. True if the
-  /// driver asked to be told. The first descriptor is written last: the driver looks at none behind it before.
-  /// virtio 1.3, 2.8.9.
+  /// Makes the first `count` of the `putCount` buffers that were put visible together, and forgets the rest. The first
+  /// descriptor is written last: the driver looks at none behind it before. virtio 1.3, 2.8.9.
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
   #endif
-  public mutating func publish(_ count: UInt16, of putCount: UInt16) -> Bool {
+  public mutating func show(_ count: UInt16, of putCount: UInt16) {
     precondition(count <= putCount, "publishes what was not put")
     if count < putCount {
       putPlace = UInt32(place(Int(count)))
       putBits = UInt16(truncatingIfNeeded: word(Int(count)) >> 48) & PackedRingMemory.bothFlags
     }
-    guard count > 0 else { return false }
+    guard count > 0 else { return }
     let before = nextUsed
     let after = RingPosition(place: UInt16(truncatingIfNeeded: putPlace), wrap: putBits != 0)
     // The last one's lap is its USED flag.
@@ -308,9 +310,25 @@ public import GuestMemory
     }
     ring.storeUsedRelease(place(0), word(0))
     nextUsed = after
+    unlookedCount = unlookedCount &+ before.distance(to: after, size: ring.size)
+  }
+
+  /// Whether the driver asked to be told of what was shown since it was looked at last.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  public mutating func mustNotify() -> Bool {
     // The descriptors must be visible before the driver's wish is read: the driver does it the other way round.
     sl_fence()
-    return wantsNotification(from: before, length: before.distance(to: after, size: ring.size))
+    let (old, length) = (lookedAtUsed, unlookedCount)
+    (lookedAtUsed, unlookedCount) = (nextUsed, 0)
+    return wantsNotification(from: old, length: length)
+  }
+
+  /// Both. True if the driver asked to be told.
+  @inlinable @inline(__always) public mutating func publish(_ count: UInt16, of putCount: UInt16) -> Bool {
+    show(count, of: putCount)
+    return unlookedCount > 0 && mustNotify()
   }
 
   private func word(_ n: Int) -> UInt64 { unsafe sl_load64(words + 8 * n) }

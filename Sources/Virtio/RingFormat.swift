@@ -7,7 +7,7 @@ public protocol RingFormat: ~Copyable {
   func taking(_ most: UInt32) -> Taking
   /// Takes the first `count` of what `taking` answered, each of which was marked.
   mutating func advance(taken count: UInt32)
-  /// The oldest buffers that are out and not put, `most` at most, where nothing was put since `publish`; `offset` of them are passed over.
+  /// The oldest buffers that are out and not put, `most` at most, where nothing was put since the last were shown; `offset` of them are passed over.
   func putting(_ most: UInt32, after offset: UInt32) -> Putting
   /// Puts the first `count` of what `putting` answered. The caller says it to `Virtqueue.countPut`.
   mutating func advance(put count: UInt32)

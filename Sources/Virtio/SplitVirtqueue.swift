@@ -13,6 +13,8 @@ public import GuestMemory
   /// Free-running, as the driver's own indices; masked at the access.
   @usableFromInline var nextAvailable: UInt16
   @usableFromInline var nextUsed: UInt16
+  /// The used index when the driver's wish to be told was looked at.
+  @usableFromInline var lookedAtUsed: UInt16
   @usableFromInline let usesEventIndex: Bool
   private let allowsIndirect: Bool
   public let features: Features
@@ -39,7 +41,7 @@ public import GuestMemory
     self.features = features
     usesEventIndex = features.contains(.eventIndex)
     allowsIndirect = features.contains(.indirectDescriptors)
-    (nextAvailable, nextUsed) = (used, used)
+    (nextAvailable, nextUsed, lookedAtUsed) = (used, used, used)
   }
 
   /// One that nobody uses.
@@ -49,7 +51,7 @@ public import GuestMemory
     unsafe outstanding.initialize(to: 0)
     features = []
     (usesEventIndex, allowsIndirect) = (false, false)
-    (nextAvailable, nextUsed) = (0, 0)
+    (nextAvailable, nextUsed, lookedAtUsed) = (0, 0, 0)
   }
 
   deinit { unsafe outstanding.deallocate() }
@@ -189,24 +191,32 @@ public import GuestMemory
     return false
   }
 
-  /// Writes the used element `offset` places after the published index. Nobody sees it before `publish`.
+  /// Writes the used element `offset` places after the published index. Nobody sees it before `show`.
   @inlinable public mutating func put(_ head: UInt16, byteCount: UInt32, at offset: UInt16) {
     ring.storeUsed(at: nextUsed &+ offset, id: head, byteCount: byteCount)
     unsafe outstanding[Int(UInt32(head) & ring.mask)] = 0
   }
 
-  /// Makes `count` used elements visible in one store. True if the driver asked to be told.
-  /// virtio 1.3, 2.7.7 "Used Buffer Notification Suppression".
-  @inlinable @inline(__always) public mutating func publish(_ count: UInt16) -> Bool {
-    let old = nextUsed
-    nextUsed = old &+ count
+  /// Makes `count` used elements visible in one store.
+  @inlinable @inline(__always) public mutating func show(_ count: UInt16) {
+    nextUsed = nextUsed &+ count
     ring.publish(index: nextUsed)
+  }
+  /// Whether the driver asked to be told of what was shown since it was looked at last.
+  /// virtio 1.3, 2.7.7 "Used Buffer Notification Suppression".
+  @inlinable @inline(__always) public mutating func mustNotify() -> Bool {
     // The index must be visible before the driver's wish is read: the driver does it the other way round.
     sl_fence()
-    if usesEventIndex {
-      return Self.crosses(event: ring.usedEvent, from: old, to: nextUsed)
-    }
+    let old = lookedAtUsed
+    lookedAtUsed = nextUsed
+    if usesEventIndex { return Self.crosses(event: ring.usedEvent, from: old, to: nextUsed) }
     return ring.availableFlags & 1 == 0
+  }
+
+  /// Both. True if the driver asked to be told.
+  @inlinable @inline(__always) public mutating func publish(_ count: UInt16) -> Bool {
+    show(count)
+    return mustNotify()
   }
 
   /// Whether an index that went from `old` to `new` passed `event`. virtio 1.3, 2.7.7.2, in 16-bit arithmetic.
@@ -246,7 +256,7 @@ extension SplitVirtqueue: RingFormat {
     return unsafe SplitPuttingRun(
       elements: ring.used + (4 + 8 * Int(place)), outstanding: outstanding, mask: ring.mask, count: min(most, ring.size &- place))
   }
-  // What was put lies behind the published index until `publish` moves that.
+  // What was put lies behind the published index until `show` moves that.
   @inlinable @inline(__always) public mutating func advance(put count: UInt32) {}
 }
 

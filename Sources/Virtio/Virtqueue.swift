@@ -5,7 +5,7 @@ public import GuestMemory
 /// Both formats are here and one of them is unused: a branch that always goes the same way costs less than a call that
 /// nobody can inline.
 ///
-/// A buffer is looked at (`next`), taken whole (`take` or `takeChain`), given back (`put`) and shown (`publish`).
+/// A buffer is looked at (`next`), taken whole (`take` or `takeChain`), given back (`put`) and shown (`publish`, or `show` and `mustNotify`).
 /// Everything goes back in the order it was taken: that is IN_ORDER, kept whether it was agreed on or not, because a
 /// back-end that dies can then be followed by one that knows where to go on. One used element or descriptor a buffer.
 public struct Virtqueue: ~Copyable {
@@ -121,7 +121,16 @@ public struct Virtqueue: ~Copyable {
   /// So many were put through a run: see `RingFormat`.
   @inlinable public mutating func countPut(_ count: UInt16) { putCount = putCount &+ count }
 
-  /// Makes the first `count` of what was put visible together, and forgets the rest. True if the driver asked to be told.
+  /// Makes the first `count` of what was put visible together, and forgets the rest.
+  @inlinable @inline(__always) public mutating func show(_ count: UInt16) {
+    let put = putCount
+    putCount = 0
+    if isPacked { packed.show(count, of: put) } else { split.show(count) }
+  }
+  /// Whether the driver asked to be told of what was shown since this was asked last. It costs a full fence, which waits until
+  /// what was shown is visible. Whoever shows something asks some time later, and at the latest before he waits for the driver.
+  @inlinable @inline(__always) public mutating func mustNotify() -> Bool { isPacked ? packed.mustNotify() : split.mustNotify() }
+  /// Both. True if the driver asked to be told.
   @inlinable @inline(__always) public mutating func publish(_ count: UInt16) -> Bool {
     let put = putCount
     putCount = 0

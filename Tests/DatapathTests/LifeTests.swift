@@ -95,6 +95,47 @@ import Virtio
     }
   }
 
+  /// Whether the driver wants to be told.
+  private func want(_ rig: Rig, _ wants: Bool) {
+    if rig.features.contains(.ringPacked) {
+      rig.packed.want(flags: wants ? 0 : 1)
+    } else if rig.features.contains(.eventIndex) {
+      rig.memory.store16(wants ? 0 : 100, rig.driver.available + 4 + 2 * 8)
+    } else {
+      rig.memory.store16(wants ? 0 : 1, rig.driver.available)
+    }
+  }
+
+  @Test(arguments: formats)
+  func `where the driver is asked late, it is asked in the next turn, or before the path sleeps or stops`(format: Features) throws {
+    enum End: CaseIterable { case turn, sleep, stop }
+    for end in End.allCases {
+      for wants in [true, false] {
+        let rig = try rig(format)
+        rig.path.notifiesLate = true
+        want(rig, !wants)
+        rig.post([1530])
+        try rig.turn()
+        rig.receive(rig.frame(60))
+        try rig.turn()
+        #expect(rig.path.outstandingBuffers == 0 && !rig.path.wantsSignal)
+        #expect(rig.path.counters.signals == 0 && rig.path.counters.suppressedSignals == 0)
+        // Shown, and not asked yet: what the driver says in between counts.
+        want(rig, wants)
+        for _ in 0..<2 {
+          switch end {
+          case .turn: _ = rig.path.turn()
+          case .sleep: _ = rig.path.prepareToSleep()
+          case .stop: try rig.path.stop(.requested)
+          }
+          // And once is enough.
+          #expect(rig.path.wantsSignal == wants)
+          #expect(rig.path.counters.signals == (wants ? 1 : 0) && rig.path.counters.suppressedSignals == (wants ? 0 : 1))
+        }
+      }
+    }
+  }
+
   // MARK: Memory that comes
 
   @Test(arguments: [[], [.ringPacked]] as [Features], PathMode.allCases.filter { $0 != .required })
