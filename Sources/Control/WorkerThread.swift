@@ -64,7 +64,7 @@ final class WorkerThread: @unchecked Sendable {
 
   /// Frames of one step of the model for each ring, up to some: with one for all, a turn of many rings' finds a frame or
   /// none, and pays for publishing each by itself.
-  private static let burst = 64
+  private static let burst = 128
 
   /// The card's model, and its wire, is stepped by the first of the threads.
   private var drivesCard: Bool { number == 0 }

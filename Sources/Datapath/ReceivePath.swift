@@ -13,7 +13,7 @@ public import Virtio
 /// A turn allocates nothing, retains nothing, takes no lock and makes no system call.
 public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// The most frames one turn moves each way.
-  public static var batch: UInt32 { @inlinable get { 64 } }
+  public static var batch: UInt32 { @inlinable get { 128 } }
 
   @usableFromInline var core: ReceiveCore
   @usableFromInline var queue: Queue

@@ -23,7 +23,7 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-enum { BATCH = 64, PREFETCH_DISTANCE = 12, NET_HEADER = 12, DESCRIPTOR = 16 };
+enum { BATCH = 128, PREFETCH_DISTANCE = 12, NET_HEADER = 12, DESCRIPTOR = 16 };
 enum { DESC_F_WRITE = 2 };
 
 // An advanced receive descriptor as it is written back, bits 63:0 of its second half. 82599 datasheet 7.1.6.2.
