@@ -33,6 +33,20 @@ public struct BouncePool: ~Copyable {
     return memory.address + UInt64(index * stride)
   }
 
+  /// The next buffers that follow one another, `most` at most: the first one's bus address, and how many. `taken` is to be moved.
+  @inlinable func taking(_ most: UInt32) -> (address: IOVA, count: UInt32) {
+    let index = Int(taken) & (capacity &- 1)
+    let free = UInt32(truncatingIfNeeded: capacity) &- outstanding
+    return (memory.address + UInt64(index * stride), min(most, min(free, UInt32(truncatingIfNeeded: capacity &- index))))
+  }
+  /// The oldest ones that follow one another, `most` at most. `released` is to be moved.
+  @inlinable @inline(__always) func releasing(_ most: UInt32) -> BouncedRun {
+    let index = Int(released) & (capacity &- 1)
+    let count = min(most, min(outstanding, UInt32(truncatingIfNeeded: capacity &- index)))
+    let bytes = unsafe memory.bytes(index * stride, Int(count) * stride)
+    return unsafe BouncedRun(base: bytes.baseAddress!, stride: stride, count: count)
+  }
+
   /// The one that was taken last was not used.
   mutating func untake() {
     precondition(outstanding > 0)
@@ -52,4 +66,21 @@ public struct BouncePool: ~Copyable {
   @inlinable mutating func release() { released = released &+ 1 }
   /// All of them are ours again: the card has been stopped.
   mutating func releaseAll() { released = taken }
+}
+
+/// Host buffers that follow one another, each with a frame in it.
+///
+/// `@safe`: they lie in the pool, which lives as long, and every number is checked against the count, every length against a buffer's.
+@safe @usableFromInline struct BouncedRun {
+  @usableFromInline let base: UnsafeMutableRawPointer
+  @usableFromInline let stride: Int
+  @usableFromInline let count: UInt32
+  @inlinable init(base: UnsafeMutableRawPointer, stride: Int, count: UInt32) {
+    unsafe self.base = base
+    (self.stride, self.count) = (stride, count)
+  }
+  @inlinable @inline(__always) func frame(_ n: UInt32, byteCount: UInt32) -> UnsafeRawPointer {
+    precondition(n < count && Int(byteCount) <= stride, "outside the run")
+    return unsafe UnsafeRawPointer(base + Int(n) &* stride)
+  }
 }

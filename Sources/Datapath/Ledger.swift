@@ -1,4 +1,3 @@
-public import CLinux
 public import GuestMemory
 
 /// Who has which buffer, and in what order: the guest's buffers that were taken, and the card's slots they went to.
@@ -121,9 +120,9 @@ public import GuestMemory
     let place = (front &+ offset) & entryMask
     return unsafe LedgerRun(entries: entries + Int(place), count: min(most, entryMask &+ 1 &- place))
   }
-  /// Asks for the line of the header that is given back some buffers after the `offset`-th oldest. There is a pointer in every entry.
-  @inlinable @inline(__always) func prefetchHeader(after offset: UInt32) {
-    unsafe sl_prefetch_write(entries[Int((front &+ offset &+ Self.prefetchDistance) & entryMask)].base)
+  /// Where the header goes of the buffer after the `offset` oldest ones, or of any other: there is a pointer in every entry.
+  @inlinable @inline(__always) func header(after offset: UInt32) -> UnsafeMutableRawPointer {
+    unsafe entries[Int((front &+ offset) & entryMask)].base
   }
   /// Frames ahead of the one that is settled, for lines that take a while to come.
   @inlinable static var prefetchDistance: UInt32 { 12 }
@@ -171,6 +170,42 @@ public import GuestMemory
     tail = tail &+ 1
     waiting += 1
   }
+
+  /// Enters buffers of one piece that were written down in the first `count` places of `entering`, each of which takes a frame of the
+  /// largest size.
+  ///
+  /// - Parameter byteCount: of every one of them, or 0 if they differ.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func enterPieces(_ count: UInt32, byteCount: UInt32) {
+    clipRun()
+    if tail == runStart { (runUniform, runIsWhole) = (byteCount, true) } else if runUniform != byteCount { runUniform = 0 }
+    if !runIsStale { (runFrames, runRest) = (runFrames &+ count, 0) }
+    tail = tail &+ count
+    waiting = waiting &+ count
+  }
+
+  /// Enters slots that point at host buffers.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func enterBouncedSlots(_ count: UInt32) {
+    for n in 0..<count { unsafe slots[Int((slotTail &+ n) & slotMask)] = true }
+    slotTail = slotTail &+ count
+    runSlots = runSlots &+ count
+  }
+
+  /// Takes out the oldest `count` waiting places, and as many slots, each a bounced one.
+  @inlinable @inline(__always) mutating func removeCopied(_ count: UInt32) {
+    let before = min(count, UInt32(max(Int32(bitPattern: runSlotStart &- slotFront), 0)))
+    runSlots = runSlots &- (count &- before)
+    for n in 0..<count { unsafe slots[Int((slotFront &+ n) & slotMask)] = false }
+    slotFront = slotFront &+ count
+    front = front &+ count
+    waiting = waiting &- count
+  }
+  @inlinable @inline(__always) func isBounced(_ n: UInt32) -> Bool { unsafe slots[Int((slotFront &+ n) & slotMask)] }
 
   /// Enters a slot that points at a host buffer.
   @inlinable mutating func enterBouncedSlot() {
@@ -273,6 +308,12 @@ public import GuestMemory
   @inlinable @inline(__always) func enterLent(_ buffer: GuestSlice, id: UInt16, at n: UInt32) {
     precondition(n < count, "outside the run")
     unsafe entries[Int(n)] = Ledger.Entry(base: buffer.base, byteCount: buffer.count, id: id, kind: .lent, reason: 0)
+  }
+  /// A buffer of one piece, to be copied into, in a path that copies everything.
+  @inlinable @inline(__always) func enterPiece(_ buffer: GuestSlice, id: UInt16, at n: UInt32) {
+    precondition(n < count, "outside the run")
+    let reason = UInt8(truncatingIfNeeded: BounceReason.copyMode.rawValue)
+    unsafe entries[Int(n)] = Ledger.Entry(base: buffer.base, byteCount: buffer.count, id: id, kind: .piece, reason: reason)
   }
   @inlinable @inline(__always) func place(_ n: UInt32) -> UnsafeMutablePointer<Ledger.Entry> {
     precondition(n < count, "outside the run")

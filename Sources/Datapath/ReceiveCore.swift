@@ -1,5 +1,5 @@
 public import Bus
-public import CLinux
+internal import CLinux
 public import GuestMemory
 public import NIC
 public import Virtio
@@ -78,9 +78,6 @@ public struct ReceiveCore: ~Copyable {
     scratch = HeaderScratch()
   }
 
-  /// See `Ledger.prefetchDistance`.
-  @usableFromInline static var prefetchDistance: UInt32 { @inlinable get { Ledger.prefetchDistance } }
-
   /// What to do with a head that was just taken.
   @usableFromInline enum Entry {
     case lend(IOVA)
@@ -92,8 +89,8 @@ public struct ReceiveCore: ~Copyable {
   /// Turns that have gone the long way; in how many of them since the last new buffer there was only a hope to post, and
   /// the last of those.
   @usableFromInline var turn: UInt32 = 0
-  private var hopeTurns = 0
-  private var hopeTurn: UInt32 = 0
+  @usableFromInline var hopeTurns = 0
+  @usableFromInline var hopeTurn: UInt32 = 0
   /// So many turns without a new buffer before the card is given a slot with too few bytes behind it. They have next to
   /// nothing to do: together they are some milliseconds, in which a guest that runs posts more.
   var hopePatience = 16384
@@ -140,8 +137,7 @@ public struct ReceiveCore: ~Copyable {
       stop(.cannotLend(reason))
       return .stop
     }
-    hopeTurns = 0
-    hopeTurn = turn &- 1
+    endHope()
     unsafe ledger.enterWaiting(
       whole.base, byteCount: byteCount, id: head, kind: chain.count == 1 ? .piece : .chain, reason: reason)
     return .wait
@@ -375,42 +371,10 @@ public struct ReceiveCore: ~Copyable {
     return count
   }
 
-  /// The usual case of a bounced frame: whole, and for one buffer of one piece that it fits. False: nothing was done, and
-  /// `settle` is to do it.
-  @inlinable @inline(__always) mutating func copyWhole(_ completion: Completion) -> Bool {
-    let entry = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)]
-    let isWhole = completion.flags.rawValue & 3 == 1 && !isDiscarding && !isLogging
-    let length = completion.byteCount &+ NetHeader.byteCount
-    // Its first lines were the guest's last: they are asked for some frames ahead, the header's and the frame's.
-    let ahead = unsafe ledger.entries[Int((ledger.front &+ Self.prefetchDistance) & ledger.entryMask)].base
-    unsafe sl_prefetch_write(ahead)
-    unsafe sl_prefetch_write(ahead + 64)
-    guard _fastPath(isWhole && completion.byteCount <= need &- NetHeader.byteCount && ledger.isFrontSlotBounced),
-      ledger.waiting > 0, unsafe entry.kind == .piece && entry.byteCount >= length
-    else { return false }
-    unsafe sl_store64(entry.base, completion.flags.rawValue & 4 != 0 ? checkedWord : 0)
-    unsafe sl_store32(entry.base + 8, NetHeader(bufferCount: 1).highWord)
-    unsafe sl_copy(entry.base + Int(NetHeader.byteCount), pool.oldest(byteCount: Int(completion.byteCount)).baseAddress!, Int(completion.byteCount))
-    virtqueue.put(unsafe entry.id, byteCount: length)
-    ledger.removeBouncedSlot()
-    ledger.front = ledger.front &+ 1
-    ledger.waiting = ledger.waiting &- 1
-    pool.release()
-    settledFrames &+= 1
-    tally.add(.bouncedFrames, 1)
-    tally.add(.bouncedBytes, UInt64(completion.byteCount))
-    tally.addBounce(unsafe entry.reason)
-    return true
-  }
-
-  /// Enters a buffer of one piece that a frame is to be copied into.
-  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
-  @_noLocks
-  #endif
-  @inline(never) @usableFromInline mutating func enterPiece(_ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16) {
+  /// Buffers came: what was hoped for is there.
+  @inlinable mutating func endHope() {
     hopeTurns = 0
     hopeTurn = turn &- 1
-    unsafe ledger.enterWaiting(base, byteCount: byteCount, id: id, kind: .piece, reason: .copyMode)
   }
 
   /// Fills the oldest guest buffer: a header, if given, then the frame from byte `start` on. Answers the bytes

@@ -187,16 +187,39 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// ends it. Answers how many are left of `count`.
   @inline(never) @inlinable mutating func enterPieces(_ count: UInt32) -> UInt32 {
     let most = min(count, UInt32(truncatingIfNeeded: queue.room))
-    var done: UInt32 = 0
-    while done < most, let buffer = core.virtqueue.next(), buffer.flags == Descriptor.isWritable && buffer.range.count >= core.need,
-      let slice = core.memory.slice(buffer.range)
-    {
-      core.virtqueue.take(buffer)
-      unsafe core.enterPiece(slice.base, byteCount: buffer.range.count, id: buffer.id)
-      done &+= 1
+    let isPacked = core.virtqueue.isPacked
+    var left = most
+    while left > 0 {
+      let (done, run) = isPacked ? Self.enterPieces(left, of: &core.virtqueue.packed, &core.memory, &core.ledger, core.need)
+        : Self.enterPieces(left, of: &core.virtqueue.split, &core.memory, &core.ledger, core.need)
+      left &-= done
+      if done < run || run == 0 { break }
     }
-    if done > 0 { postBounces() }
-    return count &- done
+    if left < most {
+      core.endHope()
+      postBounces()
+    }
+    return count &- (most &- left)
+  }
+
+  /// A run of those.
+  @inlinable @inline(__always) static func enterPieces<Format: RingFormat & ~Copyable>(
+    _ most: UInt32, of virtqueue: inout Format, _ memory: inout MemoryView, _ ledger: inout Ledger, _ need: UInt32
+  ) -> (done: UInt32, run: UInt32) {
+    let taking = virtqueue.taking(most)
+    let entering = ledger.entering(taking.count)
+    let run = entering.count
+    var (n, first, differing): (UInt32, UInt32, UInt32) = (0, 0, 0)
+    while n < run, let buffer = taking.plainBuffer(at: n), _fastPath(buffer.range.count >= need), let slice = memory.slice(buffer.range) {
+      taking.mark(buffer, at: n)
+      entering.enterPiece(slice, id: buffer.id, at: n)
+      if n == 0 { first = buffer.range.count }
+      differing |= buffer.range.count ^ first
+      n &+= 1
+    }
+    virtqueue.advance(taken: n)
+    if n > 0 { ledger.enterPieces(n, byteCount: differing == 0 ? first : 0) }
+    return (n, run)
   }
 
   /// Takes one buffer and puts it where it belongs; false if the path must stop. Precondition: the queue has room, or the path
@@ -211,11 +234,16 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   }
 
   @inline(never) @inlinable mutating func postBounces() {
-    var covered = queue.room > 0 ? core.coveredBounces() : 0
-    while covered > 0, queue.room > 0, let address = core.pool.take() {
-      core.ledger.enterBouncedSlot()
-      queue.post(address)
-      covered &-= 1
+    var covered = min(core.coveredBounces(), UInt32(truncatingIfNeeded: queue.room))
+    while covered > 0 {
+      let posting = queue.posting(covered)
+      let (first, count) = core.pool.taking(posting.count)
+      if count == 0 { break }
+      for n in 0..<count { posting.post(IOVA(first.rawValue &+ UInt64(n) &* UInt64(core.pool.stride)), at: n) }
+      queue.advance(posted: count)
+      core.pool.taken = core.pool.taken &+ count
+      core.ledger.enterBouncedSlots(count)
+      covered &-= count
     }
     while queue.room > 0, let address = core.nextBounce() { queue.post(address) }
   }
@@ -277,7 +305,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     var n: UInt32 = 0
     while n < run, let frame = reaping.wholeFrame(at: n, most: mostFrameBytes), putting.isPlain(at: n) {
       // The header's line was the guest's last: it is asked for some frames ahead.
-      ledger.prefetchHeader(after: offset &+ n)
+      unsafe sl_prefetch_write(ledger.header(after: offset &+ n &+ Ledger.prefetchDistance))
       let entry = unsafe leaving.place(n)
       let header = unsafe entry.pointee.base
       unsafe sl_store64(header, frame.isChecksumValid ? checkedWord : 0)
@@ -300,12 +328,72 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     var used: UInt16 = 0
     var frames: UInt32 = 0
     // A broken ring gets nothing more: what went into it half would be followed by what came later.
-    while frames < most, !core.virtqueue.isFaulted, let completion = queue.reap() {
-      used &+= core.copyWhole(completion) ? 1 : core.settle(completion)
-      frames += 1
+    while frames < most, !core.virtqueue.isFaulted {
+      let copied = copy(most &- frames)
+      used &+= UInt16(truncatingIfNeeded: copied)
+      frames &+= copied
+      guard frames < most, let completion = queue.reap() else { break }
+      used &+= core.settle(completion)
+      frames &+= 1
     }
     if core.virtqueue.isFaulted { core.stopForFault() }
     return used
+  }
+
+  /// The usual case of bounced frames: whole, and each for one buffer of one piece that it fits. Copies such, `most` at most, up to the
+  /// first other one, or the first that has not come; answers how many.
+  @inlinable mutating func copy(_ most: UInt32) -> UInt32 {
+    if core.isDiscarding || core.isLogging { return 0 }
+    let isPacked = core.virtqueue.isPacked
+    let start = min(most, core.ledger.waiting)
+    var left = start
+    while left > 0 {
+      let (done, run) = isPacked
+        ? Self.copy(left, to: &core.virtqueue.packed, after: core.virtqueue.unshownCount, &queue, &core.ledger, &core.pool, core.tally, core.mostFrameBytes, core.checkedWord)
+        : Self.copy(left, to: &core.virtqueue.split, after: core.virtqueue.unshownCount, &queue, &core.ledger, &core.pool, core.tally, core.mostFrameBytes, core.checkedWord)
+      core.virtqueue.countPut(UInt16(truncatingIfNeeded: done))
+      core.settledFrames &+= UInt64(done)
+      left &-= done
+      if done < run || run == 0 { break }
+    }
+    return start &- left
+  }
+
+  /// A run of those.
+  @inlinable @inline(__always) static func copy<Format: RingFormat & ~Copyable>(
+    _ most: UInt32, to virtqueue: inout Format, after offset: UInt16, _ queue: inout Queue, _ ledger: inout Ledger, _ pool: inout BouncePool,
+    _ tally: ReceiveCounters.Writer, _ mostFrameBytes: UInt32, _ checkedWord: UInt64
+  ) -> (done: UInt32, run: UInt32) {
+    let reaping = queue.reaping(most)
+    let putting = virtqueue.putting(reaping.count, after: UInt32(offset))
+    let leaving = ledger.leaving(putting.count, after: 0)
+    let source = pool.releasing(leaving.count)
+    let run = source.count
+    var n: UInt32 = 0
+    var bytes: UInt64 = 0
+    while n < run, let frame = reaping.wholeFrame(at: n, most: mostFrameBytes), putting.isPlain(at: n), ledger.isBounced(n) {
+      // Its first lines were the guest's last: the header's and the frame's.
+      let ahead = unsafe ledger.header(after: n &+ Ledger.prefetchDistance)
+      unsafe sl_prefetch_write(ahead)
+      unsafe sl_prefetch_write(ahead + 64)
+      let entry = unsafe leaving.place(n).pointee
+      let length = frame.byteCount &+ NetHeader.byteCount
+      guard unsafe entry.kind == .piece && entry.byteCount >= length else { break }
+      unsafe sl_store64(entry.base, frame.isChecksumValid ? checkedWord : 0)
+      unsafe sl_store32(entry.base + 8, NetHeader(bufferCount: 1).highWord)
+      unsafe sl_copy_frame(entry.base + Int(NetHeader.byteCount), source.frame(n, byteCount: frame.byteCount), Int(frame.byteCount))
+      putting.put(unsafe entry.id, byteCount: length, at: n)
+      tally.addBounce(unsafe entry.reason)
+      bytes &+= UInt64(frame.byteCount)
+      n &+= 1
+    }
+    queue.advance(reaped: n)
+    virtqueue.advance(put: n)
+    ledger.removeCopied(n)
+    pool.released = pool.released &+ n
+    tally.add(.bouncedFrames, UInt64(n))
+    tally.add(.bouncedBytes, bytes)
+    return (n, run)
   }
 
   // MARK: Between turns

@@ -119,6 +119,7 @@ public struct Virtqueue: ~Copyable {
   }
 
   /// So many were put through a run: see `RingFormat`.
+  @inlinable public var unshownCount: UInt16 { putCount }
   @inlinable public mutating func countPut(_ count: UInt16) { putCount = putCount &+ count }
 
   /// Makes the first `count` of what was put visible together, and forgets the rest.

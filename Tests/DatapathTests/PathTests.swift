@@ -91,7 +91,7 @@ import Virtio
 
   @Test(arguments: [12, 13, 64, 200], [1, 2, 8])
   func `a guest with small buffers loses no frame while it has enough of them`(byteCount: Int, capacity: Int) throws {
-    // 1530 bytes, and a turn takes 64 buffers at most.
+    // 1530 bytes, and a turn takes 128 buffers at most.
     let rig = try rig(size: 256, capacity: capacity, merging, hostBuffers: 8)
     var delivered: UInt64 = 0
     for _ in 0..<20 {
@@ -372,15 +372,15 @@ import Virtio
 
   @Test func `a batch of damaged frames does not keep the good ones behind it from being delivered`() throws {
     let rig = try rig(size: 256, capacity: 256, mode: .copy, hostBuffers: 256)
-    for _ in 0..<100 { rig.post([1530]) }
+    for _ in 0..<200 { rig.post([1530]) }
     try rig.turn()
     try rig.turn()
-    #expect(rig.card.free == 100)
-    for _ in 0..<70 { rig.receive(rig.frame(60), flags: [.isEnd, .isDamaged]) }
+    #expect(rig.card.free == 200)
+    for _ in 0..<140 { rig.receive(rig.frame(60), flags: [.isEnd, .isDamaged]) }
     for _ in 0..<20 { rig.receive(rig.frame(60)) }
     try rig.path.stop(.requested)
     #expect(rig.path.counters.deliveredFrames == 20)
-    #expect(rig.path.counters.dropped(.damaged) == 70)
+    #expect(rig.path.counters.dropped(.damaged) == 140)
     #expect(rig.path.counters.dropped(.stopped) == 0)
   }
 

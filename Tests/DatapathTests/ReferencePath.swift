@@ -75,7 +75,7 @@ final class ReferencePath {
   func lend() {
     if stopReason != nil { return }
     turns += 1
-    var budget = min(64, available.count)
+    var budget = min(128, available.count)
     bounce()
     while !available.isEmpty {
       if budget > 0 && slots.count < capacity { budget -= 1 } else if !isHoping { break }
@@ -180,7 +180,7 @@ final class ReferencePath {
 
   /// Settles what the card shows, at most one batch; answers how many completions.
   @discardableResult func settle(shown: Int) -> Int {
-    let count = min(shown, 64)
+    let count = min(shown, 128)
     for _ in 0..<count { settleOne() }
     return count
   }
