@@ -5,7 +5,7 @@ import Logging
 import Replay
 
 /// `sluice replay FILE…`
-struct ReplayCommand: ParsableCommand, CommandWithStatus {
+struct ReplayCommand: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "replay",
     abstract: "Replay captures through a simulated 82599 and the real driver into guests' memory.",
@@ -147,8 +147,6 @@ struct ReplayCommand: ParsableCommand, CommandWithStatus {
     try show(report, status)
     return status
   }
-
-  mutating func run() throws { _ = try finish() }
 
   private static func run(
     _ options: ReplayOptions, showsProgress: Bool

@@ -5,7 +5,7 @@ import Logging
 import Replay
 
 /// `sluice bench [FILE…]`
-struct BenchCommand: ParsableCommand, CommandWithStatus {
+struct BenchCommand: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "bench",
     abstract: "Measure the datapath on this machine: rates, costs of a frame, latencies.",
@@ -99,8 +99,6 @@ struct BenchCommand: ParsableCommand, CommandWithStatus {
     try show(report, status)
     return status
   }
-
-  mutating func run() throws { _ = try finish() }
 
   private func measure(_ options: BenchmarkOptions) throws(Failure) -> (BenchmarkReport, StopSignal?) {
     do throws(ReplayError) {

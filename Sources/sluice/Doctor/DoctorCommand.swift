@@ -2,7 +2,7 @@ import ArgumentParser
 import VFIO
 
 /// `sluice doctor`
-struct DoctorCommand: ParsableCommand, CommandWithStatus {
+struct DoctorCommand: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "doctor",
     abstract: "Say what stands between this machine's cards and guests' memory, and what mends it.",
@@ -57,8 +57,6 @@ struct DoctorCommand: ParsableCommand, CommandWithStatus {
     }
     return errors > 0 ? .unaccounted : .accounted
   }
-
-  mutating func run() throws { _ = try finish() }
 }
 
 /// Findings for a person: 80 columns, by subject, each with what mends it.
