@@ -1,7 +1,5 @@
 import ArgumentParser
-import Glibc
 import Linux
-import Logging
 import Replay
 
 /// `sluice replay FILE…`
@@ -140,8 +138,7 @@ struct ReplayCommand: CommandWithStatus {
   /// Replays, and prints what came of it.
   func finish() throws(Failure) -> ExitStatus {
     let options = try options()
-    let log = Warnings.logger(quiet: output.quiet)
-    warnIfUnoptimised(log)
+    Warnings.unoptimised(Warnings.logger(quiet: output.quiet), "rates and costs")
     let (report, signal) = try Self.run(options, showsProgress: !output.quiet)
     let status = ExitStatus(report, failsOnDrop: output.failOnDrop, signal: signal)
     try show(report, status)
@@ -153,7 +150,7 @@ struct ReplayCommand: CommandWithStatus {
   ) throws(Failure) -> (ReplayReport, StopSignal?) {
     do throws(ReplayError) {
       let replay = try Replay(options)
-      let signals = try Self.signals { replay.cancel() }
+      let signals = try Signals.ending { replay.cancel() }
       var progress = Progress { Double(MonotonicClock.now()) / 1e9 }
       defer { progress.finish() }
       let report = try replay.run { if showsProgress { progress.update($0) } }
@@ -161,10 +158,6 @@ struct ReplayCommand: CommandWithStatus {
     } catch {
       throw Failure(error)
     }
-  }
-
-  private static func signals(_ stop: @escaping @Sendable () -> Void) throws(ReplayError) -> Signals {
-    do { return try Signals(stop: stop) } catch { throw .machine(error.message) }
   }
 
   private func show(_ report: ReplayReport, _ status: ExitStatus) throws(Failure) {
@@ -178,11 +171,5 @@ struct ReplayCommand: CommandWithStatus {
       if let error = report.trace_error { StandardStream.error.note("sluice: " + printable(error) + "\n") }
       StandardStream.error.note("sluice: " + TextReport.verdict(report, status) + "\n")
     }
-  }
-
-  private func warnIfUnoptimised(_ log: Logger) {
-    #if DEBUG
-      log.warning("this is a debug build: its rates and costs say nothing; build with -c release")
-    #endif
   }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import Linux
+import Replay
 
 /// The signals that ask for the end.
 enum StopSignal: UInt64 {
@@ -36,6 +37,11 @@ final class Signals: Sendable {
     } catch {
       throw Failure(status: .machine, message: "the thread for signals: \(error)")
     }
+  }
+
+  /// The same for a replay.
+  static func ending(_ stop: @escaping @Sendable () -> Void) throws(ReplayError) -> Signals {
+    do { return try Signals(stop: stop) } catch { throw .machine(error.message) }
   }
 
   /// Keeps the signals from this thread, and from those that it starts: whichever thread did not would be ended by them,

@@ -1,7 +1,6 @@
 import ArgumentParser
 import Benchmark
 import Linux
-import Logging
 import Replay
 
 /// `sluice bench [FILE…]`
@@ -90,7 +89,7 @@ struct BenchCommand: CommandWithStatus {
       try StandardStream.output.write(BenchList(Plan(options), options).description)
       return .accounted
     }
-    warnIfUnoptimised()
+    Warnings.unoptimised(Warnings.logger(quiet: quiet), "figures")
     let (report, signal) = try measure(options)
     let status = ExitStatus(report, signal: signal)
     if let html, let reason = TextFile.write(BenchPage(report).description, to: html) {
@@ -103,8 +102,7 @@ struct BenchCommand: CommandWithStatus {
   private func measure(_ options: BenchmarkOptions) throws(Failure) -> (BenchmarkReport, StopSignal?) {
     do throws(ReplayError) {
       let run = try BenchmarkRun(options)
-      let signals: Signals
-      do { signals = try Signals { run.cancel() } } catch { throw .machine(error.message) }
+      let signals = try Signals.ending { run.cancel() }
       var progress = BenchProgress(isOn: !quiet)
       defer { progress.finish() }
       var report = try run.run { progress.update($0) }
@@ -128,12 +126,6 @@ struct BenchCommand: CommandWithStatus {
     } else {
       for finding in report.findings { StandardStream.error.note("sluice: \(printable(finding.text))\n") }
     }
-  }
-
-  private func warnIfUnoptimised() {
-    #if DEBUG
-      Warnings.logger(quiet: quiet).warning("this is a debug build: its figures say nothing; build with -c release")
-    #endif
   }
 }
 
