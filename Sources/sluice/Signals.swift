@@ -31,7 +31,7 @@ final class Signals: Sendable {
         first.set(Self.waitForEnd(set, hangUp))
         stop()
         let second = Self.waitForEnd(set, nil)
-        if StandardStream.error.isTerminal { StandardStream.error.note(Progress.clearing) }
+        if StandardStream.error.isTerminal { StandardStream.error.note(RedrawnLine.clearing) }
         _exit(CInt(128 + second))
       }
     } catch {
