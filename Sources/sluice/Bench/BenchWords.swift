@@ -72,9 +72,15 @@ enum BenchWords {
     return text.isEmpty ? "No latency: the machine was not quiet" : text.prefix(1).uppercased() + text.dropFirst()
   }
 
+  /// What was replayed.
+  static func files(_ report: BenchmarkReport) -> String {
+    report.files.isEmpty ? "synthetic frames" : report.files.map(printable).joined(separator: ", ")
+  }
+
   // MARK: The machine
 
-  static func machine(_ machine: BenchmarkReport.Machine) -> [(name: String, value: String)] {
+  static func machine(_ report: BenchmarkReport) -> [(name: String, value: String)] {
+    let (machine, used) = (report.machine, report.settings.processors)
     var rows: [(String, String)] = []
     let kind = machine.is_virtual == true ? ", in a virtual machine" : ""
     rows.append(("processor", "\(machine.processor ?? "not known"), \(plural(machine.processors, "processor"))\(kind)"))
@@ -84,6 +90,7 @@ enum BenchWords {
     rows.append(("clock", machine.governor.map { "governor \($0)" } ?? "governor not known"))
     if let kernel = machine.kernel { rows.append(("kernel", kernel)) }
     rows.append(("sluice", "\(machine.sluice ?? "not known"), Swift \(machine.swift ?? "not known"), \(machine.optimised ? "release" : "debug: its figures say nothing")"))
+    if used.count == 2 { rows.append(("used", "processor \(used[0]) for the datapath, \(used[1]) for the guests")) }
     return rows
   }
 
@@ -102,7 +109,11 @@ enum BenchWords {
     return lines
   }
 
-  static func distance(_ part: BenchmarkReport.Part) -> String {
+  /// What a section sent, and how far apart the cores were.
+  static func facts(_ part: BenchmarkReport.Part) -> String {
+    [part.frames, distance(part)].filter { !$0.isEmpty }.joined(separator: "; ")
+  }
+  private static func distance(_ part: BenchmarkReport.Part) -> String {
     guard let distance = part.distance else { return "" }
     let ping = part.ping_ns.map { ", ping \(fixed($0, 0)) ns" } ?? ""
     return (distance == "one" ? "cores at one distance" : "cores \(distance)") + ping

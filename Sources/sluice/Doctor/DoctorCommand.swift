@@ -61,7 +61,7 @@ struct DoctorCommand: CommandWithStatus {
 
 /// Findings for a person: 80 columns, by subject, each with what mends it.
 struct DoctorText: CustomStringConvertible {
-  static let width = 80
+  static let width = TextReport.width
   private let findings: [Finding]
   private let titles: [String: String]
   private let style: Style
@@ -79,7 +79,7 @@ struct DoctorText: CustomStringConvertible {
       let title = subject == "host" ? "Host" : subject + (titles[subject].map { "  \($0)" } ?? "")
       return [style.bold(title)] + findings.filter { $0.subject == subject }.flatMap(lines)
     }
-    return (sections + [[closing]]).map { $0.joined(separator: "\n") }.joined(separator: "\n\n") + "\n"
+    return joined(sections + [[closing]])
   }
 
   private func lines(_ finding: Finding) -> [String] {
