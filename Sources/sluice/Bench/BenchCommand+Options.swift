@@ -21,6 +21,8 @@ extension BenchCommand {
     if let cpus { options.processors = try ProcessorsOption.parse(cpus) }
     options.keepsNoisy = keepNoisy
     options.traceFolder = keepTraces
+    if keepTraces == "" { throw .usage("--keep-traces", "", "give the name of a folder") }
+    if html == "-" { throw .usage("--html", "-", "standard output has the report for a terminal, or --json; give the name of a file") }
     if let html { try OutputFiles.check(inputs: files, outputs: [(option: "--html", value: html, path: html)]) }
     return options
   }

@@ -48,7 +48,7 @@ struct BenchText: CustomStringConvertible {
     if facts.count + part.section.title.count + 2 > Self.width {
       lines = [style.bold(part.section.title)] + wrapped(printable(facts), width: Self.width - 2).map { "  " + style.faint($0) }
     }
-    if let refused = BenchWords.refusal(part) { return lines + wrapped(refused, width: Self.width - 2).map { "  " + style.odd($0) } }
+    if let refused = BenchWords.refusal(part) { return lines + wrapped(refused, width: Self.width - 2).map { "  " + style.odd($0) } + drops(part.points) }
     lines.append(style.faint(BenchTable.header(part)))
     for point in part.points {
       let name = BenchTable.name(of: point, in: part)
@@ -57,9 +57,13 @@ struct BenchText: CustomStringConvertible {
       } else {
         lines.append(BenchTable.line(point, in: part))
       }
-      if point.dropped > 0 { lines.append("  " + style.odd("  \(grouped(point.dropped)) frames dropped: the guest had no buffer for them in time")) }
+      lines += drops([point])
     }
     return lines + wrapped(BenchWords.sentence(part) + ".", width: Self.width - 2).map { "  " + $0 }
+  }
+
+  private func drops(_ points: [BenchmarkReport.Measured]) -> [String] {
+    BenchWords.drops(points).flatMap { wrapped($0, width: Self.width - 4).map { "    " + style.odd($0) } }
   }
 }
 
