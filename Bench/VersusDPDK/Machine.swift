@@ -15,7 +15,7 @@ struct Machine {
     return time
   }
 
-  /// Where the processors are, in classes that can be compared: some 50 ns, and some 360.
+  /// Where the processors are, in classes that can be compared: some 50 ns, and 350 to 420.
   enum Distance: String, Encodable, CaseIterable { case near, far }
   static func distance(_ before: Double, _ after: Double) -> Distance? {
     if max(before, after) < 150 { return .near }
