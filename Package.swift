@@ -122,6 +122,7 @@ let package = Package(
     .testTarget(name: "MachineTests", dependencies: ["sluice", "CardConformance", "Support"], swiftSettings: looseSettings),
     .testTarget(name: "TidyTests", swiftSettings: looseSettings),
     // Benchmarks, one folder a question
+    .target(name: "BenchSupport", path: "Bench/Support", swiftSettings: looseSettings),
     .executableTarget(
       name: "ReceiveCost", dependencies: ["Replay", argumentParser], path: "Bench/ReceiveCost", swiftSettings: settings),
     .target(name: "CReceiveTurn", dependencies: ["CLinux"], path: "Bench/ReceiveInC/CReceiveTurn"),
@@ -138,11 +139,12 @@ let package = Package(
     .executableTarget(
       name: "SteeringCost", dependencies: ["FlowTables", "FlowSteering", argumentParser], path: "Bench/SteeringCost", swiftSettings: settings),
     .executableTarget(
-      name: "versus-dpdk", dependencies: ["Linux", argumentParser], path: "Bench/VersusDPDK", swiftSettings: looseSettings),
+      name: "versus-dpdk", dependencies: ["BenchSupport", "Benchmark", "Linux", argumentParser], path: "Bench/VersusDPDK", swiftSettings: looseSettings),
     .executableTarget(
       name: "PartsCost", dependencies: ["Datapath", "Intel", "Simulation", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux", argumentParser],
       path: "Bench/PartsCost", swiftSettings: settings),
-    .executableTarget(name: "compare", dependencies: [argumentParser], path: "Bench/Compare", swiftSettings: looseSettings),
+    .executableTarget(
+      name: "compare", dependencies: ["BenchSupport", "Benchmark", argumentParser], path: "Bench/Compare", swiftSettings: looseSettings),
     // What tests share.
     .target(
       name: "Support", dependencies: ["NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"],

@@ -1,5 +1,7 @@
 // This tree and an earlier commit of it, in turns on one machine: see `Bench/compare`.
 import ArgumentParser
+import BenchSupport
+import Benchmark
 import Foundation
 
 @main
@@ -40,7 +42,7 @@ struct Compare: ParsableCommand {
       encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
       print(String(decoding: try encoder.encode(figures), as: UTF8.self))
     } else {
-      print("\(pad("", 46))\(right(name, 12))\(right("here", 12))   here : \(name), quartiles")
+      print("\(rightPadded("", to: 46))\(leftPadded(name, to: 12))\(leftPadded("here", to: 12))   here : \(name), quartiles")
       for figure in figures { print(figure.text) }
     }
   }
@@ -73,7 +75,7 @@ struct Compare: ParsableCommand {
   private func cost(_ tree: String, _ path: String, _ mode: String) throws -> Cost {
     struct Report: Decodable { let cost: Cost }
     let words = ["\(tree)/\(Self.program)", "replay", path, "--mode", mode, "--duration", "\(window)ms", "--no-verify", "--preload", "--json"]
-    let (status, output) = try Self.output(words)
+    let (status, output) = try Program.run(words)
     guard status == 0 else { throw ValidationError("\(words.joined(separator: " ")) ended with status \(status): \(output)") }
     return try JSONDecoder().decode(Report.self, from: Data(output.utf8)).cost
   }
@@ -81,7 +83,7 @@ struct Compare: ParsableCommand {
   /// Inside `turnPath`, as the gate counts them.
   private func instructions() throws -> [Figure] {
     let cases = [("lent, split", ["60", "64000"]), ("lent, packed", ["60", "64000", "--packed"]), ("copied, split", ["60", "64000", "--copy"])]
-    guard (try? Self.output(["valgrind", "--version"]).status) == 0 else {
+    guard (try? Program.run(["valgrind", "--version"]).status) == 0 else {
       FileHandle.standardError.write(Data("instructions are not counted: there is no valgrind\n".utf8))
       return []
     }
@@ -93,25 +95,14 @@ struct Compare: ParsableCommand {
     let copy = FileManager.default.temporaryDirectory.path + "/compare-\(getpid())"
     defer { try? FileManager.default.removeItem(atPath: copy) }
     // Valgrind cannot read this compiler's debug information.
-    _ = try Self.output(["strip", "-g", "-o", copy, "\(tree)/.build/release/ReceiveCost"])
-    let (status, output) = try Self.output(
+    _ = try Program.run(["strip", "-g", "-o", copy, "\(tree)/.build/release/ReceiveCost"])
+    let (status, output) = try Program.run(
       ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no", "--toggle-collect=*turnPath*", copy] + arguments)
     let line = output.split(separator: "\n").first { $0.contains("Collected") }
     guard status == 0, let text = line?.split(separator: " ").last, let total = Double(text) else {
       throw ValidationError("callgrind of \(tree) \(arguments.joined(separator: " ")) ended with status \(status): \(output.suffix(300))")
     }
     return total / 64_000
-  }
-
-  private static func output(_ words: [String]) throws -> (status: Int32, text: String) {
-    let (process, pipe) = (Process(), Pipe())
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = words
-    (process.standardOutput, process.standardError) = (pipe, pipe)
-    try process.run()
-    let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    return (process.terminationStatus, text)
   }
 }
 
@@ -126,28 +117,18 @@ struct Figure: Encodable {
 
   init(_ what: String, _ unit: String, _ pairs: [(Double, Double)]) {
     (self.what, self.unit) = (what, unit)
-    before = Self.quantile(pairs.map(\.0), 0.5)
-    here = Self.quantile(pairs.map(\.1), 0.5)
+    func quantile(_ share: Double, _ values: [Double]) -> Double { Statistics.quantile(share, ofSorted: values.sorted()) }
+    before = quantile(0.5, pairs.map(\.0))
+    here = quantile(0.5, pairs.map(\.1))
     let all = pairs.map { $0.1 / $0.0 }
-    ratios = [0.25, 0.5, 0.75].map { Self.quantile(all, $0) }
-  }
-
-  /// Between the two values that are nearest.
-  static func quantile(_ values: [Double], _ part: Double) -> Double {
-    let sorted = values.sorted()
-    let place = part * Double(sorted.count - 1)
-    let (low, high) = (sorted[Int(place)], sorted[Int(place.rounded(.up))])
-    return low + (high - low) * (place - place.rounded(.down))
+    ratios = [0.25, 0.5, 0.75].map { quantile($0, all) }
   }
 
   var text: String {
     func fixed(_ value: Double) -> String { String(format: value < 100 ? "%.2f" : "%.1f", value) }
     let (low, median, high) = (ratios[0], ratios[1], ratios[2])
     let verdict = low > 1.02 ? "   slower" : high < 0.98 ? "   faster" : ""
-    return pad("\(what), \(unit)", 46) + right(fixed(before), 12) + right(fixed(here), 12)
+    return rightPadded("\(what), \(unit)", to: 46) + leftPadded(fixed(before), to: 12) + leftPadded(fixed(here), to: 12)
       + "   " + String(format: "%.3f  (%.3f … %.3f)", median, low, high) + verdict
   }
 }
-
-func pad(_ text: String, _ width: Int) -> String { text + String(repeating: " ", count: max(0, width - text.count)) }
-func right(_ text: String, _ width: Int) -> String { String(repeating: " ", count: max(0, width - text.count)) + text }

@@ -1,3 +1,4 @@
+import BenchSupport
 import Foundation
 import Linux
 
@@ -71,7 +72,7 @@ final class Column {
   ///
   /// The guest is asked before and after, while the back-end stands still: nothing disturbs either meanwhile.
   func sample(_ window: Double) throws -> Sample {
-    let near = stage.machine.roundTrip()
+    let near = try stage.machine.roundTrip()
     guest?.go()
     let (first, busy) = (try count(), try datapathSeconds())
     let shares = (backEnd.shares, guest?.shares ?? [:])
@@ -86,7 +87,7 @@ final class Column {
     guest?.pause()
     return Sample(
       kind: kind, framesPerSecond: Double(frames) / elapsed, datapathNanoseconds: datapath.map { $0 * 1e9 / Double(max(frames, 1)) },
-      roundTrips: (near, stage.machine.roundTrip()), waited: wait / elapsed)
+      roundTrips: (near, try stage.machine.roundTrip()), waited: wait / elapsed)
   }
 
   private func count() throws -> UInt64 {
@@ -109,7 +110,7 @@ final class Column {
       struct Worker: Decodable { let datapath_s: Double }
       let workers: [Worker]
     }
-    let text = try Tool.output([stage.sluice, "status", "--json", "--control", control])
+    let text = try Program.run([stage.sluice, "status", "--json", "--control", control]).output
     return try JSONDecoder().decode(Status.self, from: Data(text.utf8)).workers.first?.datapath_s
   }
   private func zip(_ left: Double?, _ right: Double?) -> (Double, Double)? { left.flatMap { left in right.map { (left, $0) } } }

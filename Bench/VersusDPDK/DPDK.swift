@@ -1,3 +1,4 @@
+import BenchSupport
 import Foundation
 
 /// DPDK's testpmd, as back-end and as guest.
@@ -8,7 +9,7 @@ struct DPDK {
 
   init(testpmd: String, usesHugePages: Bool) throws {
     (self.testpmd, self.usesHugePages) = (testpmd, usesHugePages)
-    let text = try Tool.output([testpmd, "-v", "--no-huge", "--no-pci", "--in-memory", "--no-telemetry", "-m", "64", "--", "--help"])
+    let text = try Program.run([testpmd, "-v", "--no-huge", "--no-pci", "--in-memory", "--no-telemetry", "-m", "64", "--", "--help"]).output
     guard let place = text.range(of: "RTE Version: 'DPDK ") else {
       throw Failure("\(testpmd) does not run; Bench/versus-dpdk installs what Debian calls dpdk-dev: \(text.suffix(300))")
     }

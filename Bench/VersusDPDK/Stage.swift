@@ -1,3 +1,5 @@
+import BenchSupport
+import Benchmark
 import Foundation
 
 /// One row: a trace, a kind of ring, and every column on it.
@@ -61,15 +63,15 @@ struct Row: Encodable {
 
   private func line(_ kind: Column.Kind, _ distance: Machine.Distance) -> String {
     let found = quiet(kind, distance)
-    let name = kind.rawValue.padding(toLength: 16, withPad: " ", startingAt: 0)
+    let name = rightPadded(kind.rawValue, to: 16)
     guard found.count >= Self.fewest else { return name + "      too few quiet samples (\(found.count))" }
     let rates = found.map(\.framesPerSecond).sorted()
     let median = Self.median(rates)
     let datapath = found.compactMap(\.datapathNanoseconds)
     let spread = "\(Self.fixed(rates.first! / 1e6, 2)) … \(Self.fixed(rates.last! / 1e6, 2)) (\(rates.count))"
-    return name + Self.right(Self.fixed(median / 1e6, 2), 16) + "   " + spread.padding(toLength: 20, withPad: " ", startingAt: 0)
-      + Self.right(Self.fixed(median * trace.meanBytes * 8 / 1e9, 1), 6) + Self.right(Self.fixed(1e9 / median, 1), 13)
-      + Self.right(datapath.isEmpty ? "" : Self.fixed(Self.median(datapath), 1), 14)
+    return name + leftPadded(Self.fixed(median / 1e6, 2), to: 16) + "   " + spread.padding(toLength: 20, withPad: " ", startingAt: 0)
+      + leftPadded(Self.fixed(median * trace.meanBytes * 8 / 1e9, 1), to: 6) + leftPadded(Self.fixed(1e9 / median, 1), to: 13)
+      + leftPadded(datapath.isEmpty ? "" : Self.fixed(Self.median(datapath), 1), to: 14)
   }
 
   private func comparisons(_ distance: Machine.Distance) -> [String] {
@@ -91,12 +93,8 @@ struct Row: Encodable {
     }
   }
 
-  private static func median(_ values: [Double]) -> Double {
-    let sorted = values.sorted()
-    return (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
-  }
+  private static func median(_ values: [Double]) -> Double { Statistics.median(values) ?? .nan }
   private static func fixed(_ value: Double, _ places: Int) -> String { String(format: "%.\(places)f", value) }
-  private static func right(_ text: String, _ width: Int) -> String { String(repeating: " ", count: max(0, width - text.count)) + text }
 
   enum Keys: String, CodingKey { case trace, ring, mean_bytes, rounds }
   func encode(to encoder: any Encoder) throws {

@@ -1,3 +1,4 @@
+import BenchSupport
 import Foundation
 import Linux
 
@@ -62,20 +63,9 @@ final class Tool {
     return grown.max { $0.ran < $1.ran }?.waited ?? 0
   }
 
-  /// What a program that ends at once has written.
-  static func output(_ words: [String]) throws -> String {
-    let (process, pipe) = (Process(), Pipe())
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = words
-    (process.standardOutput, process.standardError) = (pipe, pipe)
-    try process.run()
-    let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    return text
-  }
   static func version(_ program: String, _ option: String) throws -> String {
     guard FileManager.default.isExecutableFile(atPath: program) else { throw Failure("\(program) is not there: swift build -c release") }
-    return "Sluice \(try output([program, option]).trimmingCharacters(in: .whitespacesAndNewlines))"
+    return "Sluice \(try Program.run([program, option]).output.trimmingCharacters(in: .whitespacesAndNewlines))"
   }
 }
 

@@ -39,6 +39,7 @@ extension BenchmarkReport.Measured {
     try keys.encode(set_aside, forKey: .set_aside)
     try keys.encode(other_distance, forKey: .other_distance)
     try keys.encode(dropped, forKey: .dropped)
+    try keys.encode(dropped_by, forKey: .dropped_by)
     try keys.encode(refused, forKey: .refused)
     try keys.encode(replay, forKey: .replay)
   }

@@ -79,16 +79,19 @@ public struct BenchmarkReport: Sendable, Codable, Equatable {
     public var set_aside = 0
     /// Replays that are in no figure: the cores were at another distance.
     public var other_distance = 0
-    /// Frames for which the guest had no buffer in time, in the samples of the figures.
+    /// Frames that came to no guest, in the samples of the figures; and by reason, as a replay's report names it.
     public var dropped: UInt64 = 0
+    public var dropped_by: [String: UInt64] = [:]
     /// Why there is no figure, in words. Nil: there is.
     public var refused: String?
     /// A command that replays the same.
     public var replay: String
+    /// What `refused` says where every frame was dropped: the rate of nothing is no figure.
+    public static let nothingCame = "no frame came to a guest"
     public init(series: String, label: String, x: Double? = nil, replay: String) {
       (self.series, self.label, self.x, self.replay) = (series, label, x, replay)
     }
-    enum CodingKeys: String, CodingKey { case series, label, x, figures, ratio, set_aside, other_distance, dropped, refused, replay }
+    enum CodingKeys: String, CodingKey { case series, label, x, figures, ratio, set_aside, other_distance, dropped, dropped_by, refused, replay }
   }
   public struct Ratio: Sendable, Codable, Equatable {
     /// The figure that is compared, and the point that counts 1.

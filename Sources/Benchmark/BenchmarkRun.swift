@@ -169,7 +169,7 @@ public final class BenchmarkRun: @unchecked Sendable {
         let highest = judgement.accepted(samples[0], at: distance).compactMap { $0.figures[FigureName.frames] }
         measured.replay = ReplayWords.command(of: point, rate: Statistics.median(highest).map { $0 * share })
       }
-      if let base = point.base {
+      if let base = point.base, measured.refused == nil {
         let figure = part.section == .buffers || part.section == .memory ? FigureName.host : FigureName.datapath
         measured.ratio = judgement.ratio(own, to: samples[base], of: figure, at: distance).map {
           .init(figure: figure, against: "\(part.points[base].label), \(part.points[base].series)", value: $0)

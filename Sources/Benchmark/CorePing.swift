@@ -5,7 +5,7 @@ internal import Linux
 ///
 /// A machine, and before all a virtual one, moves its processors about: what two threads do together costs several times as
 /// much where their cores share no cache. A sample says nothing without this figure beside it.
-enum CorePing {
+public enum CorePing {
   /// Round trips that are timed together, and how many such times there are; the median counts.
   private static let trips = 400
   private static let times = 21
@@ -13,7 +13,7 @@ enum CorePing {
   /// The time of a round trip in nanoseconds. Nil: there are no two different processors, or no thread can be had.
   ///
   /// The calling thread is pinned to the first processor, and let go again.
-  static func measure(between processors: [Int], nanosecondsPerTick: Double) -> Double? {
+  public static func measure(between processors: [Int], nanosecondsPerTick: Double) -> Double? {
     guard processors.count >= 2, processors[0] != processors[1] else { return nil }
     let line = SharedWord()
     let other = processors[1]

@@ -45,12 +45,17 @@ struct Judgement {
     let good = accepted(samples, at: number)
     point.set_aside = samples.count { !counts($0) }
     point.other_distance = samples.count - good.count - point.set_aside
-    point.dropped = good.reduce(0) { $0 + $1.dropped }
+    for sample in good { point.dropped_by.merge(sample.droppedBy, uniquingKeysWith: +) }
+    point.dropped = point.dropped_by.values.reduce(0, +)
     guard good.count >= fewestSamples else {
       point.refused =
         samples.isEmpty
         ? "not measured"
         : "the machine was not quiet: \(good.count) of \(samples.count) samples left, and \(fewestSamples) make a figure"
+      return
+    }
+    guard good.contains(where: { $0.figures[FigureName.frames] != 0 }) else {
+      point.refused = BenchmarkReport.Measured.nothingCame
       return
     }
     for name in Set(good.flatMap { $0.figures.keys }) {

@@ -4,7 +4,7 @@ extension BenchmarkReport.Machine {
   /// This machine, from the kernel's files below `root`.
   ///
   /// - Parameter processor: the one whose caches and clock are told.
-  init(root: String = "", processor: Int = 0) {
+  public init(root: String = "", processor: Int = 0) {
     self.init()
     let information = WholeFile.text(root + "/proc/cpuinfo") ?? ""
     let lines = information.split(separator: "\n")

@@ -8,7 +8,7 @@ struct Sample: Equatable {
   var pings: (before: Double, after: Double)?
   var isPreempted = false
   var figures: [String: Double] = [:]
-  var dropped: UInt64 = 0
+  var droppedBy: [String: UInt64] = [:]
 
   /// The most by which the cores' distance may change within a sample, and in a class of samples from one to the next.
   static let largestPingRatio = 1.5
@@ -21,7 +21,7 @@ struct Sample: Equatable {
   var ping: Double? { pings.map { ($0.before + $0.after) / 2 } }
 
   static func == (a: Sample, b: Sample) -> Bool {
-    a.round == b.round && a.figures == b.figures && a.isPreempted == b.isPreempted && a.dropped == b.dropped && a.ping == b.ping
+    a.round == b.round && a.figures == b.figures && a.isPreempted == b.isPreempted && a.droppedBy == b.droppedBy && a.ping == b.ping
   }
 }
 
@@ -29,7 +29,7 @@ extension Sample {
   /// What a replay says.
   init(_ report: ReplayReport, round: Int) {
     self.init(round: round)
-    dropped = report.frames.dropped
+    droppedBy = report.dropped_by
     figures[FigureName.frames] = report.rate.frames_per_second
     figures[FigureName.bits] = report.rate.bits_per_second
     figures[FigureName.datapath] = report.cost.datapath_ns_per_frame

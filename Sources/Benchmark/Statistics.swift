@@ -20,17 +20,17 @@ public struct Figure: Sendable, Codable, Equatable {
 }
 
 /// What is reckoned from samples. Nothing here knows what was measured.
-enum Statistics {
+public enum Statistics {
   /// The value below which so much of the samples lies, 0 to 1: between the two nearest, in proportion. Precondition: there is
   /// a sample.
-  static func quantile(_ share: Double, ofSorted values: [Double]) -> Double {
+  public static func quantile(_ share: Double, ofSorted values: [Double]) -> Double {
     let place = share * Double(values.count - 1)
     let below = Int(place)
     let above = min(below + 1, values.count - 1)
     return values[below] + (values[above] - values[below]) * (place - Double(below))
   }
 
-  static func median(_ values: [Double]) -> Double? {
+  public static func median(_ values: [Double]) -> Double? {
     values.isEmpty ? nil : quantile(0.5, ofSorted: values.sorted())
   }
 

@@ -16,9 +16,14 @@ final class TraceFolder {
     if let kept {
       path = kept
       guard unsafe mkdir(kept, 0o777) == 0 || errno == EEXIST else { throw .machine("--keep-traces \(kept): \(SystemError.text(errno))") }
+      guard Folder.names(kept) != nil else { throw .usage("--keep-traces \(kept): \(SystemError.text(errno))") }
     } else {
-      path = "\(Self.temporary)/sluice-bench-\(getpid())"
-      guard unsafe mkdir(path, 0o700) == 0 else { throw .machine("a folder for traces, \(path): \(SystemError.text(errno))") }
+      // The numbers of processes come again, and a folder that one could not delete is still there then.
+      var name = Array("\(Self.temporary)/sluice-bench-XXXXXX".utf8CString)
+      let made = unsafe mkdtemp(&name) != nil
+      let reason = errno
+      path = String(decoding: name.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+      guard made else { throw .machine("a folder for traces in \(Self.temporary): \(SystemError.text(reason)); TMPDIR chooses another") }
     }
   }
 
@@ -35,7 +40,9 @@ final class TraceFolder {
     case .made(let made):
       if let path = written[made] { return [path] }
       let file = "\(path)/\(made.name).pcap"
-      do throws(CaptureError) { try made.write(to: file) } catch { throw .machine("\(error)") }
+      try write(file) { path throws(ReplayError) in
+        do throws(CaptureError) { try made.write(to: path) } catch { throw .machine("\(error)") }
+      }
       written[made] = file
       return [file]
     }
@@ -46,7 +53,22 @@ final class TraceFolder {
     guard isKept, !rules.isEmpty else { return }
     let file = "\(path)/rules-\(rules.count).rules"
     let text = rules.map(\.text).joined(separator: "\n") + "\n"
-    do throws(SystemError) { try WholeFile.replace(file, with: Array(text.utf8)) } catch { throw .machine("\(file): \(error)") }
+    try write(file) { path throws(ReplayError) in
+      do throws(SystemError) { try WholeFile.replace(path, with: Array(text.utf8)) } catch { throw .machine("\(path): \(error)") }
+    }
+  }
+
+  /// Writes a file that was not there. In a folder of the user's it may be, from a run before, or with the same name and of
+  /// the user's own: then it is left as it is, and must be what would have been written.
+  private func write(_ file: String, _ body: (String) throws(ReplayError) -> Void) throws(ReplayError) {
+    guard isKept, unsafe access(file, F_OK) == 0 else { return try body(file) }
+    let other = "\(file).\(getpid())"
+    defer { unsafe unlink(other) }
+    try body(other)
+    do throws(SystemError) {
+      if try WholeFile.read(file) == WholeFile.read(other) { return }
+    } catch { throw .machine("\(file): \(error)") }
+    throw .usage("--keep-traces \(path): \(file) is there, and is another; give a folder without it")
   }
 
   /// Deletes what nobody asked to keep.

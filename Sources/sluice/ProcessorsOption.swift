@@ -3,13 +3,7 @@ import Linux
 /// `--cpus`: processors for the datapath and the guests.
 enum ProcessorsOption {
   static func parse(_ text: String) throws(Failure) -> [Int] {
-    var numbers: [Int] = []
-    for part in text.split(separator: ",", omittingEmptySubsequences: false) {
-      guard let count = Quantity.count(part), let number = Int(exactly: count) else {
-        throw .usage("--cpus", text, "write one or two numbers of processors, like 0,1")
-      }
-      numbers.append(number)
-    }
+    guard let numbers = Quantity.counts(text) else { throw .usage("--cpus", text, "write one or two numbers of processors, like 0,1") }
     let allowed = Thread.processors
     if let number = numbers.first(where: { !allowed.contains($0) }) {
       throw .usage("--cpus", text, "this process may not run on processor \(number); it may on \(ranges(allowed))")

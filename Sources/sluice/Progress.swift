@@ -3,46 +3,35 @@ import Replay
 /// What is said while a replay runs, on standard error: one line that is redrawn on a terminal, a line now and then
 /// elsewhere.
 struct Progress {
-  /// Clears the line that the cursor is in.
-  static let clearing = "\r\u{1B}[K"
   /// Seconds between two lines; on a terminal, between two drawings.
   static let interval = 10.0
   static let terminalInterval = 0.1
 
   private let stream: StandardStream
-  private let isTerminal: Bool
+  private var drawn: RedrawnLine
   private var lastTime: Double
   private var last = ReplayProgress(
     framesReceived: 0, framesDelivered: 0, bytesDelivered: 0, framesDropped: 0, elapsed: 0, fraction: nil)
-  private var hasDrawn = false
   private let now: () -> Double
 
   /// - Parameter now: seconds of the clock on the wall; a deterministic replay has another.
   init(stream: StandardStream = .error, now: @escaping () -> Double) {
     self.stream = stream
     self.now = now
-    isTerminal = stream.isTerminal
+    drawn = RedrawnLine(stream)
     lastTime = now()
   }
 
   mutating func update(_ progress: ReplayProgress) {
     let time = now()
-    guard time - lastTime >= (isTerminal ? Self.terminalInterval : Self.interval) else { return }
+    guard time - lastTime >= (drawn.isTerminal ? Self.terminalInterval : Self.interval) else { return }
     let line = Self.line(progress, since: last)
-    if isTerminal {
-      stream.note(Self.clearing + String(line.prefix((stream.columns ?? 80) - 1)))
-      hasDrawn = true
-    } else {
-      stream.note(line + "\n")
-    }
+    if drawn.isTerminal { drawn.draw(line) } else { stream.note(line + "\n") }
     (last, lastTime) = (progress, time)
   }
 
   /// Leaves the terminal as it was.
-  mutating func finish() {
-    if hasDrawn { stream.note(Self.clearing) }
-    hasDrawn = false
-  }
+  mutating func finish() { drawn.clear() }
 
   /// Rates are those since `earlier`.
   static func line(_ progress: ReplayProgress, since earlier: ReplayProgress) -> String {

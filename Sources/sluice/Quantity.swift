@@ -23,6 +23,27 @@ enum Quantity {
     return overflows || product % divisor != 0 ? nil : product / divisor
   }
 
+  /// What an option was given, as a whole number from a range.
+  ///
+  /// - Parameter mend: what else would be right, behind the refusal.
+  static func count(_ option: String, _ text: String, in range: ClosedRange<Int>, mend: String = "") throws(Failure) -> Int {
+    guard let count = count(text), let value = Int(exactly: count), range.contains(value) else {
+      let bounds = range.upperBound == .max ? "\(range.lowerBound) or more" : "from \(range.lowerBound) to \(range.upperBound)"
+      throw .usage(option, text, "must be a whole number, \(bounds)\(mend)")
+    }
+    return value
+  }
+
+  /// Whole numbers between commas. Nil: one is none.
+  static func counts(_ text: String) -> [Int]? {
+    var numbers: [Int] = []
+    for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+      guard let count = count(part), let number = Int(exactly: count) else { return nil }
+      numbers.append(number)
+    }
+    return numbers
+  }
+
   /// A number that need not be whole.
   static func real(_ text: some StringProtocol) -> Double? {
     guard let (digits, places, factor) = split(text), let number = Double(digits) else { return nil }

@@ -12,7 +12,7 @@ extension ReplayCommand {
     options.limit = try limit()
     options.pace = try SpeedOption.parse(pace.speed)
     options.ringSize = try ringSize()
-    options.mtu = try number("--mtu", guests.mtu, in: 68...9710)
+    options.mtu = try Quantity.count("--mtu", guests.mtu, in: 68...9710)
     if let text = guests.guestMemory {
       guard let count = Quantity.count(text), (1 << 20...16 << 30).contains(count) else {
         throw .usage("--guest-memory", text, "must be from 1Mi to 16Gi bytes; write it like 256Mi")
@@ -58,7 +58,7 @@ extension ReplayCommand {
       // A pipe cannot be read twice.
       limit.loops = traces.files.contains("-") ? 1 : .max
     }
-    if let text = pace.loops { limit.loops = try number("--loop", text, in: 1...Int.max, mend: "; to go on until a time, give --duration") }
+    if let text = pace.loops { limit.loops = try Quantity.count("--loop", text, in: 1...Int.max, mend: "; to go on until a time, give --duration") }
     return limit
   }
 
@@ -67,16 +67,6 @@ extension ReplayCommand {
       throw .usage("--ring-size", guests.ringSize, "must be a power of two from 2 to 32768")
     }
     return Int(count)
-  }
-
-  private func number(
-    _ option: String, _ text: String, in range: ClosedRange<Int>, mend: String = ""
-  ) throws(Failure) -> Int {
-    guard let count = Quantity.count(text), let value = Int(exactly: count), range.contains(value) else {
-      let bounds = range.upperBound == .max ? "\(range.lowerBound) or more" : "from \(range.lowerBound) to \(range.upperBound)"
-      throw .usage(option, text, "must be a whole number, \(bounds)\(mend)")
-    }
-    return value
   }
 
   private func vms() throws(Failure) -> [ReplayOptions.VM] {

@@ -1,11 +1,9 @@
 import ArgumentParser
-import Glibc
 import Linux
-import Logging
 import Replay
 
 /// `sluice replay FILE…`
-struct ReplayCommand: ParsableCommand, CommandWithStatus {
+struct ReplayCommand: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "replay",
     abstract: "Replay captures through a simulated 82599 and the real driver into guests' memory.",
@@ -140,22 +138,19 @@ struct ReplayCommand: ParsableCommand, CommandWithStatus {
   /// Replays, and prints what came of it.
   func finish() throws(Failure) -> ExitStatus {
     let options = try options()
-    let log = Warnings.logger(quiet: output.quiet)
-    warnIfUnoptimised(log)
+    Warnings.unoptimised(Warnings.logger(quiet: output.quiet), "rates and costs")
     let (report, signal) = try Self.run(options, showsProgress: !output.quiet)
     let status = ExitStatus(report, failsOnDrop: output.failOnDrop, signal: signal)
     try show(report, status)
     return status
   }
 
-  mutating func run() throws { _ = try finish() }
-
   private static func run(
     _ options: ReplayOptions, showsProgress: Bool
   ) throws(Failure) -> (ReplayReport, StopSignal?) {
     do throws(ReplayError) {
       let replay = try Replay(options)
-      let signals = try Self.signals { replay.cancel() }
+      let signals = try Signals.ending { replay.cancel() }
       var progress = Progress { Double(MonotonicClock.now()) / 1e9 }
       defer { progress.finish() }
       let report = try replay.run { if showsProgress { progress.update($0) } }
@@ -163,10 +158,6 @@ struct ReplayCommand: ParsableCommand, CommandWithStatus {
     } catch {
       throw Failure(error)
     }
-  }
-
-  private static func signals(_ stop: @escaping @Sendable () -> Void) throws(ReplayError) -> Signals {
-    do { return try Signals(stop: stop) } catch { throw .machine(error.message) }
   }
 
   private func show(_ report: ReplayReport, _ status: ExitStatus) throws(Failure) {
@@ -180,11 +171,5 @@ struct ReplayCommand: ParsableCommand, CommandWithStatus {
       if let error = report.trace_error { StandardStream.error.note("sluice: " + printable(error) + "\n") }
       StandardStream.error.note("sluice: " + TextReport.verdict(report, status) + "\n")
     }
-  }
-
-  private func warnIfUnoptimised(_ log: Logger) {
-    #if DEBUG
-      log.warning("this is a debug build: its rates and costs say nothing; build with -c release")
-    #endif
   }
 }

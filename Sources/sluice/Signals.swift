@@ -1,5 +1,6 @@
 import Glibc
 import Linux
+import Replay
 
 /// The signals that ask for the end.
 enum StopSignal: UInt64 {
@@ -9,7 +10,8 @@ enum StopSignal: UInt64 {
 
 /// Waits for SIGINT and SIGTERM on a thread of its own, so that no code has to be safe in a handler.
 ///
-/// The first asks for the end: the report of what was done follows. The second ends the process at once. SIGHUP, where it
+/// The first asks for the end: the report of what was done follows. The second, a fifth of a second later or more, ends the
+/// process at once. SIGHUP, where it
 /// is taken, asks for something else, any number of times.
 final class Signals: Sendable {
   private let first = SharedWord()
@@ -29,13 +31,21 @@ final class Signals: Sendable {
       _ = try Thread(name: "signals") { [set] in
         first.set(Self.waitForEnd(set, hangUp))
         stop()
+        // timeout(1) asks the process, and then its group with the process in it: that is one request.
+        MonotonicClock.sleep(nanoseconds: 200_000_000)
+        Self.forgetPending(set)
         let second = Self.waitForEnd(set, nil)
-        if StandardStream.error.isTerminal { StandardStream.error.note(Progress.clearing) }
+        if StandardStream.error.isTerminal { StandardStream.error.note(RedrawnLine.clearing) }
         _exit(CInt(128 + second))
       }
     } catch {
       throw Failure(status: .machine, message: "the thread for signals: \(error)")
     }
+  }
+
+  /// The same for a replay.
+  static func ending(_ stop: @escaping @Sendable () -> Void) throws(ReplayError) -> Signals {
+    do { return try Signals(stop: stop) } catch { throw .machine(error.message) }
   }
 
   /// Keeps the signals from this thread, and from those that it starts: whichever thread did not would be ended by them,
@@ -56,6 +66,11 @@ final class Signals: Sendable {
       if number != UInt64(SIGHUP) { return number }
       hangUp?()
     }
+  }
+
+  private static func forgetPending(_ set: sigset_t) {
+    var (set, none) = (set, timespec())
+    while unsafe sigtimedwait(&set, nil, &none) > 0 {}
   }
 
   private static func wait(_ set: sigset_t) -> UInt64 {

@@ -2,8 +2,12 @@ import ArgumentParser
 import Glibc
 
 /// A command that ends with more to say than that it worked.
-protocol CommandWithStatus {
+protocol CommandWithStatus: ParsableCommand {
   func finish() throws(Failure) -> ExitStatus
+}
+
+extension CommandWithStatus {
+  mutating func run() throws { _ = try finish() }
 }
 
 /// The program: its sub-commands, and the one place where an error becomes words and an exit status.

@@ -20,7 +20,7 @@ struct TextReport: CustomStringConvertible {
     sections.append(reasons("Bounced, because", report.bounced_by, ReasonText.bounced))
     sections.append(reasons("Dropped, because", report.dropped_by, ReasonText.dropped))
     sections += [oddities, sums, checks, speed, closing]
-    return sections.filter { !$0.isEmpty }.map { $0.joined(separator: "\n") }.joined(separator: "\n\n") + "\n"
+    return joined(sections)
   }
 
   // MARK: What was replayed

@@ -11,6 +11,13 @@ struct Warnings: LogHandler {
     return logger
   }
 
+  /// What a measuring command says first in a build that is no good for it.
+  static func unoptimised(_ log: Logger, _ figures: String) {
+    #if DEBUG
+      log.warning("this is a debug build: its \(figures) say nothing; build with -c release")
+    #endif
+  }
+
   func log(event: LogEvent) {
     StandardStream.error.note("sluice: warning: \(printable(event.message.description))\n")
   }

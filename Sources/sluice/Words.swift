@@ -96,6 +96,11 @@ func wrapped(_ text: String, width: Int) -> [String] {
   return lines
 }
 
+/// Lines for a person: a blank line between sections, and none for a section that has nothing to say.
+func joined(_ sections: [[String]]) -> String {
+  sections.filter { !$0.isEmpty }.map { $0.joined(separator: "\n") }.joined(separator: "\n\n") + "\n"
+}
+
 /// Text of others (a file's name, a filter) without what would steer a terminal.
 func printable(_ text: String) -> String {
   var result = String.UnicodeScalarView()

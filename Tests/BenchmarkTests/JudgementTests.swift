@@ -31,6 +31,17 @@ func sample(_ round: Int, _ value: Double, ping: Double = 95, after: Double? = n
     #expect(point.set_aside == 2 && point.other_distance == 0 && point.refused == nil)
   }
 
+  @Test func `where every frame was dropped there is the reason, and no figure`() {
+    var samples = [sample(0, 10), sample(1, 11), sample(2, 12)]
+    for index in samples.indices {
+      samples[index].figures[FigureName.frames] = 0
+      samples[index].droppedBy = ["over_mtu": 2, "no_buffers": UInt64(index)]
+    }
+    let point = measured(samples, judgement(samples))
+    #expect(point.figures.isEmpty && point.refused == BenchmarkReport.Measured.nothingCame)
+    #expect(point.dropped == 9 && point.dropped_by == ["over_mtu": 6, "no_buffers": 3])
+  }
+
   @Test func `with too few samples left there is a reason, and no figure`() {
     let samples = [sample(0, 10), sample(1, 11)] + (2..<5).map { sample($0, 12, preempted: true) }
     let point = measured(samples, judgement(samples))

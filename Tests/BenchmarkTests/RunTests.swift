@@ -49,8 +49,23 @@ import Testing
     kept.traceFolder = folder
     _ = try BenchmarkRun(kept).run()
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["imix.pcap"])
-    _ = try BenchmarkRun(options([.queues])).run()
-    #expect(!FileManager.default.fileExists(atPath: "/tmp/sluice-bench-\(ProcessInfo.processInfo.processIdentifier)"))
+  }
+
+  @Test func `a kept trace that is there already must be the same, and what else has its name is left alone`() throws {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("sluice-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    var kept = options([.queues])
+    kept.traceFolder = folder
+    _ = try BenchmarkRun(kept).run()
+    _ = try BenchmarkRun(kept).run()
+    try "mine".write(toFile: folder + "/imix.pcap", atomically: false, encoding: .utf8)
+    let error = #expect(throws: ReplayError.self) { try BenchmarkRun(kept).run() }
+    guard case .usage("--keep-traces \(folder): \(folder)/imix.pcap is there, and is another; give a folder without it") = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    #expect(try String(contentsOfFile: folder + "/imix.pcap", encoding: .utf8) == "mine")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["imix.pcap"])
   }
 
   @Test func `what cannot be read is an error of its own`() throws {

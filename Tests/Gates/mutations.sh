@@ -15,7 +15,7 @@ status=0
 build() { swift build --build-tests >build.log 2>&1 || { grep error: build.log | head -5; return 1; }; }
 judge() {
   swift test --skip-build --no-parallel \
-    --filter 'no hard change|go together|while rules change|ExclusivityTests|SteeringOracleTests' >test.log 2>&1 </dev/null
+    --filter 'no hard change|go together|while rules change|ExclusivityTests|SteeringOracleTests|until a register is written' >test.log 2>&1 </dev/null
 }
 # mutate NAME FILE OLD NEW: OLD stands there once.
 mutate() {
@@ -47,4 +47,6 @@ mutate less-before-more "${intel}Addresses.swift" 'if onlyLess { filter.rawValue
 mutate new-from-the-top "${intel}Flows.swift" 'sorted(by: { $0.priority > $1.priority }) {' 'sorted(by: { $0.priority < $1.priority }) {'
 mutate old-from-the-bottom "${intel}Flows.swift" 'steering.oldTupleSlots.values.sorted(by: { priority($0) < priority($1) }) { clearTuple' 'steering.oldTupleSlots.values.sorted(by: { priority($0) > priority($1) }) { clearTuple'
 mutate in-place-if-disjoint "${intel}Flows.swift" 'for other in kept + changed[(index + 1)...] where entry.overlaps(other) { return false }' 'for other in kept + changed[(index + 1)...] where entry.overlaps(other) && false { return false }'
+mutate known-frames-forgotten Sources/Simulation/Card/SimulatedCard.swift 'if isRemoved { return }
+    line.stamp &+= 1' 'if isRemoved { return }'
 exit $status

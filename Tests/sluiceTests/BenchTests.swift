@@ -39,7 +39,7 @@ func benchReport() -> BenchmarkReport {
   var refused = point("lent", "64 B", [:], x: 64)
   (refused.refused, refused.set_aside, refused.other_distance) = ("the machine was not quiet: 1 of 5 samples left, and 3 make a figure", 3, 1)
   var latency = point("50 %", "50 %", [FigureName.frames: [1e6, 1e6, 1e6]].merging(zip(FigureName.latencies, [2e3, 4e3, 9e3, 3e4, 9e4, 5e5]).map { ($0, [$1, $1, $1]) }) { $1 }, x: 50)
-  latency.dropped = 7
+  (latency.dropped, latency.dropped_by) = (8, ["no_buffers": 7, "over_mtu": 1])
   report.sections = [
     .init(section: .rate, frames: "a<b>.pcap", distance: "near", ping_ns: 96, points: [lent, copied]),
     .init(section: .size, frames: "frames of one size", distance: "near", ping_ns: 96, points: [refused]),
@@ -75,6 +75,10 @@ struct BenchOptionTests {
     (["--mtu", "1"], "--mtu 1: must be a whole number, from 68 to 9710"),
     (["--cpus", "x"], "--cpus x: write one or two numbers of processors, like 0,1"),
     (["--html", "/no/such/page.html"], "--html /no/such/page.html: the folder does not exist"),
+    (["--html", ""], "--html '': give the name of a file"),
+    (["--html", "/tmp"], "--html /tmp: this is a folder; give the name of a file"),
+    (["--html", "-"], "--html -: standard output has the report for a terminal, or --json; give the name of a file"),
+    (["--keep-traces", ""], "--keep-traces '': give the name of a folder"),
     (["-"], "file -: standard input can be read only once, and a benchmark replays its traces many times; give a file"),
   ]) func `what does not fit is refused by name, with what would`(arguments: [String], message: String) {
     expectRefusal(message) { try benchOptions(arguments) }
@@ -87,7 +91,7 @@ struct BenchReportTests {
     #expect(text.split(separator: "\n").allSatisfy { $0.count <= 80 }, "\(text)")
     for part in [
       "Mframes/s", "Gbit/s", "path ns", "5.00", "21.0", "20.0-22.0", "42.0", "2.00", "the machine was not quiet: 1 of 5 samples left", "p99.99", "30.0 µs",
-      "7 frames dropped", "cores near: a cache line there and back in 95 ns, 8 samples", "cores far", "12 samples, 2 set aside", "governor performance",
+      "7 frames dropped: the guest had no buffer", "1 frame dropped, over_mtu: The frame is longer than", "cores near: a cache line there and back in 95 ns, 8 samples", "cores far", "12 samples, 2 set aside", "governor performance",
       "but 1 point has no figure",
     ] { #expect(text.replacing("\n", with: " ").contains(part), "\(part) in\n\(text)") }
   }
@@ -129,7 +133,7 @@ struct BenchReportTests {
     var keys: Set<String> = []
     func collect(_ value: Any, _ path: String) {
       if let object = value as? [String: Any] {
-        for (key, inner) in object { collect(inner, path.isEmpty ? key : path.hasSuffix("figures") ? "\(path).{name}" : "\(path).\(key)") }
+        for (key, inner) in object { collect(inner, path.isEmpty ? key : path.hasSuffix("figures") ? "\(path).{name}" : path.hasSuffix("dropped_by") ? "\(path).{reason}" : "\(path).\(key)") }
       } else if let list = value as? [Any], let first = list.first, first is [String: Any] {
         for item in list { collect(item, path + "[]") }
       } else if !path.isEmpty { keys.insert(path) }
@@ -184,6 +188,32 @@ struct BenchProgramTests {
       let outcome = try ProgramTests().shell(#"exec "$0" "$@""#, arguments + ["--json"])
       #expect(Int(outcome.status) == status && outcome.error.contains("sluice: "))
       #expect((try outcome.object()["error"] as? [String: Any])?["kind"] as? String == kind)
+    }
+  }
+
+  @Test func `what was measured is told where its page cannot be written`() throws {
+    let outcome = try sluice("bench", "--only", "queues", "--duration", "3ms", "--rounds", "1", "--keep-noisy", "--json", "--html", "/dev/full")
+    #expect(outcome.status == 71 && outcome.error.contains("sluice: --html /dev/full: No space left on device\n"))
+    let json = try outcome.object()
+    #expect(json["status"] as? Int == 71 && (json["sections"] as? [Any])?.count == 1)
+  }
+
+  @Test func `what does not go together is refused before anything is measured`() throws {
+    let list = try sluice("bench", "--list", "--json")
+    let error = try list.object()["error"] as? [String: Any]
+    #expect(list.status == 64 && error?["kind"] as? String == "usage")
+    let alone = try sluice("bench", "--cpus", "0")
+    #expect(alone.status == 64 && alone.error.contains("--cpus 0: datapath and guests would wait for each other on it"))
+  }
+
+  /// As timeout(1) sends it: to the process, and at once to its group.
+  @Test func `a signal that comes twice at once is one, and no trace is left behind`() throws {
+    try withFolder { folder in
+      let script = #"export TMPDIR="\#(folder)"; "$0" bench --only ring --duration 60s --json & pid=$!; sleep 3; kill -TERM $pid; kill -TERM $pid; wait $pid"#
+      let outcome = try ProgramTests().shell(script)
+      #expect(outcome.status == 143)
+      #expect(try outcome.object()["interrupted"] as? Bool == true)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == [])
     }
   }
 

@@ -16,11 +16,13 @@ extension BenchCommand {
       }
       options.secondsPerPoint = seconds
     }
-    if let rounds { options.rounds = try Self.number("--rounds", rounds, in: 1...1000) }
-    options.mtu = try Self.number("--mtu", mtu, in: 68...9710)
+    if let rounds { options.rounds = try Quantity.count("--rounds", rounds, in: 1...1000) }
+    options.mtu = try Quantity.count("--mtu", mtu, in: 68...9710)
     if let cpus { options.processors = try ProcessorsOption.parse(cpus) }
     options.keepsNoisy = keepNoisy
     options.traceFolder = keepTraces
+    if keepTraces == "" { throw .usage("--keep-traces", "", "give the name of a folder") }
+    if html == "-" { throw .usage("--html", "-", "standard output has the report for a terminal, or --json; give the name of a file") }
     if let html { try OutputFiles.check(inputs: files, outputs: [(option: "--html", value: html, path: html)]) }
     return options
   }
@@ -36,12 +38,5 @@ extension BenchCommand {
       chosen.insert(section)
     }
     return Section.allCases.filter(chosen.contains)
-  }
-
-  private static func number(_ option: String, _ text: String, in range: ClosedRange<Int>) throws(Failure) -> Int {
-    guard let count = Quantity.count(text), let value = Int(exactly: count), range.contains(value) else {
-      throw .usage(option, text, "must be a whole number, from \(range.lowerBound) to \(range.upperBound)")
-    }
-    return value
   }
 }

@@ -1,11 +1,10 @@
 import ArgumentParser
 import Benchmark
 import Linux
-import Logging
 import Replay
 
 /// `sluice bench [FILE…]`
-struct BenchCommand: ParsableCommand, CommandWithStatus {
+struct BenchCommand: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "bench",
     abstract: "Measure the datapath on this machine: rates, costs of a frame, latencies.",
@@ -87,26 +86,29 @@ struct BenchCommand: ParsableCommand, CommandWithStatus {
   func finish() throws(Failure) -> ExitStatus {
     let options = try options()
     if list {
+      if json { throw .usage("--list: what would be measured is told as text; leave out --json") }
       try StandardStream.output.write(BenchList(Plan(options), options).description)
       return .accounted
     }
-    warnIfUnoptimised()
-    let (report, signal) = try measure(options)
-    let status = ExitStatus(report, signal: signal)
-    if let html, let reason = TextFile.write(BenchPage(report).description, to: html) {
-      throw Failure(status: .machine, message: "--html \(html): \(reason)")
+    if (options.processors ?? Array(Thread.processors.prefix(2))).count < 2 && !keepNoisy {
+      throw .usage(
+        "\(cpus.map { "--cpus \($0)" } ?? "one processor"): datapath and guests would wait for each other on it, and no sample would count; "
+          + "give two, or --keep-noisy")
     }
+    Warnings.unoptimised(Warnings.logger(quiet: quiet), "figures")
+    let (report, signal) = try measure(options)
+    // What was measured is worth telling, also where there is no room for a page of it.
+    let problem = html.flatMap { html in TextFile.write(BenchPage(report).description, to: html).map { "--html \(html): \($0)" } }
+    let status = ExitStatus(report, signal: signal, hasPage: problem == nil)
+    if let problem { StandardStream.error.note("sluice: \(printable(problem))\n") }
     try show(report, status)
     return status
   }
 
-  mutating func run() throws { _ = try finish() }
-
   private func measure(_ options: BenchmarkOptions) throws(Failure) -> (BenchmarkReport, StopSignal?) {
     do throws(ReplayError) {
       let run = try BenchmarkRun(options)
-      let signals: Signals
-      do { signals = try Signals { run.cancel() } } catch { throw .machine(error.message) }
+      let signals = try Signals.ending { run.cancel() }
       var progress = BenchProgress(isOn: !quiet)
       defer { progress.finish() }
       var report = try run.run { progress.update($0) }
@@ -131,23 +133,20 @@ struct BenchCommand: ParsableCommand, CommandWithStatus {
       for finding in report.findings { StandardStream.error.note("sluice: \(printable(finding.text))\n") }
     }
   }
-
-  private func warnIfUnoptimised() {
-    #if DEBUG
-      Warnings.logger(quiet: quiet).warning("this is a debug build: its figures say nothing; build with -c release")
-    #endif
-  }
 }
 
 extension ExitStatus {
   /// A benchmark that came to its end, or was stopped. The gravest finding decides.
-  init(_ report: BenchmarkReport, signal: StopSignal? = nil) {
+  ///
+  /// - Parameter hasPage: false: the page that was asked for could not be written.
+  init(_ report: BenchmarkReport, signal: StopSignal? = nil, hasPage: Bool = true) {
     let kinds = Set(report.findings.map(\.kind))
     self =
       if kinds.contains(.unaccounted) { .unaccounted }
       else if kinds.contains(.unverified) { .unverified }
       else if kinds.contains(.stopped) { .stopped }
       else if kinds.contains(.unreadable) { .unreadable }
+      else if !hasPage { .machine }
       else if report.interrupted { signal == .terminate ? .terminated : .interrupted }
       else { .accounted }
   }

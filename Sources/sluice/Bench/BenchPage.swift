@@ -38,7 +38,7 @@ struct BenchPage: CustomStringConvertible {
     """
 
   var description: String {
-    let files = report.files.isEmpty ? "synthetic frames" : report.files.map(Self.text).joined(separator: ", ")
+    let files = SVG.escaped(BenchWords.files(report))
     var lines = [
       "<!DOCTYPE html>", #"<html lang="en">"#, "<head>", #"<meta charset="utf-8">"#,
       #"<meta name="viewport" content="width=device-width, initial-scale=1">"#, "<title>Sluice: measured with \(files)</title>",
@@ -52,10 +52,7 @@ struct BenchPage: CustomStringConvertible {
   static func text(_ text: String) -> String { SVG.escaped(printable(text)) }
 
   private var machine: [String] {
-    var rows = BenchWords.machine(report.machine)
-    if report.settings.processors.count == 2 {
-      rows.append(("used", "processor \(report.settings.processors[0]) for the datapath, \(report.settings.processors[1]) for the guests"))
-    }
+    var rows = BenchWords.machine(report)
     let sample = nanoseconds(report.settings.seconds_per_sample * 1e9)
     rows.append(("samples", "\(report.settings.rounds) of \(sample) a point, points in turn; \(clock(report.elapsed_s)) in all"))
     for (index, line) in BenchWords.quiet(report.quiet, report.settings).enumerated() { rows.append((index == 0 ? "quiet" : "", line)) }
@@ -64,7 +61,7 @@ struct BenchPage: CustomStringConvertible {
   }
 
   private func section(_ part: BenchmarkReport.Part) -> [String] {
-    let facts = [part.frames, BenchWords.distance(part)].filter { !$0.isEmpty }.joined(separator: "; ")
+    let facts = BenchWords.facts(part)
     var lines = [
       #"<h2 id="\#(part.section.rawValue)">\#(Self.text(part.section.title))</h2>"#,
       #"<p class="faint">\#(Self.text(part.section.question.prefix(1).uppercased() + part.section.question.dropFirst())). Sent: \#(Self.text(facts)).</p>"#,
@@ -78,7 +75,7 @@ struct BenchPage: CustomStringConvertible {
 
   private func table(_ part: BenchmarkReport.Part) -> [String] {
     let columns = BenchTable.columns(part)
-    var lines = ["<table>", "<thead><tr><th>\(Self.text(part.section == .latency ? "rate" : part.section.quantity.name))</th>" + columns.map { "<th>\($0.title)</th>" }.joined() + "</tr></thead>", "<tbody>"]
+    var lines = ["<table>", "<thead><tr><th>\(Self.text(BenchTable.firstTitle(part)))</th>" + columns.map { "<th>\($0.title)</th>" }.joined() + "</tr></thead>", "<tbody>"]
     for point in part.points {
       let name = Self.text(BenchTable.name(of: point, in: part))
       if let refused = point.refused {

@@ -2,23 +2,15 @@ import Benchmark
 
 /// Where a benchmark stands: one line of a terminal's standard error, redrawn. Elsewhere nothing.
 struct BenchProgress {
-  private let stream = StandardStream.error
   private let isOn: Bool
-  private var hasDrawn = false
+  private var drawn = RedrawnLine()
 
-  init(isOn: Bool) { self.isOn = isOn && StandardStream.error.isTerminal }
+  init(isOn: Bool) { self.isOn = isOn }
 
-  mutating func update(_ progress: BenchmarkProgress) {
-    guard isOn else { return }
-    stream.note(Progress.clearing + String(Self.line(progress).prefix((stream.columns ?? 80) - 1)))
-    hasDrawn = true
-  }
+  mutating func update(_ progress: BenchmarkProgress) { if isOn { drawn.draw(Self.line(progress)) } }
 
   /// Leaves the terminal as it was.
-  mutating func finish() {
-    if hasDrawn { stream.note(Progress.clearing) }
-    hasDrawn = false
-  }
+  mutating func finish() { drawn.clear() }
 
   static func line(_ progress: BenchmarkProgress) -> String {
     let point = "\(progress.section.rawValue): \(progress.point.label), \(progress.point.series)"

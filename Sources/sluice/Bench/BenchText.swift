@@ -12,23 +12,17 @@ struct BenchText: CustomStringConvertible {
   }
 
   var description: String {
-    let sections = [title, machine, quiet] + report.sections.map(section) + [closing]
-    return sections.filter { !$0.isEmpty }.map { $0.joined(separator: "\n") }.joined(separator: "\n\n") + "\n"
+    joined([title, machine, quiet] + report.sections.map(section) + [closing])
   }
 
   private var title: [String] {
-    let files = report.files.isEmpty ? "synthetic frames" : report.files.map(printable).joined(separator: ", ")
     let sample = nanoseconds(report.settings.seconds_per_sample * 1e9)
-    return wrapped("Measured with \(files): \(plural(report.settings.rounds, "sample")) of \(sample) a point, in \(clock(report.elapsed_s)).", width: Self.width)
+    return wrapped("Measured with \(BenchWords.files(report)): \(plural(report.settings.rounds, "sample")) of \(sample) a point, in \(clock(report.elapsed_s)).", width: Self.width)
       .map(style.bold)
   }
 
   private var machine: [String] {
-    var rows = BenchWords.machine(report.machine)
-    if report.settings.processors.count == 2 {
-      rows.append(("used", "processor \(report.settings.processors[0]) for the datapath, \(report.settings.processors[1]) for the guests"))
-    }
-    return [style.bold("Machine")] + rows.flatMap { row($0.name, $0.value) }
+    [style.bold("Machine")] + BenchWords.machine(report).flatMap { row($0.name, $0.value) }
   }
 
   private func row(_ name: String, _ text: String) -> [String] {
@@ -49,12 +43,12 @@ struct BenchText: CustomStringConvertible {
   // MARK: A section
 
   private func section(_ part: BenchmarkReport.Part) -> [String] {
-    let facts = [part.frames, BenchWords.distance(part)].filter { !$0.isEmpty }.joined(separator: "; ")
+    let facts = BenchWords.facts(part)
     var lines = [style.bold(part.section.title) + style.faint(": " + printable(facts))]
     if facts.count + part.section.title.count + 2 > Self.width {
       lines = [style.bold(part.section.title)] + wrapped(printable(facts), width: Self.width - 2).map { "  " + style.faint($0) }
     }
-    if let refused = BenchWords.refusal(part) { return lines + wrapped(refused, width: Self.width - 2).map { "  " + style.odd($0) } }
+    if let refused = BenchWords.refusal(part) { return lines + wrapped(refused, width: Self.width - 2).map { "  " + style.odd($0) } + drops(part.points) }
     lines.append(style.faint(BenchTable.header(part)))
     for point in part.points {
       let name = BenchTable.name(of: point, in: part)
@@ -63,9 +57,13 @@ struct BenchText: CustomStringConvertible {
       } else {
         lines.append(BenchTable.line(point, in: part))
       }
-      if point.dropped > 0 { lines.append("  " + style.odd("  \(grouped(point.dropped)) frames dropped: the guest had no buffer for them in time")) }
+      lines += drops([point])
     }
     return lines + wrapped(BenchWords.sentence(part) + ".", width: Self.width - 2).map { "  " + $0 }
+  }
+
+  private func drops(_ points: [BenchmarkReport.Measured]) -> [String] {
+    BenchWords.drops(points).flatMap { wrapped($0, width: Self.width - 4).map { "    " + style.odd($0) } }
   }
 }
 
@@ -110,9 +108,12 @@ enum BenchTable {
   private static func firstWidth(_ part: BenchmarkReport.Part) -> Int {
     TextReport.width - 2 - columns(part).reduce(0) { $0 + $1.width }
   }
+  /// Over the names of points, which are labels.
+  static func firstTitle(_ part: BenchmarkReport.Part) -> String {
+    part.section == .latency ? "rate" : part.section == .buffers ? "ring x bytes" : part.section.quantity.name
+  }
   static func header(_ part: BenchmarkReport.Part) -> String {
-    let first = part.section == .latency ? "rate" : part.section == .buffers ? "ring x bytes" : part.section.quantity.name
-    return "  " + rightPadded(first, to: firstWidth(part))
+    "  " + rightPadded(firstTitle(part), to: firstWidth(part))
       + columns(part).map { leftPadded($0.title, to: $0.width) }.joined()
   }
   static func line(_ point: BenchmarkReport.Measured, in part: BenchmarkReport.Part) -> String {

@@ -20,8 +20,20 @@ enum BenchWords {
   static func refusal(_ part: BenchmarkReport.Part) -> String? {
     let reasons = Set(part.points.map(\.refused))
     guard !part.points.isEmpty, !reasons.contains(nil) else { return nil }
+    // Where the highest rate was none, no share of it was measured.
+    if reasons.contains(BenchmarkReport.Measured.nothingCame) { return "\(plural(part.points.count, "point")): \(BenchmarkReport.Measured.nothingCame)" }
     let first = part.points[0].refused ?? ""
     return part.points.count == 1 || reasons.count == 1 ? "\(plural(part.points.count, "point")): \(first)" : "\(plural(part.points.count, "point")), none with a figure: the machine was not quiet"
+  }
+
+  /// What was dropped of points' frames, a sentence a reason.
+  static func drops(_ points: [BenchmarkReport.Measured]) -> [String] {
+    let counts = points.reduce(into: [:]) { $0.merge($1.dropped_by, uniquingKeysWith: +) }
+    // The card's two ways to say the same.
+    let late = (counts["no_buffers"] ?? 0) + (counts["missed"] ?? 0)
+    let others = counts.filter { $0.key != "no_buffers" && $0.key != "missed" && $0.value > 0 }.sorted { $0.key < $1.key }
+    return (late > 0 ? ["\(plural(late, "frame")) dropped: the guest had no buffer for them in time"] : [])
+      + others.map { reason, count in "\(plural(count, "frame")) dropped, \(reason): \(ReasonText.dropped(reason) ?? "")" }
   }
 
   /// Medians of a figure, by series, in the order of the points.
@@ -72,9 +84,15 @@ enum BenchWords {
     return text.isEmpty ? "No latency: the machine was not quiet" : text.prefix(1).uppercased() + text.dropFirst()
   }
 
+  /// What was replayed.
+  static func files(_ report: BenchmarkReport) -> String {
+    report.files.isEmpty ? "synthetic frames" : report.files.map(printable).joined(separator: ", ")
+  }
+
   // MARK: The machine
 
-  static func machine(_ machine: BenchmarkReport.Machine) -> [(name: String, value: String)] {
+  static func machine(_ report: BenchmarkReport) -> [(name: String, value: String)] {
+    let (machine, used) = (report.machine, report.settings.processors)
     var rows: [(String, String)] = []
     let kind = machine.is_virtual == true ? ", in a virtual machine" : ""
     rows.append(("processor", "\(machine.processor ?? "not known"), \(plural(machine.processors, "processor"))\(kind)"))
@@ -84,6 +102,7 @@ enum BenchWords {
     rows.append(("clock", machine.governor.map { "governor \($0)" } ?? "governor not known"))
     if let kernel = machine.kernel { rows.append(("kernel", kernel)) }
     rows.append(("sluice", "\(machine.sluice ?? "not known"), Swift \(machine.swift ?? "not known"), \(machine.optimised ? "release" : "debug: its figures say nothing")"))
+    if used.count == 2 { rows.append(("used", "processor \(used[0]) for the datapath, \(used[1]) for the guests")) }
     return rows
   }
 
@@ -102,7 +121,11 @@ enum BenchWords {
     return lines
   }
 
-  static func distance(_ part: BenchmarkReport.Part) -> String {
+  /// What a section sent, and how far apart the cores were.
+  static func facts(_ part: BenchmarkReport.Part) -> String {
+    [part.frames, distance(part)].filter { !$0.isEmpty }.joined(separator: "; ")
+  }
+  private static func distance(_ part: BenchmarkReport.Part) -> String {
     guard let distance = part.distance else { return "" }
     let ping = part.ping_ns.map { ", ping \(fixed($0, 0)) ns" } ?? ""
     return (distance == "one" ? "cores at one distance" : "cores \(distance)") + ping
@@ -111,9 +134,11 @@ enum BenchWords {
   static func verdict(_ report: BenchmarkReport) -> String {
     if let first = report.findings.first { return "Not well: \(first.text)." }
     let refused = report.sections.reduce(0) { $0 + $1.points.count { $0.refused != nil } }
+    let nothingCame = report.sections.contains { $0.points.contains { $0.refused == BenchmarkReport.Measured.nothingCame } }
+    let reason = (nothingCame ? "\(BenchmarkReport.Measured.nothingCame), or " : "") + "the machine was not quiet"
     var text = report.interrupted ? "Interrupted; until then every frame" : "All is well: every frame"
     text += " of \(plural(report.quiet.samples, "replay")) is accounted for"
-    if refused > 0 { text += report.interrupted ? ", and \(plural(refused, "point")) have no figure" : ", but \(plural(refused, "point")) \(refused == 1 ? "has" : "have") no figure: the machine was not quiet" }
+    if refused > 0 { text += report.interrupted ? ", and \(plural(refused, "point")) have no figure" : ", but \(plural(refused, "point")) \(refused == 1 ? "has" : "have") no figure: \(reason)" }
     return text + "."
   }
 }

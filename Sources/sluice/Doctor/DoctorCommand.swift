@@ -2,7 +2,7 @@ import ArgumentParser
 import VFIO
 
 /// `sluice doctor`
-struct DoctorCommand: ParsableCommand, CommandWithStatus {
+struct DoctorCommand: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "doctor",
     abstract: "Say what stands between this machine's cards and guests' memory, and what mends it.",
@@ -57,13 +57,11 @@ struct DoctorCommand: ParsableCommand, CommandWithStatus {
     }
     return errors > 0 ? .unaccounted : .accounted
   }
-
-  mutating func run() throws { _ = try finish() }
 }
 
 /// Findings for a person: 80 columns, by subject, each with what mends it.
 struct DoctorText: CustomStringConvertible {
-  static let width = 80
+  static let width = TextReport.width
   private let findings: [Finding]
   private let titles: [String: String]
   private let style: Style
@@ -81,7 +79,7 @@ struct DoctorText: CustomStringConvertible {
       let title = subject == "host" ? "Host" : subject + (titles[subject].map { "  \($0)" } ?? "")
       return [style.bold(title)] + findings.filter { $0.subject == subject }.flatMap(lines)
     }
-    return (sections + [[closing]]).map { $0.joined(separator: "\n") }.joined(separator: "\n\n") + "\n"
+    return joined(sections + [[closing]])
   }
 
   private func lines(_ finding: Finding) -> [String] {

@@ -2,7 +2,7 @@ import ArgumentParser
 import FlowTables
 
 /// `sluice rules capabilities`
-struct RulesCapabilities: ParsableCommand, CommandWithStatus {
+struct RulesCapabilities: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "capabilities", abstract: "Show what cards can match, and how much of it.",
     discussion: """
@@ -37,8 +37,6 @@ struct RulesCapabilities: ParsableCommand, CommandWithStatus {
     }
     return .accounted
   }
-
-  mutating func run() throws { _ = try finish() }
 
   private static func card(_ profile: CardProfile) -> Card {
     guard !profile.isIdeal else { return Card(name: profile.name, everything: true, fields: ["every field, mask and range"]) }

@@ -18,7 +18,7 @@ struct ChangeOptions: ParsableArguments {
 }
 
 /// `sluice rules add`
-struct RulesAdd: ParsableCommand, CommandWithStatus {
+struct RulesAdd: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "add", abstract: "Add rules to a running back-end: all, or none.",
     discussion: """
@@ -37,11 +37,10 @@ struct RulesAdd: ParsableCommand, CommandWithStatus {
   func finish() throws(Failure) -> ExitStatus {
     try options.make(try LiveRules.change(rules, options.control))
   }
-  mutating func run() throws { _ = try finish() }
 }
 
 /// `sluice rules del`
-struct RulesDelete: ParsableCommand, CommandWithStatus {
+struct RulesDelete: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "del", abstract: "Take rules of a running back-end away, by their numbers.",
     discussion: """
@@ -60,11 +59,10 @@ struct RulesDelete: ParsableCommand, CommandWithStatus {
     for text in ids { numbers.append(try LiveRules.number(text)) }
     return try options.make(RuleChange(delete: numbers))
   }
-  mutating func run() throws { _ = try finish() }
 }
 
 /// `sluice rules flush`
-struct RulesFlush: ParsableCommand, CommandWithStatus {
+struct RulesFlush: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "flush", abstract: "Take all rules of a running back-end away, or all that name a VM.",
     discussion: """
@@ -83,11 +81,10 @@ struct RulesFlush: ParsableCommand, CommandWithStatus {
   func finish() throws(Failure) -> ExitStatus {
     try options.make(RuleChange(flush: vm == nil, flushVM: vm))
   }
-  mutating func run() throws { _ = try finish() }
 }
 
 /// `sluice rules apply`
-struct RulesApply: ParsableCommand, CommandWithStatus {
+struct RulesApply: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "apply", abstract: "Make the rules of a running back-end those of a file: all of them, or nothing changes.",
     discussion: """
@@ -107,5 +104,4 @@ struct RulesApply: ParsableCommand, CommandWithStatus {
     let rules = try RuleSetOptions.read(file, in: try LiveRules.context(options.control))
     return try options.make(RuleChange(flush: true, add: rules.map(\.text)))
   }
-  mutating func run() throws { _ = try finish() }
 }

@@ -4,7 +4,7 @@ import FlowDialects
 import FlowSteering
 
 /// `sluice rules export`
-struct RulesExport: ParsableCommand, CommandWithStatus {
+struct RulesExport: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "export", abstract: "Write the rules of a running back-end, or of files, in a dialect.",
     discussion: """
@@ -44,11 +44,10 @@ struct RulesExport: ParsableCommand, CommandWithStatus {
     try StandardStream.output.write(lines.map { $0 + "\n" }.joined())
     return .accounted
   }
-  mutating func run() throws { _ = try finish() }
 }
 
 /// `sluice rules import`
-struct RulesImport: ParsableCommand, CommandWithStatus {
+struct RulesImport: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "import", abstract: "Read rules of ethtool, testpmd or tc, and print them as ours.",
     discussion: """
@@ -71,5 +70,4 @@ struct RulesImport: ParsableCommand, CommandWithStatus {
     try StandardStream.output.write(rules.map { $0.text + "\n" }.joined())
     return .accounted
   }
-  mutating func run() throws { _ = try finish() }
 }

@@ -4,7 +4,7 @@ import FlowTables
 import Replay
 
 /// `sluice rules explain`
-struct RulesExplain: ParsableCommand, CommandWithStatus {
+struct RulesExplain: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "explain", abstract: "Say which rule takes a frame, in which of the card's tables, and why every other does not.",
     discussion: """
@@ -37,8 +37,6 @@ struct RulesExplain: ParsableCommand, CommandWithStatus {
     }
     return explanation.agrees ? .accounted : .unaccounted
   }
-
-  mutating func run() throws { _ = try finish() }
 
   static func bytes(_ text: String) throws(Failure) -> [UInt8] {
     if let hash = text.lastIndex(of: "#") {

@@ -3,7 +3,7 @@ import Control
 import FlowSteering
 
 /// `sluice rules list`
-struct RulesList: ParsableCommand, CommandWithStatus {
+struct RulesList: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "list", abstract: "Show the rules of a running back-end, in the order in which they are asked, and how full its card is.",
     discussion: """
@@ -40,7 +40,6 @@ struct RulesList: ParsableCommand, CommandWithStatus {
     try stream.write(lines.joined(separator: "\n") + "\n")
     return .accounted
   }
-  mutating func run() throws { _ = try finish() }
 
   /// What was counted of a rule. It stands behind the rule as a comment, so that the list is a file of rules too.
   static func count(_ rule: RulesReport.Rule) -> String {
@@ -50,7 +49,7 @@ struct RulesList: ParsableCommand, CommandWithStatus {
 }
 
 /// `sluice rules show`
-struct RulesShow: ParsableCommand, CommandWithStatus {
+struct RulesShow: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "show", abstract: "Show one rule of a running back-end.",
     discussion: """
@@ -73,5 +72,4 @@ struct RulesShow: ParsableCommand, CommandWithStatus {
     try StandardStream.output.write((json ? JSONReport.encode(rule, isPretty: false) : "\(printable(rule.text))  # \(RulesList.count(rule))") + "\n")
     return .accounted
   }
-  mutating func run() throws { _ = try finish() }
 }

@@ -5,7 +5,7 @@ import Linux
 import Replay
 
 /// `sluice rules test`
-struct RulesTest: ParsableCommand, CommandWithStatus {
+struct RulesTest: CommandWithStatus {
   static let statuses: [(ExitStatus, String)] = [
     (.accounted, "every frame of the traces was looked at"), (.unaccounted, "a rule cannot be had; the error says which, why, and what would do"),
     (.usage, "bad usage"), (.unreadable, "a trace cannot be read, or not to its end"), (.nothingSent, "no frame in the traces, or none that the filter leaves"),
@@ -53,8 +53,6 @@ struct RulesTest: ParsableCommand, CommandWithStatus {
     if report.interrupted { return signals.received == .terminate ? .terminated : .interrupted }
     return .accounted
   }
-
-  mutating func run() throws { _ = try finish() }
 }
 
 /// The report for a person.

@@ -3,7 +3,7 @@ import FlowSteering
 import FlowTables
 
 /// `sluice rules validate`
-struct RulesValidate: ParsableCommand, CommandWithStatus {
+struct RulesValidate: CommandWithStatus {
   static let statuses: [(ExitStatus, String)] = [
     (.accounted, "the card does exactly what the rules say"), (.unaccounted, "a rule cannot be had; the error says which, why, and what would do"),
     (.usage, "bad usage"), (.unreadable, "a file cannot be read"),
@@ -35,8 +35,6 @@ struct RulesValidate: ParsableCommand, CommandWithStatus {
     }
     return .accounted
   }
-
-  mutating func run() throws { _ = try finish() }
 }
 
 /// What rules take of a card's tables.

@@ -87,13 +87,7 @@ extension RunCommand {
   }
 
   private func processors(_ text: String) throws(Failure) -> [Int] {
-    var numbers: [Int] = []
-    for part in text.split(separator: ",", omittingEmptySubsequences: false) {
-      guard let count = Quantity.count(part), let number = Int(exactly: count) else {
-        throw .usage("--cpus", text, "write numbers of processors, like 0,1")
-      }
-      numbers.append(number)
-    }
+    guard let numbers = Quantity.counts(text) else { throw .usage("--cpus", text, "write numbers of processors, like 0,1") }
     return numbers
   }
 

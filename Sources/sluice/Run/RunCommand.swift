@@ -3,7 +3,7 @@ import Control
 import VFIO
 
 /// `sluice run`
-struct RunCommand: ParsableCommand, CommandWithStatus {
+struct RunCommand: CommandWithStatus {
   static let statuses: [(ExitStatus, String)] = [
     (.accounted, "ended by SIGTERM or SIGINT, as asked; with --check: nothing is wrong"),
     (.usage, "bad usage: an option, a value"), (.configuration, ExitStatus.configuration.meaning),
@@ -35,7 +35,6 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
       Exit statuses:
       \(ExitStatus.table(statuses))
       """)
-
 
   @OptionGroup(title: "Virtual machines") var machines: MachineOptions
   @OptionGroup(title: "Network card") var card: CardOptions
@@ -166,8 +165,6 @@ struct RunCommand: ParsableCommand, CommandWithStatus {
     try Daemon(configuration: plan.configuration, log: log, reread: reread()).run(Self.makeService)
     return .accounted
   }
-
-  mutating func run() throws { _ = try finish() }
 
   /// The options of the log stay what they were, whatever the file says by now.
   private func reread() -> (@Sendable () throws(Failure) -> ConfigurationFile)? {

@@ -5,7 +5,7 @@ import FoundationEssentials
 import Replay
 
 /// `sluice inject FILE`
-struct InjectCommand: ParsableCommand, CommandWithStatus {
+struct InjectCommand: CommandWithStatus {
   static let statuses: [(ExitStatus, String)] = [
     (.accounted, "every frame sent was delivered, or dropped for a reason that was counted"),
     (.unaccounted, "a frame is not accounted for"),
@@ -92,6 +92,4 @@ struct InjectCommand: ParsableCommand, CommandWithStatus {
       }
     }
   }
-
-  mutating func run() throws { _ = try finish() }
 }

@@ -61,7 +61,7 @@ struct InjectProgress {
   private var first: StatsReport?
   private var last: StatsReport?
   private var looks = 0
-  private var hasDrawn = false
+  private var drawn = RedrawnLine()
   var isFirst: Bool { first == nil }
 
   mutating func update(_ stats: StatsReport) {
@@ -72,15 +72,14 @@ struct InjectProgress {
     }
     looks += 1
     let line = Self.line(rates, since: all)
-    if stream.isTerminal {
-      stream.note(Progress.clearing + String(line.prefix((stream.columns ?? 80) - 1)))
-      hasDrawn = true
+    if drawn.isTerminal {
+      drawn.draw(line)
     } else if looks % 10 == 0 {
       stream.note(line + "\n")
     }
   }
 
-  mutating func finish() { if hasDrawn { stream.note(Progress.clearing) } }
+  mutating func finish() { drawn.clear() }
 
   /// Of the whole back-end: other traffic is counted with it.
   static func line(_ rates: Rates, since all: Rates) -> String {

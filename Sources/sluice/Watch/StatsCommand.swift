@@ -3,7 +3,7 @@ import ControlSocket
 import Linux
 
 /// `sluice stats [--watch] [SECONDS]`
-struct StatsCommand: ParsableCommand, CommandWithStatus {
+struct StatsCommand: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "stats",
     abstract: "Show what passes through a running back-end: frames and bits a second, lent and dropped, by VM.",
@@ -71,8 +71,6 @@ struct StatsCommand: ParsableCommand, CommandWithStatus {
       }
     }
   }
-
-  mutating func run() throws { _ = try finish() }
 }
 
 /// Where rates are shown: a terminal's second screen, or standard output line by line.

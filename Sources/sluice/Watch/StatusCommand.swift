@@ -2,7 +2,7 @@ import ArgumentParser
 import Control
 
 /// `sluice status`
-struct StatusCommand: ParsableCommand, CommandWithStatus {
+struct StatusCommand: CommandWithStatus {
   static let configuration = CommandConfiguration(
     commandName: "status",
     abstract: "Show what a running back-end is and does: its card, its VMs, their rings.",
@@ -26,6 +26,4 @@ struct StatusCommand: ParsableCommand, CommandWithStatus {
     try stream.write(json ? body : StatusText(report, colours: stream.showsColour).description)
     return report.laws.allSatisfy(\.holds) ? .accounted : .unaccounted
   }
-
-  mutating func run() throws { _ = try finish() }
 }

@@ -2,7 +2,7 @@ import Control
 
 /// A status for a person: 80 columns, and what is not there is not mentioned.
 struct StatusText: CustomStringConvertible {
-  static let width = 80
+  static let width = TextReport.width
   private let report: StatusReport
   private let style: Style
 
@@ -13,8 +13,7 @@ struct StatusText: CustomStringConvertible {
 
   var description: String {
     let title = [style.bold("Sluice \(printable(report.version)), pid \(report.pid), up \(clock(report.uptime_s))")]
-    let sections = [title, card, host, workers] + names.compactMap { name in report.vms[name].map { machine(name, $0) } } + [sums]
-    return sections.filter { !$0.isEmpty }.map { $0.joined(separator: "\n") }.joined(separator: "\n\n") + "\n"
+    return joined([title, card, host, workers] + names.compactMap { name in report.vms[name].map { machine(name, $0) } } + [sums])
   }
 
   private var names: [String] {
