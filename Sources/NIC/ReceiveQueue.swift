@@ -47,9 +47,18 @@ public protocol ReceiveQueue: ~Copyable {
   mutating func ring()
   /// Takes back the oldest buffer if the hardware has filled it.
   mutating func reap() -> Completion?
+  /// Asks for the lines that `post` and `reap` touch first: this queue is turned soon.
+  mutating func approach()
+  /// Asks for those that they touch after these. Answers whether there is anything to reap.
+  mutating func prepare() -> Bool
   /// Stops the hardware, and returns only when it can no longer write to any buffer lent to it. Buffers that
   /// were filled can still be reaped; the others are forgotten with the next `restart`.
   mutating func quiesce() throws(RegisterError)
   /// As `quiesce`, without asking the hardware: it is known to write nothing any more, for it is gone or off the bus.
   mutating func abandon()
+}
+
+extension ReceiveQueue where Self: ~Copyable {
+  @inlinable public mutating func approach() {}
+  @inlinable public mutating func prepare() -> Bool { true }
 }

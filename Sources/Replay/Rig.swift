@@ -39,7 +39,7 @@ final class Rig {
   let driver: Ixgbe
   private(set) var machines: [Machine] = []
   private(set) var lanes: [Lane] = []
-  private(set) var worker = Worker<IntelReceiveQueue>()
+  let worker = Worker<IntelReceiveQueue>()
   let classifier: RuleIndex
   /// What the card's filters hold; nil: the port is one VM's, and has no pools.
   let program: CardProgram?
