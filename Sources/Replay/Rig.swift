@@ -132,7 +132,9 @@ final class Rig {
     configuration.checksCanaries = options.checksCanaries
     configuration.checksUnusedMemory = options.checksCanaries
     configuration.placement.memoryByteCount = options.guestMemory
-    configuration.placement.pages = options.hugePages ? .huge : .standard
+    // Large pages if the kernel has some, as for guests whose frames a back-end moves. Where all of a guest's memory is looked
+    // at, or its size is given, only what is used is there.
+    configuration.placement.pages = options.hugePages ? .huge : options.checksCanaries || options.guestMemory != nil ? .standard : .large
     // Guest memory lies where the thread that moves its frames runs.
     let processors = options.processors ?? Thread.processors
     if NUMA.nodeCount > 1, let first = processors.first { configuration.placement.node = NUMA.node(ofProcessor: first) }
