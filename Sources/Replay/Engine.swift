@@ -142,6 +142,7 @@ internal import Simulation
         if isPaced { unsafe pacer.sent(source.current.wire.count, due: due, at: now) }
         source.consume()
         sent += 1
+        if isCrowded, let next = unsafe source.following(1) { unsafe card.expect(next) }
         continue
       }
       if sent == 0 { result = .held(lane: lane) }
