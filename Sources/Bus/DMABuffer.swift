@@ -106,6 +106,9 @@ public import Linux
     precondition(number >= 0 && UInt(number) + UInt(count) <= pairCount, "outside the DMA buffer")
     return unsafe DMAPairs(base: base + number &* 16, count: count)
   }
+  /// Asks for a descriptor's line, to read or to write it soon. A hint: with a number outside it does nothing that shows.
+  @inlinable public func prefetch(at number: Int) { unsafe sl_prefetch(base + number &* 16) }
+  @inlinable public func prefetchWrite(at number: Int) { unsafe sl_prefetch_write(base + number &* 16) }
   /// Some of these bytes, to copy from or into. Valid while this buffer lives.
   @inlinable public func bytes(_ offset: Int, _ count: Int) -> UnsafeMutableRawBufferPointer {
     check(offset, count)

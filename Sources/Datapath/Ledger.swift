@@ -125,7 +125,10 @@ public import GuestMemory
     unsafe entries[Int((front &+ offset) & entryMask)].base
   }
   /// Frames ahead of the one that is settled, for lines that take a while to come.
-  @inlinable static var prefetchDistance: UInt32 { 12 }
+  @usableFromInline var prefetchDistance: UInt32 = 12
+  /// Not more than these have to be: at a batch's end it is buffers that are asked for whose frames have not come, and whose lines
+  /// nobody needs here yet. Of many paths in turn each has short batches, and 12 ahead most of it was that.
+  @inlinable @inline(__always) mutating func expectBatches(of count: UInt32) { prefetchDistance = count < 32 ? 4 : 12 }
 
   /// Enters a lent buffer and its slot.
   mutating func enterLent(_ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16) {

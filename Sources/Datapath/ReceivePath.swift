@@ -275,6 +275,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
       used = settleSlowly(Self.batch)
       if used == 0 { return 0 }
     }
+    core.ledger.expectBatches(of: UInt32(used))
     hasShown = true
     if _fastPath(!core.isLogging) { core.virtqueue.show(used) } else { core.showLogged(used) }
     if !notifiesLate { notify() }
@@ -301,11 +302,12 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     let reaping = queue.reaping(most)
     let putting = virtqueue.putting(reaping.count, after: offset)
     let leaving = ledger.leaving(putting.count, after: offset)
+    let distance = ledger.prefetchDistance
     let run = leaving.count
     var n: UInt32 = 0
     while n < run, let frame = reaping.wholeFrame(at: n, most: mostFrameBytes), putting.isPlain(at: n) {
       // The header's line was the guest's last: it is asked for some frames ahead.
-      unsafe sl_prefetch_write(ledger.header(after: offset &+ n &+ Ledger.prefetchDistance))
+      unsafe sl_prefetch_write(ledger.header(after: offset &+ n &+ distance))
       let entry = unsafe leaving.place(n)
       let header = unsafe entry.pointee.base
       unsafe sl_store64(header, frame.isChecksumValid ? checkedWord : 0)
@@ -367,13 +369,14 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     let reaping = queue.reaping(most)
     let putting = virtqueue.putting(reaping.count, after: UInt32(offset))
     let leaving = ledger.leaving(putting.count, after: 0)
+    let distance = ledger.prefetchDistance
     let source = pool.releasing(leaving.count)
     let run = source.count
     var n: UInt32 = 0
     var bytes: UInt64 = 0
     while n < run, let frame = reaping.wholeFrame(at: n, most: mostFrameBytes), putting.isPlain(at: n), ledger.isBounced(n) {
       // Its first lines were the guest's last: the header's and the frame's.
-      let ahead = unsafe ledger.header(after: n &+ Ledger.prefetchDistance)
+      let ahead = unsafe ledger.header(after: n &+ distance)
       unsafe sl_prefetch_write(ahead)
       unsafe sl_prefetch_write(ahead + 64)
       let entry = unsafe leaving.place(n).pointee

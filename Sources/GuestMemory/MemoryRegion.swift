@@ -95,6 +95,9 @@ public import Linux
   /// moves frames into them.
   public func prefer(node: Int) { NUMA.prefer(node: node, for: mapping) }
 
+  /// Asks for large pages for what is there now: see `Mapping.collapse`.
+  public func collapse() { mapping.collapse() }
+
   /// Takes a mapping that is there already.
   public init(at guestStart: GuestAddress, mapping: consuming Mapping) {
     self.guestStart = guestStart

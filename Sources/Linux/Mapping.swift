@@ -81,7 +81,13 @@ internal import Glibc
     self.byteCount = byteCount
     self.guardNumber = guardNumber
     unsafe _ = madvise(mapped, length, MADV_DONTDUMP)
+    // Memory that frames of many guests go through is more than a processor has translations for, by small pages. Where the
+    // file has no large ones, or may not, nothing happens.
+    if length >= 2 << 20 { unsafe _ = madvise(mapped, length, MADV_HUGEPAGE) }
   }
+
+  /// Asks for large pages for what is there now, whatever the kernel's settings say of pages to come.
+  public func collapse() { unsafe _ = madvise(base, byteCount, 25 /* MADV_COLLAPSE, newer than some headers */) }
 
   deinit {
     sl_guard_end(guardNumber)

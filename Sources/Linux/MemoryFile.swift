@@ -5,6 +5,8 @@ internal import Glibc
 public enum PageSize: Hashable, Sendable {
   /// The machine's ordinary pages.
   case standard
+  /// The same, in pieces of 2 MiB, for each of which the kernel may have one large page: see `Mapping.collapse`.
+  case large
   /// Huge pages of the size that the machine has set up as its default; they must be reserved beforehand.
   case huge
 
@@ -12,7 +14,7 @@ public enum PageSize: Hashable, Sendable {
   public var byteCount: Int {
     switch self {
     case .standard: return Int(sysconf(Int32(_SC_PAGESIZE)))
-    case .huge: return 2 << 20
+    case .large, .huge: return 2 << 20
     }
   }
 }

@@ -85,6 +85,12 @@ public protocol ReceiveQueue: ~Copyable {
   mutating func advance(reaped count: UInt32)
   associatedtype Posting: PostingRun
   associatedtype Reaping: ReapingRun
+
+  /// Asks for the lines that `post` and `reap` touch first: this queue is turned soon.
+  mutating func approach()
+  /// Asks for those that they touch after these. Answers whether there is anything to reap.
+  mutating func prepare() -> Bool
+
   /// Stops the hardware, and returns only when it can no longer write to any buffer lent to it. Buffers that
   /// were filled can still be reaped; the others are forgotten with the next `restart`.
   mutating func quiesce() throws(RegisterError)
@@ -105,4 +111,9 @@ extension ReceiveQueue where Self: ~Copyable, Posting == NoRun, Reaping == NoRun
   @inlinable public func reaping(_ most: UInt32) -> NoRun { NoRun() }
   @inlinable public mutating func advance(posted count: UInt32) {}
   @inlinable public mutating func advance(reaped count: UInt32) {}
+}
+
+extension ReceiveQueue where Self: ~Copyable {
+  @inlinable public mutating func approach() {}
+  @inlinable public mutating func prepare() -> Bool { true }
 }

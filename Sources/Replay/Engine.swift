@@ -20,7 +20,9 @@ internal import Simulation
   private(set) var source: TraceSource
   let rig: Rig
   private(set) var pacer: Pacer
-  private let isPaced: Bool
+  let isPaced: Bool
+  /// So many lanes that each is out of the cache by its turn.
+  private let isCrowded: Bool
   private let card: SimulatedCard
   /// One each lane; empty unless frames are compared.
   let expectations: [Expectation]
@@ -76,6 +78,7 @@ internal import Simulation
     pacer = Pacer(options.pace)
     isPaced = pacer.isPaced
     card = rig.card
+    isCrowded = rig.lanes.count >= Worker<IntelReceiveQueue>.fewestToLookAhead
     let count = rig.lanes.count
     expectations = verifies ? rig.lanes.map { Expectation(capacity: $0.capacity) } : []
     arrivals = rig.lanes.map { ArrivalTimes(capacity: $0.capacity) }
@@ -139,6 +142,7 @@ internal import Simulation
         if isPaced { unsafe pacer.sent(source.current.wire.count, due: due, at: now) }
         source.consume()
         sent += 1
+        if isCrowded, let next = unsafe source.following(1) { unsafe card.expect(next) }
         continue
       }
       if sent == 0 { result = .held(lane: lane) }
@@ -250,11 +254,24 @@ internal import Simulation
   /// - Parameter time: the moment, for latencies, in ticks.
   @discardableResult mutating func turn(_ lane: Int, time: UInt64) -> Bool {
     guard stopped[lane] == nil else { return false }
-    let returned = rig.worker.withPath(lane) { turnPath(&$0) }
+    let returned = move(lane)
+    noteTurn(lane, time: time)
+    return returned > 0
+  }
+
+  /// Before a lane's turn, where all are turned one after the other.
+  @inline(__always) func lookAhead(from lane: Int) {
+    if isCrowded { askAhead(rig.worker, from: lane) }
+  }
+
+  /// The same without a look at what became of the frames: `noteTurn` is to follow before the wire goes on.
+  @inline(__always) mutating func move(_ lane: Int) -> Int { rig.worker.withPath(lane) { turnPath(&$0) } }
+
+  /// Finds out what left a path since the last time, and whether it has stopped.
+  mutating func noteTurn(_ lane: Int, time: UInt64) {
     let total = rig.worker.settledFrames(lane)
     if total != settled[lane] { settle(lane, upTo: total, time: time) }
-    if rig.worker.hasStopped(lane) { stop(lane, .requested) }
-    return returned > 0
+    if rig.worker.hasStopped(lane), stopped[lane] == nil { stop(lane, .requested) }
   }
 
   private mutating func settle(_ lane: Int, upTo total: UInt64, time: UInt64) {

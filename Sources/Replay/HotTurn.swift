@@ -12,3 +12,11 @@ public import Intel
 @inline(never) public func turnPath(_ path: inout ReceivePath<IntelReceiveQueue>) -> Int {
   path.turn()
 }
+
+/// What comes before it where there are many paths: asks for what the next ones will touch. As little is allowed to it.
+#if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+@_noLocks
+#endif
+@inline(never) func askAhead(_ worker: borrowing Worker<IntelReceiveQueue>, from number: Int) {
+  worker.lookAhead(from: number)
+}

@@ -15,7 +15,7 @@ internal import Virtio
   private let driver: Ixgbe
   private let map: MemoryMap
   private let window: DMAWindow
-  private var worker = Worker<IntelReceiveQueue>()
+  private let worker = Worker<IntelReceiveQueue>()
   private let counters: ReceiveCounters
 
   private let size: Int

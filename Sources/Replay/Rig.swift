@@ -39,7 +39,7 @@ final class Rig {
   let driver: Ixgbe
   private(set) var machines: [Machine] = []
   private(set) var lanes: [Lane] = []
-  private(set) var worker = Worker<IntelReceiveQueue>()
+  let worker = Worker<IntelReceiveQueue>()
   let classifier: RuleIndex
   /// What the card's filters hold; nil: the port is one VM's, and has no pools.
   let program: CardProgram?
@@ -132,7 +132,9 @@ final class Rig {
     configuration.checksCanaries = options.checksCanaries
     configuration.checksUnusedMemory = options.checksCanaries
     configuration.placement.memoryByteCount = options.guestMemory
-    configuration.placement.pages = options.hugePages ? .huge : .standard
+    // Large pages if the kernel has some, as for guests whose frames a back-end moves. Where all of a guest's memory is looked
+    // at, or its size is given, only what is used is there.
+    configuration.placement.pages = options.hugePages ? .huge : options.checksCanaries || options.guestMemory != nil ? .standard : .large
     // Guest memory lies where the thread that moves its frames runs.
     let processors = options.processors ?? Thread.processors
     if NUMA.nodeCount > 1, let first = processors.first { configuration.placement.node = NUMA.node(ofProcessor: first) }

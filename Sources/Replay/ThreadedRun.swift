@@ -60,6 +60,7 @@ struct ThreadedRun: ~Copyable {
     _ crew: GuestCrew, start: UInt64, isCancelled: () -> Bool, progress: (ReplayProgress) -> Void
   ) -> (end: UInt64, error: ReplayError?, wasCancelled: Bool) {
     let lanes = engine.rig.lanes.indices
+    let isPaced = engine.isPaced
     // More for many paths: with one burst for all, a turn finds a frame or none, and pays for publishing each by itself.
     let burst = Engine.burst * min(max(lanes.count, 1), 16)
     let deadline = engine.options.limit.seconds.map { start + UInt64($0 * 1e9) }
@@ -100,12 +101,17 @@ struct ThreadedRun: ~Copyable {
       let (between, sourceBetween) = (TickCounter.now(), engine.sourceTicks)
       var worked = false
       for lane in lanes {
-        if engine.turn(lane, time: between) { worked = true }
+        engine.lookAhead(from: lane)
+        if engine.move(lane) > 0 { worked = true }
+        // A latency ends here; else what is noted of it is no part of what a path takes.
+        if isPaced { engine.noteTurn(lane, time: between) }
         if engine.rig.worker.takeSignal(lane) { crew.signal() }
       }
       let after = TickCounter.now()
+      if !isPaced { for lane in lanes { engine.noteTurn(lane, time: between) } }
       if moved { engine.modelTicks += between - before - (sourceBetween - sourceBefore) }
-      if worked || moved { engine.pathTicks += after - between - (engine.sourceTicks - sourceBetween) }
+      let compared = isPaced ? engine.sourceTicks - sourceBetween : 0
+      if worked || moved { engine.pathTicks += after - between - compared }
       if worked { heldSince = nil }
 
       round += 1

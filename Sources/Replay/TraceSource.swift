@@ -118,6 +118,12 @@ internal import Simulation
     throw .nothingSent("\(names): nothing to send: no frame in it")
   }
 
+  /// The frame so many behind the next one, if it lies in memory and in this loop.
+  @inline(__always) func following(_ distance: Int) -> WireFrame? {
+    guard let preloaded, index + distance < preloaded.count else { return nil }
+    return unsafe preloaded.frame(index + distance)
+  }
+
   /// The frame was put on the wire.
   mutating func consume() { hasCurrent = false }
 

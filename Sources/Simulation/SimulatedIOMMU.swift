@@ -186,11 +186,13 @@ extension SimulatedIOMMU {
     return unsafe UnsafeMutableRawPointer(bitPattern: UInt(first.host))
   }
 
-  /// Where an address lies in this process, if the translation cache has it: for who will want it soon. Counts nothing,
-  /// and allows nothing.
-  @inline(__always) func hint(_ address: UInt64) -> UnsafeMutableRawPointer? {
+  /// Where an address lies in this process: for who will want it soon. Counts nothing, remembers nothing, and allows nothing.
+  ///
+  /// - Parameter walks: looks into the page table too; else only the translation cache answers.
+  @inline(__always) func hint(_ address: UInt64, walks: Bool = false) -> UnsafeMutableRawPointer? {
     guard address >> IOPageTable.addressBits == 0 else { return nil }
-    let (leaf, shift) = cache.lookup(address)
+    var (leaf, shift) = cache.lookup(address)
+    if walks && leaf == 0 { (leaf, shift) = table.lookup(address) }
     guard leaf != 0 else { return nil }
     return unsafe UnsafeMutableRawPointer(bitPattern: UInt(leaf & IOPageTable.addressMask &+ address & (1 &<< shift &- 1)))
   }

@@ -429,6 +429,23 @@ extension SimulatedCard {
     if ahead < count, let place = unsafe dma.hint(sl_load64(ring + Int(ahead) &* 16)) { unsafe sl_prefetch_write(place) }
   }
 
+  /// A frame comes soon, and none before it to its queue: asks for where it will be written. With many queues in turn that
+  /// is out of the cache, and one store after the other would wait for its line. Nothing of the card changes.
+  @inline(__always) public func expect(_ frame: WireFrame) {
+    guard let notes = unsafe frame.notes, unsafe notes.pointee.decision.stamp == line.stamp else { return }
+    let queue = unsafe receiveQueues + notes.pointee.decision.steering.queue
+    guard unsafe queue.pointee.generation == dma.generation, let ring = unsafe queue.pointee.ring else { return }
+    let (head, size) = unsafe (queue.pointee.head, queue.pointee.count)
+    guard head < size, let place = unsafe dma.hint(sl_load64(ring + Int(head) &* 16), walks: true) else { return }
+    // A frame begins inside a line.
+    var offset = 0
+    let end = unsafe min(frame.count, queue.pointee.bufferBytes) &+ 16
+    while offset < end {
+      unsafe sl_prefetch_write(place + offset)
+      offset &+= 64
+    }
+  }
+
   /// Frames that take several descriptors or change on their way, rings and buffers that are not in one piece here, and
   /// write-backs with a fault.
   @inline(never) private func placeTheLongWay(

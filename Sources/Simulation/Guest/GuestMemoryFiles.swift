@@ -22,6 +22,12 @@ internal import Linux
       low.prefer(node: node)
       high.prefer(node: node)
     }
+    if pages == .large {
+      for region in [low, high] {
+        for offset in stride(from: 0, to: region.byteCount, by: pages.byteCount) { unsafe sl_store8(region.base + offset, 0) }
+        region.collapse()
+      }
+    }
     self.lowFile = lowFile
     self.highFile = highFile
     self.low = low
