@@ -62,10 +62,6 @@ final class WorkerThread: @unchecked Sendable {
     try followModel()
   }
 
-  /// Frames of one step of the model for each ring, up to some: with one for all, a turn of many rings' finds a frame or
-  /// none, and pays for publishing each by itself.
-  private static let burst = 128
-
   /// The card's model, and its wire, is stepped by the first of the threads.
   private var drivesCard: Bool { number == 0 }
 
@@ -187,7 +183,7 @@ final class WorkerThread: @unchecked Sendable {
         if moved { model.waker.wake() }
         return
       }
-      if model.pump(Self.burst * min(max(receiveLanes.count, 1), 16)) > 0 {
+      if model.pump(modelBurst(rings: receiveLanes.count)) > 0 {
         modelTicks.set(modelTicks.value &+ TickCounter.now() &- middle)
         moved = true
       }

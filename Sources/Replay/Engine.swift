@@ -13,7 +13,7 @@ internal import Simulation
 /// lanes, live as long as it does, and are indexed by nothing else. A struct, so that what changes once a frame needs
 /// no check for exclusive access at run time.
 @safe struct Engine: ~Copyable {
-  /// Frames that one move puts on the wire.
+  /// Frames that one move of a deterministic run puts on the wire, at most.
   static let burst = 64
 
   let options: ReplayOptions

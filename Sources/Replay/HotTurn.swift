@@ -20,3 +20,7 @@ public import Intel
 @inline(never) func askAhead(_ worker: borrowing Worker<IntelReceiveQueue>, from number: Int) {
   worker.lookAhead(from: number)
 }
+
+/// Frames of one step of the card's model where as many rings are turned after it: a turn's worth for each, up to some. With one for
+/// all, a turn of many rings' would find a frame or none, and pay for showing each by itself.
+public func modelBurst(rings: Int) -> Int { Int(ReceivePath<IntelReceiveQueue>.batch) * min(max(rings, 1), 32) }

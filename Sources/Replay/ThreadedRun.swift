@@ -61,8 +61,9 @@ struct ThreadedRun: ~Copyable {
   ) -> (end: UInt64, error: ReplayError?, wasCancelled: Bool) {
     let lanes = engine.rig.lanes.indices
     let isPaced = engine.isPaced
-    // More for many paths: with one burst for all, a turn finds a frame or none, and pays for publishing each by itself.
-    let burst = Engine.burst * min(max(lanes.count, 1), 16)
+    // Lanes are turned again at once, but where the wire waits for a frame's time.
+    if !isPaced { for lane in lanes { engine.rig.worker.withPath(lane) { $0.notifiesLate = true } } }
+    let burst = modelBurst(rings: lanes.count)
     let deadline = engine.options.limit.seconds.map { start + UInt64($0 * 1e9) }
     var faults = 0
     var round = 0
