@@ -21,13 +21,16 @@
     // The shortest way: the region of the previous range.
     let entry = unsafe last
     let offset = range.start.rawValue &- (unsafe entry.pointee.start)
-    if unsafe offset < entry.pointee.byteCount && UInt64(range.count) <= entry.pointee.byteCount &- offset {
+    if _fastPath(unsafe offset < entry.pointee.byteCount), _fastPath(unsafe UInt64(range.count) <= entry.pointee.byteCount &- offset) {
       return unsafe GuestSlice(unchecked: entry.pointee.host + Int(truncatingIfNeeded: offset), count: range.count)
     }
     return search(range)
   }
 
-  @inlinable mutating func search(_ range: GuestRange) -> GuestSlice? {
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func search(_ range: GuestRange) -> GuestSlice? {
     var index = 0
     while index < count {
       let entry = unsafe table + index

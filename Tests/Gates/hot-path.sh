@@ -5,7 +5,7 @@
 #   hot-path.sh BINARY
 set -euo pipefail
 binary=$1
-long_ways='closeRun|lendSlowly|lendFrom|settleSlowly|settleFrom|IntelReceiveQueue\.judge\(|stopForFault|postBounces|ReceivePath<.*>\.enter|\.fail\(|showLogged|PackedVirtqueue\.(show|mustNotify)\('
+long_ways='MemoryView\.search|closeRun|lendSlowly|lendFrom|settleSlowly|settleFrom|IntelReceiveQueue\.judge\(|stopForFault|postBounces|ReceivePath<.*>\.enter|\.fail\(|showLogged|PackedVirtqueue\.(show|mustNotify)\('
 objdump -d --no-show-raw-insn "$binary" | swift demangle --compact | awk -v allow="$long_ways|specialization <Intel.IntelReceiveQueue> of .*ReceivePath.*\\.(lend|settle)\\(\\)" '
   BEGIN {
     parts["turnPath"] = "^Replay\\.turnPath\\("

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The guards of steering, removed one at a time: each must be missed by some test. In a copy of what is committed.
+# The guards of steering and of a turn, removed one at a time: each must be missed by some test. In a copy of what is committed.
 #   mutations.sh [NAME...]
-# Some ten minutes on two processors; not part of the test command. SLUICE_SEED repeats a run.
+# Some half an hour on two processors; not part of the test command. SLUICE_SEED repeats a run.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 copy=${SLUICE_MUTANTS:-$(mktemp -d)}
@@ -13,10 +13,10 @@ intel=Sources/Intel/Ixgbe/Ixgbe+Steering
 status=0
 
 build() { swift build --build-tests >build.log 2>&1 || { grep error: build.log | head -5; return 1; }; }
-judge() {
-  swift test --skip-build --no-parallel \
-    --filter 'no hard change|go together|while rules change|ExclusivityTests|SteeringOracleTests|until a register is written' >test.log 2>&1 </dev/null
-}
+steering='no hard change|go together|while rules change|ExclusivityTests|SteeringOracleTests|until a register is written'
+turn='DatapathTests|VirtioTests|ModelTests|ReceiveQueueTests'
+judges=$steering
+judge() { swift test --skip-build --no-parallel --filter "$judges" >test.log 2>&1 </dev/null; }
 # mutate NAME FILE OLD NEW: OLD stands there once.
 mutate() {
   [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $1 "* ]] || return 0
@@ -30,8 +30,9 @@ mutate() {
 
 wanted=("$@")
 build || exit 1
-judge || { echo "the tests fail without any change"; grep '✘' test.log | head -5; exit 1; }
+for judges in "$steering" "$turn"; do judge || { echo "the tests fail without any change"; grep '✘' test.log | head -5; exit 1; }; done
 
+judges=$steering
 mutate hold "$intel.swift" 'changesBoth && !sharesAddresses || changesMask' 'changesMask'
 mutate owners-closed-first "$intel.swift" 'if sharesAddresses && !isHeld {' 'if false {'
 mutate mask-hold "$intel.swift" '|| changesMask ||' '|| changesMask && false ||'
@@ -49,4 +50,23 @@ mutate old-from-the-bottom "${intel}Flows.swift" 'steering.oldTupleSlots.values.
 mutate in-place-if-disjoint "${intel}Flows.swift" 'for other in kept + changed[(index + 1)...] where entry.overlaps(other) { return false }' 'for other in kept + changed[(index + 1)...] where entry.overlaps(other) && false { return false }'
 mutate known-frames-forgotten Sources/Simulation/Card/SimulatedCard.swift 'if isRemoved { return }
     line.stamp &+= 1' 'if isRemoved { return }'
+
+judges=$turn
+split=Sources/Virtio/SplitVirtqueue.swift path=Sources/Datapath/ReceivePath.swift
+mutate head-taken-twice $split 'UInt32(head) <= mask && outstanding[Int(head)] == 0' 'UInt32(head) <= mask'
+mutate head-stays-out $split 'UInt64(byteCount) << 32)
+    unsafe outstanding[Int(UInt32(id) & mask)] = 0' 'UInt64(byteCount) << 32)'
+mutate chain-put-as-one Sources/Virtio/PackedVirtqueue.swift 'return unsafe lengths[Int(n)] == 1' 'return true'
+mutate lent-too-short $path '_fastPath(buffer.range.count >= need), let slice = memory.slice(buffer.range) {
+      taking.mark(buffer, at: n)
+      entering.enterLent' 'let slice = memory.slice(buffer.range) {
+      taking.mark(buffer, at: n)
+      entering.enterLent'
+mutate copied-from-a-lent-slot $path 'putting.isPlain(at: n), ledger.isBounced(n) {' 'putting.isPlain(at: n) {'
+mutate copied-past-the-end $path 'entry.kind == .piece && entry.byteCount >= length' 'entry.kind == .piece'
+mutate asleep-without-asking $path 'if hasShown { notify() }
+    if stopReason' 'if stopReason'
+mutate slots-stay-bounced Sources/Datapath/Ledger.swift 'for n in 0..<count { unsafe slots[Int((slotFront &+ n) & slotMask)] = false }' ''
+mutate pool-runs-over Sources/Datapath/BouncePool.swift 'min(most, min(free, UInt32(truncatingIfNeeded: capacity &- index)))' 'min(most, free)'
+mutate damage-is-whole Sources/Intel/Queues/IntelReceiveQueue.swift 'verdict: verdict | ReceiveDescriptor.done' 'verdict: ReceiveDescriptor.endOfPacket | ReceiveDescriptor.done'
 exit $status

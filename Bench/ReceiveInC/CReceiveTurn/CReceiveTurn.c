@@ -11,8 +11,8 @@
 // In neither: what a frame that is not lent needs. Here it stops the path; there it goes the long way. Both ways out are
 // calls that are not inlined.
 //
-// Only there: which of two ring formats the queue has (this one is split), asked twice a batch; one more look at the card's
-// descriptor after the last frame, for an odd one. Only here: nothing.
+// Only there: which of two ring formats the queue has (this one is split), asked twice a batch; how far ahead a header's line is
+// asked for, by the length of the batch before; whether the driver is asked at once, or in the next turn. Only here: nothing.
 #include <CLinux.h>
 
 #include "CReceiveTurn.h"
