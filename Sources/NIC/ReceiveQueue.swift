@@ -75,12 +75,12 @@ public protocol ReceiveQueue: ~Copyable {
   /// Takes back the oldest buffer if the hardware has filled it.
   mutating func reap() -> Completion?
 
-  /// The next places to post to, `most` at most. There may be fewer than there is room for, or none: then `post` is the way.
+  /// The next places to post to, `most` at most. There may be fewer than there is room for.
   func posting(_ most: UInt32) -> Posting
   /// Posts what was written through the first `count` of what `posting` answered.
   mutating func advance(posted count: UInt32)
   /// The oldest places that are out, `most` at most; as with `posting`.
-  func reaping(_ most: UInt32) -> Reaping
+  mutating func reaping(_ most: UInt32) -> Reaping
   /// Takes back the first `count` of what `reaping` answered, each of which had a frame.
   mutating func advance(reaped count: UInt32)
   associatedtype Posting: PostingRun
@@ -96,21 +96,6 @@ public protocol ReceiveQueue: ~Copyable {
   mutating func quiesce() throws(RegisterError)
   /// As `quiesce`, without asking the hardware: it is known to write nothing any more, for it is gone or off the bus.
   mutating func abandon()
-}
-
-/// The run of a queue that has none: everything goes one by one.
-@frozen public struct NoRun: PostingRun, ReapingRun {
-  @inlinable init() {}
-  @inlinable public var count: UInt32 { 0 }
-  @inlinable public func post(_ address: IOVA, at n: UInt32) { preconditionFailure("posts to no place") }
-  @inlinable public func wholeFrame(at n: UInt32, most: UInt32) -> WholeFrame? { nil }
-}
-
-extension ReceiveQueue where Self: ~Copyable, Posting == NoRun, Reaping == NoRun {
-  @inlinable public func posting(_ most: UInt32) -> NoRun { NoRun() }
-  @inlinable public func reaping(_ most: UInt32) -> NoRun { NoRun() }
-  @inlinable public mutating func advance(posted count: UInt32) {}
-  @inlinable public mutating func advance(reaped count: UInt32) {}
 }
 
 extension ReceiveQueue where Self: ~Copyable {

@@ -43,7 +43,7 @@ import Testing
       for receiver in receivers {
         let tally = try receiver.tally()
         print("82576 by \(interface), \(protection): \(tally)")
-        try #require(tally.isWhole(frames), "\(tally)")
+        if !tally.isWhole(frames) { Issue.record("\(tally); the card says \(try machine.nic())") }
       }
       let vms = try machine.status()["vms"] as? [String: [String: Any]] ?? [:]
       for name in ["a", "b"] {

@@ -7,22 +7,15 @@ public import NIC
 /// What the card has filled is taken back in one go, its pages are taken off the bus together, and only then is the first
 /// of it handed out: the guest never has a buffer that the card can still write to.
 public struct ProtectedReceiveQueue<Base: ReceiveQueue & ~Copyable>: ~Copyable, ReceiveQueue {
-  // What is done for a buffer costs far more than a run would save.
-  public typealias Posting = NoRun
-  public typealias Reaping = NoRun
-
   private var base: Base
   private let pages: LentPages
-  /// Buffers that the card has, oldest first, from `first` on around.
-  private var posted: [IOVA]
-  private var first = 0
-  private var postedCount = 0
+  private let posted: PostedBuffers
   /// What was taken back and not handed out, in order.
   private var ready: [Completion] = []
   private var handedOut = 0
 
   public init(_ base: consuming Base, _ pages: LentPages) {
-    posted = Array(repeating: IOVA(0), count: base.capacity)
+    posted = PostedBuffers(capacity: base.capacity)
     self.base = base
     self.pages = pages
   }
@@ -33,8 +26,7 @@ public struct ProtectedReceiveQueue<Base: ReceiveQueue & ~Copyable>: ~Copyable, 
 
   public mutating func post(_ address: IOVA) {
     pages.lend(address, byteCount: requirements.largestFrame)
-    posted[(first + postedCount) % posted.count] = address
-    postedCount += 1
+    posted.append(address)
     base.post(address)
   }
   public mutating func ring() { base.ring() }
@@ -56,9 +48,7 @@ public struct ProtectedReceiveQueue<Base: ReceiveQueue & ~Copyable>: ~Copyable, 
     pages.flush()
   }
   private mutating func giveBackOldest() {
-    pages.giveBack(posted[first], byteCount: requirements.largestFrame)
-    first = (first + 1) % posted.count
-    postedCount -= 1
+    pages.giveBack(posted.removeFirst(), byteCount: requirements.largestFrame)
   }
 
   public mutating func quiesce() throws(RegisterError) {
@@ -75,7 +65,58 @@ public struct ProtectedReceiveQueue<Base: ReceiveQueue & ~Copyable>: ~Copyable, 
       giveBackOldest()
       ready.append(completion)
     }
-    while postedCount > 0 { giveBackOldest() }
+    while posted.count > 0 { giveBackOldest() }
     pages.flush()
+  }
+
+  // MARK: Many at once
+
+  public struct Posting: PostingRun {
+    fileprivate let run: Base.Posting
+    fileprivate let posted: PostedBuffers
+    fileprivate let pages: LentPages
+    fileprivate let byteCount: Int
+    public var count: UInt32 { run.count }
+    public func post(_ address: IOVA, at n: UInt32) {
+      pages.lend(address, byteCount: byteCount)
+      posted.append(address)
+      run.post(address, at: n)
+    }
+  }
+  public func posting(_ most: UInt32) -> Posting {
+    Posting(run: base.posting(most), posted: posted, pages: pages, byteCount: requirements.largestFrame)
+  }
+  public mutating func advance(posted count: UInt32) { base.advance(posted: count) }
+
+  /// Of what was taken back.
+  public struct Reaping: ReapingRun {
+    fileprivate let ready: ArraySlice<Completion>
+    public var count: UInt32 { UInt32(ready.count) }
+    public func wholeFrame(at n: UInt32, most: UInt32) -> WholeFrame? {
+      let completion = ready[ready.startIndex + Int(n)]
+      guard completion.flags.subtracting(.isChecksumValid) == .isEnd, completion.byteCount <= most else { return nil }
+      return WholeFrame(byteCount: completion.byteCount, isChecksumValid: completion.flags.contains(.isChecksumValid))
+    }
+  }
+  public mutating func reaping(_ most: UInt32) -> Reaping {
+    if handedOut == ready.count { takeBack() }
+    return Reaping(ready: ready[handedOut..<min(handedOut + Int(most), ready.count)])
+  }
+  public mutating func advance(reaped count: UInt32) { handedOut += Int(count) }
+}
+
+/// Buffers that the card has, oldest first.
+private final class PostedBuffers {
+  private var buffers: [IOVA]
+  private var first = 0
+  private(set) var count = 0
+  init(capacity: Int) { buffers = Array(repeating: IOVA(0), count: capacity) }
+  func append(_ address: IOVA) {
+    buffers[(first + count) % buffers.count] = address
+    count += 1
+  }
+  func removeFirst() -> IOVA {
+    defer { (first, count) = ((first + 1) % buffers.count, count - 1) }
+    return buffers[first]
   }
 }
