@@ -53,7 +53,7 @@ mutate known-frames-forgotten Sources/Simulation/Card/SimulatedCard.swift 'if is
 
 judges=$turn
 split=Sources/Virtio/SplitVirtqueue.swift path=Sources/Datapath/ReceivePath.swift
-mutate head-taken-twice $split 'UInt32(head) <= mask && outstanding[Int(head)] == 0' 'UInt32(head) <= mask'
+mutate head-taken-twice $split 'UInt32(head) <= mask && outstanding[Int(head)] == 0' 'UInt32(head) <= mask && outstanding[Int(head)] < 2'
 mutate head-stays-out $split 'UInt64(byteCount) << 32)
     unsafe outstanding[Int(UInt32(id) & mask)] = 0' 'UInt64(byteCount) << 32)'
 mutate chain-put-as-one Sources/Virtio/PackedVirtqueue.swift 'return unsafe lengths[Int(n)] == 1' 'return true'
