@@ -67,14 +67,35 @@ struct ConfigurationFileTests {
     #expect(try parse(withVM("wire: tap=tap7")).configuration.wire == .tap("tap7"))
   }
 
-  @Test func `what is said once may be meant twice`() throws {
-    let file = try parse(
-      """
-      vms:
-      - {name: a, socket: /a, mac: 02:00:00:00:00:01, permissions: &all {mode: 0666}}
-      - {name: b, socket: /b, mac: 02:00:00:00:00:02, permissions: *all}
-      """)
-    #expect(file.configuration.vms.allSatisfy { if case .server(let socket) = $0.endpoint { socket.mode == 0o666 } else { false } })
+  @Test func `an alias is refused at its place, and an anchor alone is harmless`() throws {
+    #expect(try parse("vms: &all [{name: a, socket: &path /run/a}]") == parse("vms: [{name: a, socket: /run/a}]"))
+    expectRefusal("f:2:66: aliases are not accepted; write the value out") { () throws(ConfigurationFileError) in
+      try parse(
+        """
+        vms: [{name: a, socket: /a, mac: 02:00:00:00:00:01, permissions: &all {mode: 0666}},
+              {name: b, socket: /b, mac: 02:00:00:00:00:02, permissions: *all}]
+        """)
+    }
+  }
+
+  /// Each level of such a key takes nine times as long to hash as the one below: a refusal that composed it first would not come.
+  @Test func `a key that is not a word is refused before anything is composed`() throws {
+    var bomb = "? &a0 [x, x]\n: 1\n"
+    for level in 1...9 { bomb += "? &a\(level) [" + Array(repeating: "*a\(level - 1)", count: 9).joined(separator: ", ") + "]\n: 1\n" }
+    for (text, place) in [(bomb, "1:3"), ("vms: [{name: a, socket: /a}]\n? {a: 1}\n: 1\n", "2:3"), ("nic: {? [mtu] : 1}", "1:9")] {
+      expectRefusal("f:\(place): a key must be a word") { () throws(ConfigurationFileError) in try parse(text) }
+    }
+  }
+
+  @Test func `of very many errors the first hundred are written out, and the rest counted`() throws {
+    let text = withVM((0..<90_000).map { "k\($0): 1\n" }.joined())
+    do throws(ConfigurationFileError) { _ = try parse(text) } catch {
+      #expect(error.problems.count == 90_000)
+      let lines = error.description.split(separator: "\n")
+      #expect(lines.count == 102 && lines[0] == "f has 90000 errors" && lines[1].hasPrefix("f:1:1: k0: ") && lines[101] == "and 89900 more")
+      return
+    }
+    Issue.record("accepted")
   }
 
   /// Each with the place where an editor should go.

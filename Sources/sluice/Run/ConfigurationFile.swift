@@ -11,6 +11,7 @@ struct ConfigurationFile: Equatable {
 
   /// - Parameter name: the file's, for messages.
   static func parse(_ text: String, name: String) throws(ConfigurationFileError) -> ConfigurationFile {
+    if let problem = YAMLStructure.problem(in: text) { throw ConfigurationFileError(name, [problem]) }
     let root: Node?
     do { root = try Yams.compose(yaml: text) } catch { throw ConfigurationFileError(name, [FileProblem(error, in: text)]) }
     guard let root else { throw ConfigurationFileError(name, [FileProblem(1, 1, "", "the file is empty")]) }
@@ -43,12 +44,17 @@ struct ConfigurationFileError: Error, Equatable, CustomStringConvertible {
     self.problems = problems.sorted { ($0.line, $0.column) < ($1.line, $1.column) }
   }
 
+  /// Errors that are written out; a file with more was not meant to be a configuration.
+  static let mostWritten = 100
+
   /// A line each, as compilers write them: editors know how to go there.
   var description: String {
-    let lines = problems.map { problem in
+    var lines = problems.prefix(Self.mostWritten).map { problem in
       "\(name):\(problem.line):\(problem.column): " + (problem.key.isEmpty ? "" : problem.key + ": ") + problem.reason
     }
-    return lines.count == 1 ? lines[0] : "\(name) has \(lines.count) errors\n" + lines.joined(separator: "\n")
+    if problems.count == 1 { return lines[0] }
+    if problems.count > lines.count { lines.append("and \(problems.count - lines.count) more") }
+    return "\(name) has \(problems.count) errors\n" + lines.joined(separator: "\n")
   }
 }
 
