@@ -152,6 +152,8 @@ final class WorkerThread: @unchecked Sendable {
       if mailbox.isPending {
         mailbox.serve()
         idleSince = 0
+        // The command may have been the last one: a sleep without a limit would not end.
+        if isStopping { return }
       }
       if round() {
         idleSince = 0
@@ -212,7 +214,7 @@ final class WorkerThread: @unchecked Sendable {
     transmitLanes.forEach { if !$0.prepareToSleep() { maySleep = false } }
     vector?.arm()
     if drivesCard, let model, !model.prepareToSleep() { maySleep = false }
-    if maySleep && !round() && !mailbox.isPending {
+    if maySleep && !isStopping && !round() && !mailbox.isPending {
       sleepCount.set(sleepCount.value &+ 1)
       _ = try? poller.wait(milliseconds: limit)
       interrupt.clear()

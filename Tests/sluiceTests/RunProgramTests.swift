@@ -49,8 +49,13 @@ import Testing
     }
 
     /// Its status once it has ended after a signal.
-    func end(by signal: CInt) -> Int32 {
+    ///
+    /// - Parameter limit: after which it is killed, and the status is SIGKILL's.
+    func end(by signal: CInt, within limit: Duration = .seconds(600)) -> Int32 {
       kill(process.processIdentifier, signal)
+      let start = ContinuousClock.now
+      while process.isRunning, ContinuousClock.now - start < limit { usleep(10_000) }
+      if process.isRunning { kill(process.processIdentifier, SIGKILL) }
       process.waitUntilExit()
       return process.terminationReason == .uncaughtSignal ? -process.terminationStatus : process.terminationStatus
     }
@@ -73,6 +78,17 @@ import Testing
     #expect(backend.end(by: signal) == 0)
     #expect(try FileManager.default.contentsOfDirectory(atPath: backend.folder).sorted() == ["err", "f.yaml", "out"])
     #expect(backend.log.contains("asked to end") && backend.log.contains("stopped"))
+  }
+
+  /// Each value that is the first or the last of its option's range: a worker that never spins, or one of many.
+  @Test(arguments: [
+    ["--spin-us", "0"], ["--spin-us", "1000000"], ["--workers", "16"], ["--mtu", "68"], ["--mtu", "9710"], ["--ring-size", "64"],
+    ["--ring-size", "4096"], ["--moderation-us", "0"], ["--moderation-us", "1000"],
+  ])
+  func `it ends when asked, with every option at either end of its range`(options: [String]) throws {
+    let backend = try Backend(["run", "--vm", "web,socket=web.sock"] + options)
+    try backend.wait(for: "notice  ready")
+    #expect(backend.end(by: SIGTERM, within: .seconds(60)) == 0)
   }
 
   @Test func `status, stats and inject ask it`() throws {
