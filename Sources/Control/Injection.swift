@@ -27,6 +27,8 @@ final class Injection {
   private let counters = TrafficCounters()
   private let before: [PathTotals]
   private let start = MonotonicClock.now()
+  /// What each VM's queues had received when the last of the trace was on the wire. What arrives later is other traffic.
+  private var targets: [UInt64]?
   /// Since when nothing has been settled, and how much had been then.
   private var quietSince: (time: UInt64, settled: UInt64)?
   private var interruption: String?
@@ -79,16 +81,22 @@ final class Injection {
     return now - quietSince!.time > Self.patience
   }
 
-  /// Of all receive queues: frames that the card has stored and no path has settled, and those that were.
+  /// Of all receive queues, once the trace is on the wire: frames that the card had stored by then and no path has settled,
+  /// and all frames that were settled.
   private var progress: (inFlight: UInt64, settled: UInt64) {
-    sessions.reduce(into: (inFlight: 0, settled: 0)) { sum, session in
-      let totals = session.device.receiveTotals
-      let settled = totals.delivered + totals.dropped
-      sum.settled += settled
-      // The card's figure after the paths': it is never the smaller one.
-      let ofCard = session.device.settledOfCard
-      sum.inFlight += (card.arrived(in: session.number, queues: session.vm.queuePairs)?.frames ?? ofCard) - ofCard
+    let settled = sessions.map(\.device.settledOfCard)
+    if targets == nil {
+      // The card counts a burst after its descriptors are written back, when a path may have settled them: between two of its
+      // steps its figures are complete.
+      targets = card.betweenSteps { sessions.map { card.arrived(in: $0.number, queues: $0.vm.queuePairs)?.frames ?? 0 } }
     }
+    return (Self.inFlight(arrived: targets ?? [], settled: settled), settled.reduce(0, &+))
+  }
+
+  /// Returns how many of the frames that had arrived are not settled. The two are counters of different threads: what was
+  /// settled may include frames that came later, of any VM, so that each VM is compared with itself and never below zero.
+  static func inFlight(arrived: [UInt64], settled: [UInt64]) -> UInt64 {
+    zip(arrived, settled).reduce(0) { $0 &+ ($1.0 > $1.1 ? $1.0 &- $1.1 : 0) }
   }
 
   func cancel(_ reason: String) { interruption = reason }
@@ -103,11 +111,12 @@ final class Injection {
       // What paths drop is not told apart by where it came from.
       let after = session.device.receiveTotals
       for (reason, count) in after.droppedBy {
-        let fresh = count - (before.droppedBy[reason] ?? 0)
+        let earlier = before.droppedBy[reason] ?? 0
+        let fresh = count > earlier ? count - earlier : 0
         if fresh > 0 { drops[reason, default: 0] += fresh }
       }
       let stored = card.stored(in: session.number, queues: session.vm.queuePairs, by: counters)
-      delivered[session.vm.name] = stored - min(stored, after.dropped - before.dropped)
+      delivered[session.vm.name] = stored - min(stored, after.dropped &- before.dropped)
     }
     answer(
       .success(

@@ -38,8 +38,9 @@ final class SimulatedNetworkCard: NetworkCard {
     var settings = Ixgbe.Configuration(configuration, plan)
     settings.reserveFlows(configuration, tables)
     do { ixgbe = try Ixgbe(registers: card, space: card, allocator: allocator, clock: card, configuration: settings) } catch { throw .card("\(error)") }
-    // Nobody is ever behind these.
-    for queue in 0..<plan.queuesEach { card.stopWaiting(forQueue: plan.nowhere * plan.queuesEach + queue) }
+    // No ring is behind any of them yet, and none ever is behind some: a wire that waits for room waits for a queue from its
+    // start to its VM's end (`CardHost.startReceiveQueue`, `abandon`).
+    for queue in 0..<SimulatedCard.queueCount { card.stopWaiting(forQueue: queue) }
   }
 
   private static func openWire(_ configuration: Configuration, _ card: SharedCard) throws(ServiceError) -> TapWire? {
@@ -144,7 +145,7 @@ final class SimulatedNetworkCard: NetworkCard {
   var faultCount: UInt64? { card.counters.busFaults }
   func faults(after seen: UInt64) -> [(address: IOVA?, text: String)] {
     let faults = card.busFaults
-    let fresh = Int(min(card.counters.busFaults - seen, UInt64(faults.count)))
+    let fresh = Int(min(card.counters.busFaults &- min(seen, card.counters.busFaults), UInt64(faults.count)))
     return faults.suffix(fresh).map { ($0.address, "\($0)") }
   }
 

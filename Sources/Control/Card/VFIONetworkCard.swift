@@ -169,7 +169,7 @@ final class VFIONetworkCard: NetworkCard {
   }
   func faults(after seen: UInt64) -> [(address: IOVA?, text: String)] {
     guard let faultLog else { return [] }
-    return faultLog.faults.suffix(Int(clamping: faultLog.count - seen)).map { ($0.address, $0.text) }
+    return faultLog.faults.suffix(Int(clamping: faultLog.count &- min(seen, faultLog.count))).map { ($0.address, $0.text) }
   }
 
   func attend() -> CardLoss? {
