@@ -15,7 +15,7 @@ public enum ReplayWords {
     if let seconds = options.limit.seconds { words.append("--duration \(Int((seconds * 1000).rounded()))ms") }
     words.append("--no-verify --preload")
     if let rate { words.append("--speed pps=\(Int(rate))") }
-    if options.mode != .auto { words.append("--mode \(options.mode.rawValue)") }
+    if options.mode != .auto { words.append("--mode \(options.mode.name)") }
     if options.mtu != 1500 { words.append("--mtu \(options.mtu)") }
     if options.ringSize != 1024 { words.append("--ring-size \(options.ringSize)") }
     if let memory = options.guestMemory { words.append("--guest-memory \(memory >> 20)Mi") }

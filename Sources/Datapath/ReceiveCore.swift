@@ -5,13 +5,30 @@ public import NIC
 public import Virtio
 
 /// How a path treats a buffer that could be lent, and one that could not.
-public enum PathMode: String, CaseIterable, Sendable {
-  /// Lend what can be lent, copy the rest and say why.
+///
+/// No raw strings: a comparison of two modes would compare these, on the path.
+@frozen public enum PathMode: UInt8, CaseIterable, Sendable {
+  /// Lend what can be lent, copy the rest and count the reason.
   case auto
   /// Lend everything, or stop.
   case required
   /// Copy everything.
   case copy
+
+  /// The value of `datapath` in a configuration and of `--mode`.
+  public var name: String {
+    switch self {
+    case .auto: "auto"
+    case .required: "required"
+    case .copy: "copy"
+    }
+  }
+
+  /// - Returns: nil if no mode has this name.
+  public init?(name: String) {
+    guard let mode = Self.allCases.first(where: { $0.name == name }) else { return nil }
+    self = mode
+  }
 }
 
 /// Everything of a receive path that does not depend on the kind of card: the guest's ring and memory, the ledger,
@@ -32,7 +49,10 @@ public struct ReceiveCore: ~Copyable {
   @usableFromInline let need: UInt32
   /// Bytes of such a frame.
   @usableFromInline let mostFrameBytes: UInt32
-  @usableFromInline let mode: PathMode
+  /// True if everything is copied: `PathMode.copy`.
+  @usableFromInline let copiesAll: Bool
+  /// True if the path stops instead of copying: `PathMode.required`.
+  private let requiresLending: Bool
   @usableFromInline let merges: Bool
   /// NetHeader's low word for a frame whose checksums the card found right.
   @usableFromInline let checkedWord: UInt64
@@ -66,7 +86,7 @@ public struct ReceiveCore: ~Copyable {
     frameBase = window.base.rawValue + UInt64(NetHeader.byteCount)
     need = NetHeader.byteCount + UInt32(largestFrame)
     mostFrameBytes = UInt32(largestFrame)
-    self.mode = mode
+    (copiesAll, requiresLending) = (mode == .copy, mode == .required)
     merges = features.contains(.mergeableBuffers)
     ledger = Ledger(queueSize: size, slotCount: slotCount, need: need, merges: merges)
     checkedWord = features.contains(.guestChecksum) ? NetHeader(isChecksumValid: true).lowWord : 0
@@ -95,7 +115,7 @@ public struct ReceiveCore: ~Copyable {
   /// nothing to do: together they are some milliseconds, in which a guest that runs posts more.
   var hopePatience = 16384
 
-  @inlinable var isPlain: Bool { ledger.isPlain && mode != .copy }
+  @inlinable var isPlain: Bool { ledger.isPlain && !copiesAll }
 
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
@@ -133,7 +153,7 @@ public struct ReceiveCore: ~Copyable {
         return .lend(address)
       }
     }
-    if mode == .required {
+    if requiresLending {
       stop(.cannotLend(reason))
       return .stop
     }
@@ -151,7 +171,7 @@ public struct ReceiveCore: ~Copyable {
   /// Where a frame could land, and else why it cannot. virtio 1.3, 2.7.4: nothing may be assumed of how a driver
   /// splits its buffers.
   private mutating func judge(_ byteCount: UInt32) -> (BounceReason, IOVA?)? {
-    if mode == .copy { return (.copyMode, nil) }
+    if copiesAll { return (.copyMode, nil) }
     if byteCount < need { return (.tooSmall, nil) }
     if chain.crossesRegions { return (.crossesRegions, nil) }
     let header = NetHeader.byteCount

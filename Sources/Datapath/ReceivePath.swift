@@ -172,7 +172,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// The same for buffers that are not all alike.
   @inline(never) @inlinable mutating func lendSlowly(_ count: UInt32) {
     postBounces()
-    var left = core.mode == .copy ? enterPieces(count) : count
+    var left = core.copiesAll ? enterPieces(count) : count
     while true {
       if left > 0 && queue.room > 0 {
         left -= 1

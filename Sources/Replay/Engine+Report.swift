@@ -9,7 +9,7 @@ extension Engine {
     report.files = options.files
     report.seed = options.seed
     report.deterministic = options.isDeterministic
-    report.mode = options.mode.rawValue
+    report.mode = options.mode.name
     report.loops = source.completedLoops
     report.warnings = source.warnings
     report.trace_error = source.failure.map { "\($0)" }

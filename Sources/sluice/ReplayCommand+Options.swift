@@ -22,8 +22,8 @@ extension ReplayCommand {
     options.vms = try vms()
     for file in guests.rules { options.rules += try RuleSetOptions.read(file) }
     options.captures = try captures(of: options.vms)
-    guard let mode = PathMode(rawValue: datapath.mode) else {
-      throw .usage("--mode", datapath.mode, "no such mode; modes are \(PathMode.allCases.map(\.rawValue).joined(separator: ", "))")
+    guard let mode = PathMode(name: datapath.mode) else {
+      throw .usage("--mode", datapath.mode, "no such mode; modes are \(PathMode.allCases.map(\.name).joined(separator: ", "))")
     }
     options.mode = mode
     if let text = datapath.cpus { options.processors = try ProcessorsOption.parse(text) }

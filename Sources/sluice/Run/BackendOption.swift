@@ -59,8 +59,8 @@ enum BackendOption {
     case "packed": vm.offersPacked = try flag(value)
     case "config": vm.offersConfig = try flag(value)
     default:
-      guard let mode = PathMode(rawValue: String(value)) else {
-        throw Refusal(reason: "no such mode; modes are \(PathMode.allCases.map(\.rawValue).joined(separator: ", "))")
+      guard let mode = PathMode(name: String(value)) else {
+        throw Refusal(reason: "no such mode; modes are \(PathMode.allCases.map(\.name).joined(separator: ", "))")
       }
       vm.mode = mode
     }

@@ -1,3 +1,4 @@
+import Datapath
 import FlowSteering
 import Yams
 
@@ -51,6 +52,13 @@ extension ConfigurationReader {
       return nil
     }
     return word
+  }
+
+  func datapath(_ node: Node, _ key: String) -> PathMode? {
+    guard let text = text(node, key) else { return nil }
+    let mode = PathMode(name: text)
+    if mode == nil { report(node, key, "\(text): must be one of \(PathMode.allCases.map(\.name).joined(separator: ", "))") }
+    return mode
   }
 
   func address(_ node: Node, _ key: String) -> MACAddress? {

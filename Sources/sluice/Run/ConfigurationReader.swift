@@ -190,7 +190,7 @@ final class ConfigurationReader {
         ("queues", { node, key in vm.queuePairs = self.number(node, key) ?? vm.queuePairs }),
         ("packed", { node, key in vm.offersPacked = self.flag(node, key) ?? vm.offersPacked }),
         ("config", { node, key in vm.offersConfig = self.flag(node, key) ?? vm.offersConfig }),
-        ("datapath", { node, key in vm.mode = self.word(node, key) ?? vm.mode }),
+        ("datapath", { node, key in vm.mode = self.datapath(node, key) ?? vm.mode }),
       ], required: ["name", "socket"])
     switch side {
     case .server: vm.endpoint = .server(socket)

@@ -64,7 +64,7 @@ struct EffectiveConfiguration {
     return .keys(
       keys + [
         ("queues", .number(vm.queuePairs)), ("packed", .flag(vm.offersPacked)), ("config", .flag(vm.offersConfig)),
-        ("datapath", .word(vm.mode.rawValue)),
+        ("datapath", .word(vm.mode.name)),
       ])
   }
 
