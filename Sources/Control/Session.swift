@@ -286,7 +286,7 @@ extension LogEvent {
     case .features(let features, let protocolFeatures):
       self.init(
         .info, "features negotiated",
-        ["vm": vm, "features": features.names.joined(separator: " "), "protocol": "\(protocolFeatures)"])
+        ["vm": vm, "features": features.text, "protocol": "\(protocolFeatures)"])
     default: self.init(level, "\(event)", ["vm": vm])
     }
   }

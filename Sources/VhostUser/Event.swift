@@ -51,7 +51,7 @@ extension Event: CustomStringConvertible {
     case .connected: "front-end connected"
     case .disconnected(let reason): "front-end disconnected: \(reason)"
     case .features(let features, let protocolFeatures):
-      "features \(features.names); protocol features \(protocolFeatures)"
+      "features \(features.text); protocol features \(protocolFeatures)"
     case .memory(0, _, _): "no guest memory"
     case .memory(let count, let bytes, let shrinkable):
       "guest memory: \(count) regions, \(bytes) bytes" + (shrinkable > 0 ? "; \(shrinkable) could be truncated by the front-end" : "")

@@ -20,6 +20,10 @@ enum Message: Hashable {
       guard payload.count == expected else { throw .wrongSize(request, UInt32(payload.count), expected: expected) }
       return ByteReader(payload)
     }
+    func bare(_ message: Message) throws(MessageError) -> Message {
+      _ = try exactly(0)
+      return message
+    }
     func number() throws(MessageError) -> UInt64 {
       var reader = try exactly(8)
       return reader.next()
@@ -36,10 +40,15 @@ enum Message: Hashable {
     func descriptor() throws(MessageError) -> VringDescriptor { try VringDescriptor(request, number()) }
 
     switch request {
-    case .getFeatures, .getProtocolFeatures, .setOwner, .resetOwner, .resetDevice, .getQueueNum, .getMaxMemSlots,
-      .setLogFd, .setBackendReqFd:
-      _ = try exactly(0)
-      self = Self.bare[request]!
+    case .getFeatures: self = try bare(.getFeatures)
+    case .getProtocolFeatures: self = try bare(.getProtocolFeatures)
+    case .setOwner: self = try bare(.setOwner)
+    case .resetOwner: self = try bare(.resetOwner)
+    case .resetDevice: self = try bare(.resetDevice)
+    case .getQueueNum: self = try bare(.getQueueNum)
+    case .getMaxMemSlots: self = try bare(.getMaxMemSlots)
+    case .setLogFd: self = try bare(.setLogFd)
+    case .setBackendReqFd: self = try bare(.setBackendReqFd)
     case .setFeatures: self = .setFeatures(try number())
     case .setProtocolFeatures: self = .setProtocolFeatures(try number())
     case .sendRarp: self = .sendRarp(try number())
@@ -70,12 +79,6 @@ enum Message: Hashable {
       throw .unsupported(request)
     }
   }
-
-  private static let bare: [Request: Message] = [
-    .getFeatures: .getFeatures, .getProtocolFeatures: .getProtocolFeatures, .setOwner: .setOwner,
-    .resetOwner: .resetOwner, .resetDevice: .resetDevice, .getQueueNum: .getQueueNum,
-    .getMaxMemSlots: .getMaxMemSlots, .setLogFd: .setLogFd, .setBackendReqFd: .setBackendReqFd,
-  ]
 
   /// How many descriptors go with it. vhost-user, "Communication".
   var descriptorCount: ClosedRange<Int> {

@@ -1,5 +1,6 @@
 public import GuestMemory
 public import Linux
+internal import Virtio
 
 /// What is wrong with a front-end's message: which, and with what numbers.
 public enum MessageError: Error, Hashable, Sendable {
@@ -106,7 +107,7 @@ extension MessageError: CustomStringConvertible {
     case .unsupported(let request): "\(request): not supported, and not offered"
     case .notNegotiated(let request, let feature): "\(request): needs \(feature), which was not negotiated"
     case .enableNotNegotiated: "SET_VRING_ENABLE: needs VHOST_USER_F_PROTOCOL_FEATURES, which was not acknowledged"
-    case .featuresNotOffered(let bits): "SET_FEATURES: \(FeatureNames.text(bits)) was not offered"
+    case .featuresNotOffered(let bits): "SET_FEATURES: \(Features(rawValue: bits).text) was not offered"
     case .protocolFeaturesNotOffered(let features): "SET_PROTOCOL_FEATURES: \(features) was not offered"
     case .changedWhileRunning(let request): "\(request): may not change while a ring runs"
     case .reservedBits(let request, let value): "\(request): reserved bits are set (0x\(hexadecimal(value)))"

@@ -129,7 +129,7 @@ public enum RingProblem: Error, Hashable, Sendable, CustomStringConvertible {
       "\(part.rawValue) at \(address) is not aligned to \(alignment) bytes"
     case .overlap(let a, let b): "\(a.rawValue) and \(b.rawValue) share bytes"
     case .badBase(let word, let size): "base 0x\(String(word, radix: 16)) is none of a ring of \(size) entries"
-    case .featuresMissing(let bits): "the driver did not acknowledge \(FeatureNames.text(bits)), without which it is not served"
+    case .featuresMissing(let bits): "the driver did not acknowledge \(Features(rawValue: bits).text), without which it is not served"
     case .outsideLog(let address, let count): "its used ring of \(count) bytes, logged at \(address), is past the log's end"
     case .device(let refusal): "\(refusal)"
     }

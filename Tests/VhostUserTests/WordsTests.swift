@@ -17,9 +17,9 @@ import Virtio
   }
 
   @Test func `features and protocol features are told by name`() {
-    #expect(Features([.version1, .mergeableBuffers]).names == "MRG_RXBUF VERSION_1")
-    #expect(Features([]).names == "none")
-    #expect(Features(rawValue: 1 << 45).names == "bit 45")
+    #expect(Features([.version1, .mergeableBuffers]).text == "MRG_RXBUF VERSION_1")
+    #expect(Features([]).text == "none")
+    #expect(Features(rawValue: 1 << 45 | 1 << 39).text == "NOTIF_CONFIG_DATA bit_45")
     #expect(ProtocolFeatures([.mq, .configureMemSlots]).description == "MQ CONFIGURE_MEM_SLOTS")
   }
 
