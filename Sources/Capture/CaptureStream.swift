@@ -52,8 +52,8 @@ import Glibc
         unsafe Unmanaged<CaptureStream>.fromOpaque(cookie!).takeUnretainedValue().tell(&offset!.pointee, origin)
       },
       close: nil)
-    let file = unsafe fopencookie(Unmanaged.passUnretained(self).toOpaque(), "r", functions)
-    guard unsafe file != nil else { return nil }
+    // Headers of glibc 2.41 and later declare that the calls below take no null pointer.
+    guard let file = unsafe fopencookie(Unmanaged.passUnretained(self).toOpaque(), "r", functions) else { return nil }
     // One thread reads it; and libpcap reads each header and each frame with a call of its own.
     _ = unsafe __fsetlocking(file, CInt(FSETLOCKING_BYCALLER))
     unsafe setvbuf(file, buffer.assumingMemoryBound(to: CChar.self), _IOFBF, Self.bufferByteCount)

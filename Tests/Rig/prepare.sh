@@ -94,6 +94,25 @@ kernel kernel-6.12 bookworm-backports
 unpack qemu bookworm-backports qemu-system-x86
 unpack dpdk bookworm dpdk-dev librte-net-vhost23 librte-net-virtio23 librte-net-pcap23 librte-net-tap23
 
+# --- the C library's headers of the next Debian ---
+
+headers() { # NAME SUITE PACKAGE...: headers alone, to compile against; the next run writes the list of sources anew
+  [ ! -e "$rig/$1/complete" ] || return 0
+  name=$1 from=$2
+  shift 2
+  apt_begin || { unfetched "$name"; return 0; }
+  echo "deb [signed-by=$keys] $mirror $from main" >> "$rig/apt/sources.list"
+  apt_do get -q update >> "$rig/apt/log" 2>&1 || { missing "$name" "apt cannot fetch the package lists of $from"; return 0; }
+  rm -rf "${rig:?}/$name"
+  mkdir -p "$rig/$name"
+  for package in "$@"; do
+    (cd "$rig/$name" && apt_do get -q download "$package/$from" >> "$rig/apt/log" 2>&1 && dpkg -x ./*.deb . && rm ./*.deb) ||
+      { missing "$name" "apt cannot fetch $package from $from"; return 0; }
+  done
+  touch "$rig/$name/complete"
+}
+headers headers-trixie trixie libc6-dev linux-libc-dev libcrypt-dev libpcap0.8-dev libssl-dev libnuma-dev
+
 # --- a kernel with iommufd ---
 
 iommufd_kernel() {
