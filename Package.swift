@@ -160,7 +160,7 @@ let package = Package(
     tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
     .target(
       name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),
-    .testTarget(name: "ControlTests", dependencies: ["Control", "Bus", "FlowSteering", "Linux"], swiftSettings: looseSettings),
+    .testTarget(name: "ControlTests", dependencies: ["Control", "VhostUser", "Virtio", "Bus", "FlowSteering", "Linux"], swiftSettings: looseSettings),
     .testTarget(
       name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport", "Linux", "Support"] + nio, swiftSettings: looseSettings),
     tests(

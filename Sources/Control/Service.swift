@@ -113,25 +113,7 @@ public final class Service: BackendService, @unchecked Sendable {
     }
     let device = GuestDevice(
       number: number, vm: vm, host: host, worker: workers[number % workers.count], records: records, log: log)
-    return Session(number: number, vm: vm, offer: offer(vm, packed: records != nil), device: device, loop: loop, log: log)
-  }
-
-  /// Nothing that would let a frame be larger than a buffer (segmentation, coalescing), and nothing whose commands would
-  /// have to reach us: the control queue, and what needs it, is the front-end's.
-  private func offer(_ vm: Configuration.VM, packed: Bool) -> Offer {
-    var features: Features = [
-      .version1, .mergeableBuffers, .eventIndex, .indirectDescriptors, .inOrder, .ringReset, .mtu, .guestChecksum,
-      .guestAnnounce, .status, .ctrlVQ,
-    ]
-    if vm.queuePairs > 1 { features.insert(.multiqueue) }
-    if packed { features.insert(.ringPacked) }
-    var config: NetConfig?
-    if vm.offersConfig {
-      features.insert(.mac)
-      config = NetConfig(
-        address: vm.address ?? MACAddress.local(1), maxQueuePairs: vm.queuePairs, mtu: configuration.nic.mtu)
-    }
-    return Offer(features: features, queuePairs: vm.queuePairs, config: config)
+    return Session(number: number, vm: vm, offer: Offer(for: vm, packed: records != nil, mtu: configuration.nic.mtu), device: device, loop: loop, log: log)
   }
 
   // MARK: Running
