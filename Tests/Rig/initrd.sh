@@ -15,7 +15,7 @@ trap 'rm -rf "$root"' EXIT
 release=$(basename "$kernel"/lib/modules/*)
 mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/lib/modules/$release"
 cp "$(command -v busybox)" "$root/bin/busybox"
-cp "$programs/sink" "$programs/frontend" "$programs/wire" "$root/bin/"
+cp "$programs/sink" "$programs/frontend" "$programs/wire" "$programs/rings" "$root/bin/"
 cp "$rig/guest/init" "$rig/guest/agent" "$root/"
 for module in $modules; do
   find "$kernel/lib/modules/$release" \( -name "$module.ko" -o -name "$module.ko.xz" \) -exec cp {} "$root/lib/modules/$release/" \;

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes what the tests with real guests run on, in .build/rig (or $SLUICE_RIG):
 #   kernel-6.1, kernel-6.12   Linux as Debian 12 and its backports have it, and an initial RAM disk for each
+#   kernel-6.12-generic       the backports' Linux for machines of every kind: it can poison memory that is freed
 #   qemu                      the backports' QEMU, beside the machine's own: that one crashes under software emulation
 #                             when a vhost-user device has MSI-X
 #   dpdk                      testpmd: a vhost-user front-end and back-end that no one here wrote
@@ -75,22 +76,25 @@ unpack() { # NAME SUITE PACKAGE...: the packages and what of their dependencies 
   touch "$rig/$name/complete"
 }
 
-kernel() { # NAME SUITE: the kernel alone; what its package depends on is for machines that boot from it
+kernel() { # NAME SUITE PACKAGE: the kernel alone; what its package depends on is for machines that boot from it
   [ ! -e "$rig/$1/complete" ] || return 0
   apt_begin || { unfetched "$1"; return 0; }
-  image=$(apt_do cache -o APT::Default-Release="$2" show --no-all-versions linux-image-cloud-amd64 2> /dev/null |
+  image=$(apt_do cache -o APT::Default-Release="$2" show --no-all-versions "$3" 2> /dev/null |
     sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p' | head -1)
   rm -rf "${rig:?}/$1"
   mkdir -p "$rig/$1"
-  (cd "$rig/$1" && apt_do get -q download "${image:-linux-image-cloud-amd64}" >> "$rig/apt/log" 2>&1 && dpkg -x ./*.deb . && rm ./*.deb) ||
-    { missing "$1" "apt cannot fetch ${image:-linux-image-cloud-amd64} from $2"; return 0; }
+  (cd "$rig/$1" && apt_do get -q download "${image:-$3}" >> "$rig/apt/log" 2>&1 && dpkg -x ./*.deb . && rm ./*.deb) ||
+    { missing "$1" "apt cannot fetch ${image:-$3} from $2"; return 0; }
+  # Of the drivers only what the initial RAM disk takes.
+  find "$rig/$1/lib/modules" -name '*.ko*' | grep -vE '/(virtio|failover|net_failover|dimlib|irqbypass|vfio)[^/]*$' | xargs rm -f
   ln -sf "boot/$(basename "$rig/$1"/boot/vmlinuz-*)" "$rig/$1/vmlinuz"
   touch "$rig/$1/complete"
 }
 
 [ "$offline" = --offline ] || rm -f "$rig"/missing/*
-kernel kernel-6.1 bookworm
-kernel kernel-6.12 bookworm-backports
+kernel kernel-6.1 bookworm linux-image-cloud-amd64
+kernel kernel-6.12 bookworm-backports linux-image-cloud-amd64
+kernel kernel-6.12-generic bookworm-backports linux-image-amd64
 unpack qemu bookworm-backports qemu-system-x86
 unpack dpdk bookworm dpdk-dev librte-net-vhost23 librte-net-virtio23 librte-net-pcap23 librte-net-tap23
 
@@ -158,7 +162,7 @@ older() { # FILE SOURCE...: FILE is not there, or older than one of its sources
 }
 
 if command -v gcc > /dev/null; then
-  for program in sink trace check feed frontend wire; do
+  for program in sink trace check feed frontend wire rings; do
     older "$rig/programs/$program" "$sources/programs" || continue
     gcc -O2 -static -Wall -Wextra -Werror -o "$rig/programs/$program" "$sources/programs/$program.c"
   done
@@ -190,8 +194,8 @@ chmod +x "$rig/programs/qemu" "$rig/programs/testpmd"
 # --- initial RAM disks ---
 
 for tool in busybox cpio gzip; do command -v $tool > /dev/null || missing initrd "there is no $tool"; done
-for kernel in kernel-6.1 kernel-6.12; do
-  [ -e "$rig/$kernel/complete" ] && [ -e "$rig/programs/sink" ] && [ -e "$rig/programs/frontend" ] && [ -e "$rig/programs/wire" ] && [ ! -e "$rig/missing/initrd" ] || continue
-  older "$rig/$kernel/initrd" "$sources/guest" "$sources/initrd.sh" "$rig/programs/sink" "$rig/programs/frontend" "$rig/programs/wire" || continue
+for kernel in kernel-6.1 kernel-6.12 kernel-6.12-generic; do
+  [ -e "$rig/$kernel/complete" ] && [ -e "$rig/programs/sink" ] && [ -e "$rig/programs/frontend" ] && [ -e "$rig/programs/wire" ] && [ -e "$rig/programs/rings" ] && [ ! -e "$rig/missing/initrd" ] || continue
+  older "$rig/$kernel/initrd" "$sources/guest" "$sources/initrd.sh" "$rig/programs/sink" "$rig/programs/frontend" "$rig/programs/wire" "$rig/programs/rings" || continue
   "$sources/initrd.sh" "$rig/$kernel" "$rig/programs" "$rig/$kernel/initrd"
 done

@@ -6,6 +6,8 @@ import Foundation
 enum Kernel: String, Sendable, CaseIterable, CustomStringConvertible {
   case bookworm = "6.1"
   case backports = "6.12"
+  /// The backports' one for every kind of machine: it can poison memory that is freed.
+  case generic = "6.12-generic"
   /// Ours, with everything built in; it has what Debian's have not.
   case iommufd = "iommufd"
 
@@ -65,6 +67,8 @@ struct MachineOptions: Sendable {
   /// Waits for a migration here instead of booting.
   var incoming: String?
   var startsPaused = false
+  /// Further words of the kernel's command line.
+  var append = ""
   var more: [String] = []
 
   init(socket: String) { self.socket = socket }
@@ -84,7 +88,7 @@ extension MachineOptions {
     machine += ["-qmp", "unix:\(folder)/qmp,server=on,wait=off"]
     // no_timer_check: a busy machine must not make the guest doubt its timer. New memory is the kernel's to give back.
     machine += ["-kernel", kernel.image, "-initrd", kernel.initrd]
-    machine += ["-append", "console=ttyS0 quiet panic=-1 no_timer_check memhp_default_state=online_movable"]
+    machine += ["-append", "console=ttyS0 quiet panic=-1 no_timer_check memhp_default_state=online_movable \(append)"]
     // From 9.2 on in milliseconds.
     let again = (emulator.version ?? 0) >= 902 ? "reconnect-ms=1000" : "reconnect=1"
     let ending = link == .connects ? again : "server=on,wait=off"

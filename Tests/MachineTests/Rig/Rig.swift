@@ -108,6 +108,8 @@ enum Need: Hashable {
   static let bookwormGuest: [Need] = [.kernel(.bookworm), .emulator(.machine)]
   /// A guest of the backports' kernel and QEMU.
   static let backportsGuest: [Need] = [.kernel(.backports), .emulator(.backports)]
+  /// A guest whose kernel can poison memory that it frees.
+  static let genericGuest: [Need] = [.kernel(.generic), .emulator(.backports)]
 }
 
 extension Trait where Self == ConditionTrait {
