@@ -44,7 +44,7 @@ struct Settled: Equatable {
 }
 
 extension Injection {
-  func end() throws -> Settled { try end(within: 120) }
+  func end() throws -> Settled { try end(within: Deadline.patience) }
 }
 
 /// A test's folder, and what failed where.

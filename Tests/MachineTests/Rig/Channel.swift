@@ -8,7 +8,7 @@ final class Channel {
   private var buffer = Data()
 
   /// Connects to a socket that another program listens on, once it does.
-  init(_ name: String, to path: String, within seconds: Int = 60) throws {
+  init(_ name: String, to path: String, within seconds: Int = Deadline.patience) throws {
     self.name = name
     descriptor = try eventually("\(name) accepts a connection at \(path)", within: seconds) { Self.connect(path) }
   }

@@ -9,13 +9,13 @@ final class Guest {
   init(_ channel: Channel) { self.channel = channel }
 
   /// Waits for the agent of a guest that boots.
-  func isUp(within seconds: Int = 120) throws {
+  func isUp(within seconds: Int = Deadline.patience) throws {
     let deadline = Deadline(seconds: seconds)
     while try channel.line(before: deadline) != "agent ready" {}
   }
 
   /// Runs a script to its end.
-  func run(_ script: String, within seconds: Int = 60) throws -> Shell.Outcome {
+  func run(_ script: String, within seconds: Int = Deadline.patience) throws -> Shell.Outcome {
     lastID += 1
     try channel.write("\(lastID) " + Data(script.utf8).base64EncodedString())
     let deadline = Deadline(seconds: seconds)
@@ -28,7 +28,7 @@ final class Guest {
   }
 
   /// Its output; another status than 0 is an error.
-  @discardableResult func check(_ script: String, within seconds: Int = 60) throws -> String {
+  @discardableResult func check(_ script: String, within seconds: Int = Deadline.patience) throws -> String {
     let outcome = try run(script, within: seconds)
     guard outcome.status == 0 else { throw RigError("in the guest: \(script): status \(outcome.status): \(outcome.output)") }
     return outcome.output

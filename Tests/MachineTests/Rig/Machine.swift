@@ -130,7 +130,7 @@ final class Machine {
   var console: String { (try? String(decoding: Data(contentsOf: URL(fileURLWithPath: folder + "/console.log")), as: UTF8.self)) ?? "" }
 
   /// Waits until the guest can be told what to do: after the start, and after each reset.
-  func isUp(within seconds: Int = 120) throws {
+  func isUp(within seconds: Int = Deadline.patience) throws {
     do { try guest.isUp(within: seconds) } catch { throw RigError("\(error)\nQEMU: \(process.log)") }
   }
 

@@ -18,7 +18,7 @@ final class Network {
   func words(_ command: [String]) -> [String] { ["nsenter", "--net=/proc/\(holder.id)/ns/net", "--"] + command }
 
   /// A script's output; another status than 0 is an error.
-  @discardableResult func check(_ script: String, within seconds: Int = 60) throws -> String {
+  @discardableResult func check(_ script: String, within seconds: Int = Deadline.patience) throws -> String {
     try Shell.check(words(["sh", "-c", script]), within: seconds).trimmed
   }
 }

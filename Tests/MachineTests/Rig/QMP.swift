@@ -9,13 +9,13 @@ final class QMP {
 
   init(_ path: String) throws {
     channel = try Channel("QMP", to: path)
-    _ = try channel.line(before: Deadline(seconds: 60))
+    _ = try channel.line(before: Deadline())
     try run("qmp_capabilities")
   }
 
   /// A command's `return`. An `error` throws QEMU's words.
   @discardableResult
-  func run(_ command: String, _ arguments: [String: any Sendable] = [:], within seconds: Int = 60) throws -> Any {
+  func run(_ command: String, _ arguments: [String: any Sendable] = [:], within seconds: Int = Deadline.patience) throws -> Any {
     let message: [String: Any] = ["execute": command, "arguments": arguments]
     try channel.write(String(decoding: JSONSerialization.data(withJSONObject: message), as: UTF8.self))
     let deadline = Deadline(seconds: seconds)
@@ -27,7 +27,7 @@ final class QMP {
   }
 
   /// Waits for an event that came after `mark`, which is `events.count` of before.
-  func event(_ name: String, after mark: Int, within seconds: Int = 60) throws {
+  func event(_ name: String, after mark: Int, within seconds: Int = Deadline.patience) throws {
     let deadline = Deadline(seconds: seconds)
     while !events[mark...].contains(name) { _ = try next(before: deadline) }
   }

@@ -147,7 +147,7 @@ final class Sink {
   }
 
   /// Waits until all came; where that takes longer than `seconds`, counts until then.
-  func end(within seconds: Int = 60) throws -> Tally {
+  func end(within seconds: Int = Deadline.patience) throws -> Tally {
     let script = """
       for i in $(seq \(seconds * 20)); do kill -0 $(cat \(file).pid) 2> /dev/null || break; usleep 50000; done
       kill $(cat \(file).pid) 2> /dev/null

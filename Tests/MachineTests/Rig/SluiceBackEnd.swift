@@ -103,7 +103,7 @@ struct SluiceInjection: Injection {
 
   func cancel() {
     process.signal(SIGTERM)
-    _ = try? process.end(within: 20)
+    _ = try? process.end()
     process.kill()
   }
 

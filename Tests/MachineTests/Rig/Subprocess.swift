@@ -47,17 +47,17 @@ final class Subprocess {
   /// kill -9, and gone when this returns: it, and what it started. Foundation makes a process group for each.
   func kill() {
     if process.isRunning { _ = Foundation.kill(-id, SIGKILL) }
-    let deadline = Deadline(seconds: 60)
+    let deadline = Deadline()
     while process.isRunning, !deadline.isOver { usleep(1000) }
   }
 
   /// Waits for its own end.
-  @discardableResult func end(within seconds: Int = 60) throws -> Int32 {
+  @discardableResult func end(within seconds: Int = Deadline.patience) throws -> Int32 {
     try eventually("\(name) ends\n\(log.suffix(2000))", within: seconds) { status }
   }
 
   /// The first line of the log, from `start` on, that has `text` in it. An ended program is an error at once.
-  @discardableResult func line(with text: String, from start: Int = 0, within seconds: Int = 60) throws -> String {
+  @discardableResult func line(with text: String, from start: Int = 0, within seconds: Int = Deadline.patience) throws -> String {
     try eventually("\(name) says '\(text)'", within: seconds) {
       let ended = !isRunning
       if let line = String(log.dropFirst(start)).split(separator: "\n").first(where: { $0.contains(text) }) { return String(line) }
@@ -99,7 +99,7 @@ enum Shell {
     var output: String
   }
 
-  static func run(_ words: [String], within seconds: Int = 120) throws -> Outcome {
+  static func run(_ words: [String], within seconds: Int = Deadline.patience) throws -> Outcome {
     let folder = FileManager.default.temporaryDirectory.path + "/sluice-rig-" + UUID().uuidString.prefix(8)
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
@@ -109,7 +109,7 @@ enum Shell {
   }
 
   /// Its output; another status than 0 is an error.
-  @discardableResult static func check(_ words: [String], within seconds: Int = 120) throws -> String {
+  @discardableResult static func check(_ words: [String], within seconds: Int = Deadline.patience) throws -> String {
     let outcome = try run(words, within: seconds)
     guard outcome.status == 0 else { throw RigError("\(words.joined(separator: " ")): status \(outcome.status): \(outcome.output)") }
     return outcome.output

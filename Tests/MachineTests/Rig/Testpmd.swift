@@ -17,7 +17,7 @@ final class Testpmd {
   }
 
   /// A command's answer. Its prompt comes behind it.
-  @discardableResult func run(_ command: String, within seconds: Int = 60) throws -> String {
+  @discardableResult func run(_ command: String, within seconds: Int = Deadline.patience) throws -> String {
     let start = process.log.count
     // Two, so that the end of the first one's answer is seen: the second is not a command, and says so.
     try process.type(command)

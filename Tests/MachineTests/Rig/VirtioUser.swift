@@ -22,7 +22,7 @@ final class VirtioUser {
   }
 
   /// Waits until `frames` came, for as long as more come, and gives what `check` counted.
-  func end(frames: Int, within seconds: Int = 60) throws -> Tally {
+  func end(frames: Int, within seconds: Int = Deadline.patience) throws -> Tally {
     var (received, deadline) = (0, Deadline(seconds: seconds))
     while received < frames, !deadline.isOver {
       let now = try testpmd.counters(port: 0).received

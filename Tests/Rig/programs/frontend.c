@@ -1,5 +1,5 @@
 // frontend receive SOCKET MAC FIRST FRAMES LAPS SECONDS [acks]
-// frontend churn SOCKET MAC FIRST FRAMES LAPS SECONDS ROUNDS
+// frontend churn SOCKET MAC FIRST FRAMES LAPS SECONDS ROUNDS [acks]
 // frontend send SOCKET MAC TO FIRST FRAMES [announce]
 //
 // A vhost-user front-end without a virtual machine: a memory, two split rings, and what counts the frames in them. As the
@@ -7,8 +7,8 @@
 //
 // receive  posts buffers and counts the patterned frames that come for MAC, as `sink` does. Bytes between buffers, and behind
 //          a frame in its buffer, must stay as they were: STRAY is how many frames touched them. With acks it sends a frame
-//          of EtherType 0x88b5 after every 32 that came, with their count, so that whoever sends need lose none. SIGUSR1 asks
-//          for a SINK-SO-FAR line. A descriptor that comes back twice, or not, is an error.
+//          of EtherType 0x88b5 after every 32 that came, with their count, so that the sender need lose none. SIGUSR1 requests
+//          a SINK-SO-FAR line. A descriptor that comes back twice, or not, is an error.
 // churn    the same, and ROUNDS times: the ring is stopped, the region of the buffers removed (REM_MEM_REG), watched for
 //          writes after the reply, added again, the ring started. CHURN is how many rounds there were, and how many writes.
 // send     sends the patterned frames FIRST ..< FIRST + FRAMES to TO, and waits until the back-end has given them back.
@@ -39,6 +39,8 @@ static double now(void) {
 
 enum { ring_size = 256, header = 12, stride = 2048, gap = 64, canary = 0xA5 };
 enum { rings_at = 0x100000, buffers_at = 0x40000000, rings_bytes = 1 << 20, buffers_bytes = 2 * ring_size * stride };
+// Acknowledgements lie beside the rings: the region of the buffers may be removed.
+enum { acks_offset = 0x80000, ack_stride = 128 };
 struct region { uint64_t guest, bytes; int fd; uint8_t *memory; };
 
 static struct region make_region(uint64_t guest, uint64_t bytes) {
@@ -72,7 +74,7 @@ static int open_socket(const char *path) {
   strncpy(address.sun_path, path, sizeof address.sun_path - 1);
   int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (s < 0) fail("socket");
-  for (double end = now() + 20; connect(s, (struct sockaddr *)&address, sizeof address);) {
+  for (double end = now() + 240; connect(s, (struct sockaddr *)&address, sizeof address);) {
     if (now() > end) fail(path);
     usleep(50000);
   }
@@ -208,18 +210,20 @@ static void begin(int s) {
   make_ring(&receive_ring, 0, &rings), make_ring(&send_ring, 1, &rings);
 }
 
-// Says how many have come. An acknowledgement that finds no room is said by the next.
-static void acknowledge(void) {
+// Reports how many have come. With `is_restart` what is on the way is lost, and is not to be waited for. An acknowledgement that
+// finds no room is made up for by the next.
+static void acknowledge(int is_restart) {
   static uint16_t sent, done;
   while (take(&send_ring)) done++;
   if ((uint16_t)(sent - done) == ring_size) return;
   uint16_t n = (uint16_t)(sent++ % ring_size);
-  uint8_t *frame = buffer((uint16_t)(ring_size + n)) + header;
+  uint8_t *frame = rings.memory + acks_offset + (size_t)n * ack_stride + header;
   memset(frame - header, 0, header + smallest_frame);
   // To nobody, so that no other VM hears it.
   static const uint8_t nobody[6] = {2, 0, 0, 0, 0, 0xac};
   memcpy(frame, nobody, 6), memcpy(frame + 6, tally.mac, 6), put16(frame + 12, 0x88b5), put32(frame + 14, (uint32_t)came);
-  send_ring.view.desc[n] = (struct vring_desc){buffers.guest + (uint64_t)(frame - header - buffers.memory), header + smallest_frame, 0, 0};
+  frame[18] = (uint8_t)is_restart;
+  send_ring.view.desc[n] = (struct vring_desc){rings.guest + (uint64_t)(frame - header - rings.memory), header + smallest_frame, 0, 0};
   post(&send_ring, n), kick(&send_ring);
 }
 
@@ -236,7 +240,7 @@ static int collect(void) {
     if (!is_clean(bytes + length, stride - length)) stray++;
     clean(n), post(&receive_ring, n);
     came++;
-    if (acks && came % 32 == 0) acknowledge();
+    if (acks && came % 32 == 0) acknowledge(0);
   }
   if (count) kick(&receive_ring);
   return count;
@@ -255,6 +259,7 @@ static int churn_once(int s) {
   int wrong = !is_clean(buffers.memory, buffers.bytes);
   order_region(s, add_mem_reg, &buffers);
   start_ring(s, &receive_ring, &rings, base);
+  if (acks) acknowledge(1);
   return wrong;
 }
 
@@ -270,9 +275,11 @@ static int receive(int s, long seconds, long rounds) {
   if (acks) start_ring(s, &send_ring, &rings, 0);
   kick(&receive_ring);
   printf("SINK-READY %02x\n", tally.mac[5]), fflush(stdout);
-  double next = now() + 0.05;
+  // Amid traffic: with some frames of a burst in the ring, and more to come. Without any a round is made now and then.
+  uint64_t next = came + 16;
+  double latest = now() + 1;
   while (rounds ? !ended && done < rounds && now() < end : expects_more(end)) {
-    if (rounds && now() >= next) wrong += churn_once(s), done++, next = now() + 0.005;
+    if (rounds && (came >= next || now() >= latest)) wrong += churn_once(s), done++, next = came + 16, latest = now() + 1;
     if (asked) asked = 0, tally_print(&tally, "SINK-SO-FAR", 0);
     if (!collect()) wait_for(&receive_ring);
   }
@@ -295,7 +302,7 @@ static int receive(int s, long seconds, long rounds) {
 static int send_frames(int s, const uint8_t to[6], uint32_t first, uint32_t frames, int announces_itself) {
   uint32_t posted = 0, done = 0;
   start_ring(s, &send_ring, &rings, 0);
-  for (double end = now() + 60; done < frames && now() < end;) {
+  for (double end = now() + 600; done < frames && now() < end;) {
     for (; posted < frames && posted - done < ring_size / 2; posted++) {
       uint16_t n = (uint16_t)(posted % ring_size);
       memset(buffer(n), 0, header);
@@ -316,7 +323,7 @@ static int send_frames(int s, const uint8_t to[6], uint32_t first, uint32_t fram
 }
 
 int main(int count, char **words) {
-  const char *usage = "usage: frontend receive|churn SOCKET MAC FIRST FRAMES LAPS SECONDS [ROUNDS|acks] | send SOCKET MAC TO FIRST FRAMES [announce]\n";
+  const char *usage = "usage: frontend receive|churn SOCKET MAC FIRST FRAMES LAPS SECONDS [ROUNDS] [acks] | send SOCKET MAC TO FIRST FRAMES [announce]\n";
   uint8_t to[6];
   if (count < 7 || !parse_mac(words[3], tally.mac)) return fputs(usage, stderr), 64;
   struct sigaction action = {.sa_handler = on_signal};
@@ -330,6 +337,6 @@ int main(int count, char **words) {
   int churns = !strcmp(words[1], "churn");
   if (count < 8 + churns) return fputs(usage, stderr), 64;
   tally.first = (uint32_t)atol(words[4]), tally.frames = (uint32_t)atol(words[5]), tally.laps = (uint32_t)atol(words[6]);
-  acks = !churns && count > 8 && !strcmp(words[8], "acks");
+  acks = count > 8 + churns && !strcmp(words[8 + churns], "acks");
   return receive(s, atol(words[7]), churns ? atol(words[8]) : 0);
 }
