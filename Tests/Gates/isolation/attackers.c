@@ -200,7 +200,8 @@ static int linger(char **words) {
 // --- a file of a FUSE file system whose server answers when it likes ---
 
 static int fuse;
-static volatile int withholds;
+// In memory that the server's process shares.
+static volatile int *withholds;
 enum { withheld_seconds = 2 };
 
 static void fuse_answer(uint64_t unique, int error, const void *body, size_t size) {
@@ -230,19 +231,18 @@ static void *fuse_late(void *argument) {
   fuse_reply(h);
   return NULL;
 }
-static void *fuse_serve(void *unused) {
-  (void)unused;
+static void fuse_serve(void) {
   static uint8_t bytes[1 << 18];
   for (;;) {
     ssize_t size = read(fuse, bytes, sizeof bytes);
     if (size < 0 && (errno == EINTR || errno == ENOENT)) continue;
-    if (size < (ssize_t)sizeof(struct fuse_in_header)) return NULL;
+    if (size < (ssize_t)sizeof(struct fuse_in_header)) return;
     struct fuse_in_header in;
     memcpy(&in, bytes, sizeof in);
     if (in.opcode == FUSE_INIT) {
       fuse_answer(in.unique, 0, &(struct fuse_init_out){.major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION, .max_write = 4096, .max_readahead = 4096}, sizeof(struct fuse_init_out));
     } else if (in.opcode == FUSE_FORGET || in.opcode == FUSE_BATCH_FORGET || in.opcode == FUSE_INTERRUPT) continue;
-    else if (withholds && in.opcode != FUSE_LOOKUP) {
+    else if (*withholds && in.opcode != FUSE_LOOKUP) {
       struct held *h = malloc(sizeof *h);
       pthread_t thread;
       *h = (struct held){in.unique, in.opcode, in.nodeid};
@@ -275,8 +275,16 @@ static int fuse_file(void) {
   mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
   snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%u,group_id=%u", fuse, uid, gid);
   if (mount("attacker", place, "fuse", MS_NOSUID | MS_NODEV, options)) leave("skipped FUSE cannot be mounted here: %s", strerror(errno));
-  pthread_t thread;
-  pthread_create(&thread, NULL, fuse_serve, NULL);
+  // The server has a process of its own, without a file of its file system: its end closes /dev/fuse, and ends what waits for it.
+  withholds = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (withholds == MAP_FAILED) leave("skipped no memory");
+  pid_t parent = getpid(), server = fork();
+  if (server == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() == parent) fuse_serve();
+    _exit(0);
+  }
+  close(fuse);
   snprintf(place, sizeof place, "%s/fuse/file", folder);
   number = open(place, O_RDWR | O_CLOEXEC);
   if (number < 0) leave("skipped no file in the FUSE file system: %s", strerror(errno));
@@ -284,7 +292,6 @@ static int fuse_file(void) {
 }
 
 static int fuse_attack(char **words) {
-  // The split message closes our copies before it is complete: the server answers that, and withholds what comes after.
   struct peer p;
   uint64_t ring = 0;
   struct { uint64_t padding, guest, bytes, user, offset; } slot = {0, 0x100000, 1 << 21, 0x100000 + USER_OFFSET, 0};
@@ -293,7 +300,7 @@ static int fuse_attack(char **words) {
   bool strays = !strcmp(where, "stray");
   p = connected("b", !strays, P_USUAL | P_BACKEND_REQ | P_CONFIG);
   armed();
-  withholds = 1;
+  *withholds = 1;
   uint64_t none = 0;
   if (strays) peer_send(&p, get_features, 0, NULL, 0, &fd, 1);
   else if (!strcmp(where, "slot")) peer_send(&p, add_mem_reg, 0, &slot, sizeof slot, &fd, 1);
@@ -326,24 +333,23 @@ static int counter(char **words) {
   struct timeval limit = {0, 300000};
   setsockopt(p.socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   armed(), say("fired");
-  pthread_t thread;
-  pthread_create(&thread, NULL, take_back, &event);
+  pthread_t threads[2];
+  for (int k = 0; k < 2; k++) pthread_create(&threads[k], NULL, take_back, &event);
   double end = now() + atof(words[1]);
-  int tries = 0;
-  for (; now() < end; tries++) {
-    int result = peer_order(&p, request, &ring, 8, event);
-    if (result != lost) continue;
+  long tries = 0;
+  // Some at a time, so that the back-end handles them while this thread sleeps.
+  for (; now() < end; tries += 32) {
+    int sent = 0, answered = 0;
+    while (sent < 32 && peer_send(&p, request, 8 /* NEED_REPLY */, &ring, 8, &event, 1)) sent++;
+    while (answered < sent && peer_reply(&p, request, &reply, 8, NULL)) answered++;
+    if (answered == sent && sent) continue;
     // No answer within the limit, or the session was ended.
-    if (recv(p.socket, &reply, 1, MSG_DONTWAIT | MSG_PEEK) == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) {
-      peer_close(&p);
-      if (!peer_open(&p, path("b"), 0.3)) { pause_for(0.01); continue; }
-      peer_negotiate(&p, F_VERSION_1 | F_PROTOCOL | F_MERGEABLE | F_INDIRECT, P_USUAL);
-      continue;
-    }
-    break;
+    if (recv(p.socket, &reply, 1, MSG_DONTWAIT | MSG_PEEK) < 0 && errno == EAGAIN) break;
+    do peer_close(&p), pause_for(0.01); while (now() < end && !(peer_open(&p, path("b"), 0.3) && peer_negotiate(&p, F_VERSION_1 | F_PROTOCOL | F_MERGEABLE | F_INDIRECT, P_USUAL)));
   }
-  toggles = 0, pthread_join(thread, NULL);
-  say("value %d", tries);
+  toggles = 0;
+  for (int k = 0; k < 2; k++) pthread_join(threads[k], NULL);
+  say("value %ld", tries);
   stay();
 }
 
@@ -611,22 +617,26 @@ static int inflight(char **words) {
 static _Noreturn int hoard(char **words) {
   (void)words;
   const char *names[4] = {"b", "c", "d", "e"};
-  int fds[253];
+  int fds[253], most[4] = {253, 253, 253, 253};
   struct peer p[4];
   struct rlimit limit;
   getrlimit(RLIMIT_NOFILE, &limit), limit.rlim_cur = limit.rlim_max, setrlimit(RLIMIT_NOFILE, &limit);
+  double since[4] = {0};
   for (int k = 0; k < 4; k++) p[k].socket = -1;
   for (int k = 0; k < 253; k++) fds[k] = eventfd(0, EFD_CLOEXEC);
-  bool first = true;
-  for (;;) {
+  double start = now();
+  for (bool first = true;; pause_for(0.002)) {
     for (int k = 0; k < 4; k++) {
-      peer_close(&p[k]);
-      if (!peer_open(&p[k], path(names[k]), 1)) continue;
       uint32_t request = get_features;
-      peer_raw(&p[k], &request, 4, fds, 253);
+      char byte;
+      // A connection from which descriptors were lost was closed at once: a little less the next time, a little more after a while.
+      bool closed = p[k].socket < 0 || recv(p[k].socket, &byte, 1, MSG_DONTWAIT) == 0;
+      if (!closed && now() - since[k] < 0.9) continue;
+      most[k] += closed && p[k].socket >= 0 && now() - since[k] < 0.5 ? (most[k] > 4 ? -4 : 0) : most[k] < 253;
+      peer_close(&p[k]);
+      if (peer_open(&p[k], path(names[k]), 1)) peer_raw(&p[k], &request, 4, fds, most[k]), since[k] = now();
     }
-    if (first) say("fired"), first = false;
-    pause_for(0.9);
+    if (first && now() - start > 0.3) say("fired"), first = false;
   }
 }
 

@@ -284,7 +284,9 @@ static void *message_run(void *unused) {
   for (int n = 0; !probes_end; n++) {
     if (!open) {
       vm_end(&v);
+      watch_begin(&message_watch);
       open = vm_start(&v, in_folder(probed), 5, 256, 0) == done;
+      watch_end(&message_watch);
       if (!open) { is_cut = true; pause_for(0.02); continue; }
     }
     uint64_t value;
@@ -498,7 +500,8 @@ struct attacker attacker_start(int niceness, ...) {
     limit_life();
     setpgid(0, 0);
     dup2(in[0], 0), dup2(out[1], 1);
-    pin(0, settings.other_cpu);
+    // Beside a victim, so that the worker has its processor for itself.
+    if (has_victim) pin(0, settings.other_cpu);
     if (niceness) setpriority(PRIO_PROCESS, 0, niceness);
     execv("/proc/self/exe", words);
     _exit(127);
