@@ -25,7 +25,7 @@ import Testing
     return bench
   }
   private func frame(
-    to last: UInt8, from source: UInt8 = 1, count: Int = 100, tag: UInt16? = nil
+    to last: UInt8, from source: UInt8 = 1, tag: UInt16? = nil, count: Int = 100
   ) -> [UInt8] {
     address([2, 0, 0, 0, 0, last], from: source, count: count, tag: tag)
   }
@@ -195,6 +195,93 @@ import Testing
     // Also without the switch.
     bench.card.write(0, 0x8220)
     #expect(send(frame(to: 4, from: 2), bench).wire.isEmpty)
+  }
+
+  /// 8.2.3.27.11: VLANAS is bits 8 to 15 of eight registers, PFVLVF and PFVLVFB name the VLANs.
+  @Test func `a pool held to its VLANs sends into no other, and without a tag only if VLAN 0 is its own`() throws {
+    let bench = try bench()
+    bench.card.write(1 | 1 << 8, 0x8200)
+    bench.card.write(1 << 31 | 7, 0xF100)
+    bench.card.write(0b11, 0xF200)
+    bench.card.write(1 << 31 | 8, 0xF104)
+    bench.card.write(0b10, 0xF208)
+    func isSent(_ frame: [UInt8]) -> Bool { send(frame, bench).wire == [frame] }
+    // VFE is for reception: without it the VLANs are looked at all the same.
+    for isFiltering in [false, true] {
+      if isFiltering { bench.set(0x5088, 1 << 30) }
+      #expect(isSent(frame(to: 9, tag: 7)) && isSent(frame(to: 9, tag: 0xE007)))
+      #expect(!isSent(frame(to: 9, tag: 8)) && !isSent(frame(to: 9, tag: 9)))
+      #expect(!isSent(frame(to: 9)) && !isSent(frame(to: 9, tag: 0)) && !isSent(frame(to: 9, tag: 0x2000)))
+      // Only the outer tag: 8 behind 7 is of 7, 7 behind 8 is of 8.
+      var nested = frame(to: 9, tag: 7)
+      nested.replaceSubrange(16..<20, with: [0x81, 0, 0, 8])
+      #expect(isSent(nested))
+      nested.replaceSubrange(14..<20, with: [0, 8, 0x81, 0, 0, 7])
+      #expect(!isSent(nested))
+      #expect(!isSent(frame(to: 9, from: 2, tag: 7)))
+    }
+    #expect(bench.card.read(0x8780) == 14)
+    #expect(send(frame(to: 2, tag: 8), bench).queues.isEmpty)
+    // VLAN 0 of its own; then the check is off.
+    bench.card.write(1 << 31 | 0, 0xF108)
+    bench.card.write(1, 0xF210)
+    #expect(isSent(frame(to: 9)) && isSent(frame(to: 9, tag: 0x2000)) && !isSent(frame(to: 9, tag: 8)))
+    bench.card.write(1, 0x8200)
+    #expect(isSent(frame(to: 9, tag: 8)))
+  }
+
+  @Test(arguments: 0..<64) func `each pool has its own bits in the eight registers`(_ pool: Int) throws {
+    let bench = try bench()
+    for (bits, isMAC) in [(UInt32(1) << UInt32(pool % 8), true), (UInt32(1) << UInt32(8 + pool % 8), false)] {
+      bench.card.write(bits, 0x8200 + 4 * (pool / 8))
+      bench.card.rebuildFilters()
+      let state = unsafe bench.card.filters.current.pointee
+      #expect(state.checkedPools == (isMAC ? 1 << UInt64(pool) : 0) && state.checkedVLANPools == (isMAC ? 0 : 1 << UInt64(pool)))
+    }
+  }
+
+  /// 8.2.3.27.13: VLANA in bits 30 and 31, the port's VLAN in bits 0 to 15.
+  @Test func `a port's tag goes into every frame of its pool, in front of one that is there`() throws {
+    let bench = try bench()
+    bench.card.write(1 << 30 | 0xA007, 0x8000)
+    func tagged(_ frame: [UInt8]) -> [UInt8] { Array(frame[..<12]) + [0x81, 0, 0xA0, 7] + Array(frame[12...]) }
+    for sent in [frame(to: 9), frame(to: 9, tag: 8)] { #expect(send(sent, bench).wire == [tagged(sent)]) }
+    // The descriptor's VLE does not count; nor does it where no tag is to go in. 16 bits of VLAN_MACIP_LENS.
+    func withDescriptorTag() -> [[UInt8]] {
+      let wire = TransmitWire(.capture)
+      bench.postTransmit(5 << 16 | 14 << 9 | 20, 1 << 29 | 2 << 20)
+      bench.postTransmit(pieces: [frame(to: 9)], options: 1 << 30)
+      bench.ringTransmit()
+      #expect(bench.card.transmit(budget: 8, to: wire) == 1)
+      return wire.frames
+    }
+    #expect(withDescriptorTag() == [tagged(frame(to: 9))])
+    bench.card.write(2 << 30 | 7, 0x8000)
+    #expect(withDescriptorTag() == [frame(to: 9)])
+    bench.card.write(0, 0x8000)
+    #expect(withDescriptorTag() == [Array(frame(to: 9)[..<12]) + [0x81, 0, 0, 5] + Array(frame(to: 9)[12...])])
+    // Another pool's is not this one's.
+    bench.card.write(1 << 30 | 7, 0x8004)
+    #expect(send(frame(to: 9), bench).wire == [frame(to: 9)])
+  }
+
+  @Test func `a port's tag is looked at by the VLAN check and by the other pools' filters, and taken off by their queues`() throws {
+    let bench = try bench()
+    bench.set(0x5088, 1 << 30)
+    bench.card.write(1 << 31 | 7, 0xF100)
+    bench.card.write(0b11, 0xF200)
+    bench.card.write(1 << 31 | 8, 0xF104)
+    bench.card.write(0b1000, 0xF208)
+    bench.card.write(1 << 30 | 7, 0x8000)
+    bench.card.write(1 | 1 << 8, 0x8200)
+    bench.set(ConformanceBench.receive(2, 0x28), 1 << 30)
+    let sent = frame(to: 2)
+    #expect(send(sent, bench).queues == [2] && bench.take(2).bytes == sent)
+    // Into VLAN 8 by a tag of its own: it is behind the port's, and pool 3 is not in VLAN 7.
+    #expect(send(frame(to: 4, tag: 8), bench).queues.isEmpty)
+    #expect(bench.card.read(0x8780) == 0)
+    bench.card.write(1 << 30 | 8, 0x8000)
+    #expect(send(sent, bench).wire.isEmpty && bench.card.read(0x8780) == 1)
   }
 
   @Test func `sums put in on the way out are right for the other pool`() throws {

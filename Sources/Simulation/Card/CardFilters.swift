@@ -67,6 +67,9 @@ internal import CLinux
     var switches = false
     var returningPools: UInt64 = 0
     var checkedPools: UInt64 = 0
+    /// Those that are held to their VLANs; and whether PFVMVIR says of any what becomes of its tags.
+    var checkedVLANPools: UInt64 = 0
+    var hasPortTags = false
   }
 
   /// A 5-tuple filter. 82599 datasheet 7.1.2.5.
@@ -122,7 +125,7 @@ internal import CLinux
     case Offset.SAQF..<Offset.L34TIMIR + 0x200: true
     case Offset.PFVML2FLT..<Offset.PFUTA + 0x200: true
     case Offset.MTQC, Offset.PFVFTE..<Offset.PFVFTE + 8, Offset.PFVMTXSW..<Offset.PFVMTXSW + 8: true
-    case Offset.PFVFSPOOF...Offset.PFDTXGSWC: true
+    case Offset.PFVFSPOOF...Offset.PFDTXGSWC, Offset.PFVMVIR..<Offset.PFVMVIR + 0x100: true
     default: false
     }
   }

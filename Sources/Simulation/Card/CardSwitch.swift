@@ -39,15 +39,38 @@ extension SimulatedCard {
     return unsafe state.pointee.sendingPools >> UInt64(n >> state.pointee.sendShift) & 1 != 0
   }
 
+  /// Whether a frame's source, and the VLAN that it has when all tags are in, are its pool's. Reading "anti-spoofing".
+  private func isOwn(_ headers: FrameHeaders, of sender: UInt64) -> Bool {
+    let state = unsafe filters.current
+    if unsafe state.pointee.checkedPools & sender != 0, (filters.exact(headers.source) ?? 0) & sender == 0 { return false }
+    guard unsafe state.pointee.checkedVLANPools & sender != 0 else { return true }
+    let identifier = headers.flags.contains(.tagged) ? Int(headers.tag & 0xFFF) : 0
+    return filters.vlanPools(identifier) & sender != 0
+  }
+
+  /// The tag that PFVMVIR puts into a pool's frames, or the descriptor's where that decides. 82599 datasheet 8.2.3.27.13.
+  func outgoingTag(_ n: Int, descriptor tag: UInt16?) -> UInt16? {
+    let state = unsafe filters.current
+    guard unsafe state.pointee.sendsByPool && state.pointee.hasPortTags else { return tag }
+    let action = registers[Offset.PFVMVIR + 4 * (n >> (unsafe state.pointee.sendShift))]
+    switch action >> 30 {
+    case 1: return UInt16(truncatingIfNeeded: action)
+    case 2: return nil
+    default: return tag
+    }
+  }
+
   /// Where a frame in `outgoing` goes; its copies for other pools are made here.
   func switchFrame(_ n: Int, _ count: Int) -> SwitchRoute {
     var route = SwitchRoute()
     let state = unsafe filters.current
-    guard unsafe state.pointee.sendsByPool, unsafe state.pointee.switches || state.pointee.checkedPools != 0, count >= 14
-    else { return route }
+    guard unsafe state.pointee.sendsByPool else { return route }
+    let checked = unsafe state.pointee.checkedPools | state.pointee.checkedVLANPools
+    guard unsafe state.pointee.switches || checked != 0 else { return route }
     let sender: UInt64 = 1 << UInt64(n >> (unsafe state.pointee.sendShift))
+    guard count >= 14 else { return checked & sender == 0 ? route : SwitchRoute(isForWire: false, copyCount: 0, isRefused: true) }
     let addresses = unsafe FrameHeaders(addressing: outgoing, count: count)
-    if unsafe state.pointee.checkedPools & sender != 0 && !filters.isOwn(addresses.source, of: sender) {
+    if checked & sender != 0 && !isOwn(addresses, of: sender) {
       return SwitchRoute(isForWire: false, copyCount: 0, isRefused: true)
     }
     guard unsafe state.pointee.switches, !line.isBlocked(.receiveDisabled) else { return route }
@@ -73,9 +96,6 @@ extension SimulatedCard {
 }
 
 extension CardFilters {
-  /// Whether an address is one of a pool's.
-  func isOwn(_ address: UInt64, of pool: UInt64) -> Bool { (exact(address) ?? 0) & pool != 0 }
-
   /// The pools that get a frame from another, in the datasheet's order, and whether the wire gets it. What FCTRL keeps
   /// out is from the wire only. 82599 datasheet 7.10.3.4.1, and .2 for replication off.
   func poolsInside(
@@ -111,7 +131,7 @@ extension CardFilters {
     return (pools & enabled, isGroup || exactPools == 0, exactPools == 0 && !isBroadcast)
   }
 
-  /// PFDTXGSWC, PFVMTXSW, PFVFSPOOF, PFVFTE, and the layout of the transmit queues, MTQC. 82599 datasheet 8.2.3.9.15.
+  /// PFDTXGSWC, PFVMTXSW, PFVFSPOOF, PFVMVIR, PFVFTE, and the layout of the transmit queues, MTQC. 82599 datasheet 8.2.3.9.15.
   func decodeSwitch(_ new: inout State, _ registers: RegisterCells) {
     let layout = registers[Offset.MTQC]
     new.sendsByPool = layout & 2 != 0
@@ -119,6 +139,12 @@ extension CardFilters {
     new.sendingPools = Self.pair(registers, Offset.PFVFTE)
     new.switches = registers[Offset.PFDTXGSWC] & 1 != 0 && new.isVirtualised
     new.returningPools = Self.pair(registers, Offset.PFVMTXSW)
-    for n in 0..<8 { new.checkedPools |= UInt64(registers[Offset.PFVFSPOOF + 4 * n] & 0xFF) << UInt64(8 * n) }
+    // MACAS and VLANAS, eight pools a register.
+    for n in 0..<8 {
+      let spoof = registers[Offset.PFVFSPOOF + 4 * n]
+      new.checkedPools |= UInt64(spoof & 0xFF) << UInt64(8 * n)
+      new.checkedVLANPools |= UInt64(spoof >> 8 & 0xFF) << UInt64(8 * n)
+    }
+    new.hasPortTags = (0..<64).contains { registers[Offset.PFVMVIR + 4 * $0] >> 30 != 0 }
   }
 }

@@ -113,9 +113,13 @@ extension SimulatedCard {
   private func finish(_ n: Int, _ descriptor: TransmitDescriptor, _ length: Int, _ wire: any Wire) {
     var length = length
     if descriptor.insertsIPChecksum || descriptor.insertsTransportChecksum { insertChecksums(n, descriptor, length) }
-    if descriptor.insertsTag && length >= 12 {
+    var tag: UInt16?
+    if descriptor.insertsTag {
       // The tag of an advanced descriptor is its context's.
-      let tag = descriptor.isExtended ? unsafe UInt16(truncatingIfNeeded: transmitQueues[n].contexts[descriptor.place].0 >> 16) : descriptor.tag
+      tag = descriptor.isExtended ? unsafe UInt16(truncatingIfNeeded: transmitQueues[n].contexts[descriptor.place].0 >> 16) : descriptor.tag
+    }
+    tag = outgoingTag(n, descriptor: tag)
+    if let tag, length >= 12 {
       unsafe sl_move(outgoing + 16, outgoing + 12, length - 12)
       unsafe (outgoing + 12).storeBytes(of: UInt16(registers[Offset.DMATXCTL] >> 16).bigEndian, as: UInt16.self)
       unsafe (outgoing + 14).storeBytes(of: tag.bigEndian, as: UInt16.self)

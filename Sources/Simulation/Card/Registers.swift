@@ -76,6 +76,7 @@ enum Offset {
   static let PFVFRE = 0x051E0
   static let PFVFTE = 0x08110
   static let PFVFSPOOF = 0x08200
+  static let PFVMVIR = 0x08000
   static let PFDTXGSWC = 0x08220
   static let PFVML2FLT = 0x0F000
   static let PFVLVF = 0x0F100

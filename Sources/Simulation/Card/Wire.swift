@@ -24,7 +24,7 @@ public struct Departure: Hashable, Sendable {
   public let isOnWire: Bool
   /// Copies for other pools that the card's own switch made; what became of each is in `SimulatedCard.copies`.
   public let copyCount: Int
-  /// Its source is not an address of its pool, and the pool is held to its own (PFVFSPOOF): nobody got it.
+  /// Its source or its VLAN is not its pool's, and the pool is held to its own (PFVFSPOOF): nobody got it.
   public let isRefused: Bool
 }
 

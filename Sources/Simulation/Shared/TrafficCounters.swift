@@ -74,7 +74,7 @@ extension TrafficCounters {
   public func wireBytes(queue: Int) -> UInt64 { value(.onWireBytes, queue) }
   /// Copies of these for other pools.
   public func switchedCopies(queue: Int) -> UInt64 { value(.copies, queue) }
-  /// Of these: not under an address of their pool's own, and dropped for that.
+  /// Of these: not under an address of their pool's own, or not in a VLAN of it, and dropped for that.
   public func refusedFrames(queue: Int) -> UInt64 { value(.refused, queue) }
   /// Of these: neither for the wire nor for another pool, such as those for the sender itself.
   public func nowhereFrames(queue: Int) -> UInt64 { value(.nowhere, queue) }
