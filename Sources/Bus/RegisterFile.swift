@@ -97,6 +97,10 @@ public struct RegisterError: Error, Hashable, Sendable, CustomStringConvertible 
   /// Nanoseconds.
   public let waited: UInt64
 
+  public init(name: String, number: Int, offset: Int, value: UInt32, waited: UInt64) {
+    (self.name, self.number, self.offset, self.value, self.waited) = (name, number, offset, value, waited)
+  }
+
   public var description: String {
     "register \(name)[\(number)] at 0x\(String(offset, radix: 16)) still reads 0x\(String(value, radix: 16)) after \(waited / 1000) µs"
   }

@@ -448,21 +448,50 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// - Parameter cardIsGone: nothing is asked of the card: it is known to be off the bus.
   /// - Throws: if the card does not say that it has stopped. Then only the IOMMU can keep it out: close the window.
   public mutating func stop(_ reason: StopReason, cardIsGone: Bool = false) throws(RegisterError) {
-    core.stop(reason)
-    if cardIsGone { queue.abandon() }
+    beginStop(reason, cardIsGone: cardIsGone)
     do { try queue.quiesce() } catch {
       // Whatever becomes of the card: it had these.
       if core.isLogging { core.logPosted() }
       throw error
     }
+    while try !pollStop() {}
+  }
+
+  /// Begins to stop the path: nothing is posted any more. At most one register write, no wait. Then `pollStop`.
+  ///
+  /// - Parameter cardIsGone: the NIC is off the bus, and is not asked to stop.
+  public mutating func beginStop(_ reason: StopReason, cardIsGone: Bool = false) {
+    core.stop(reason)
+    if cardIsGone { queue.abandon() }
+    queue.beginQuiesce()
+  }
+
+  /// One step of stopping: checks whether the queue has stopped (at most one register read, no wait), or then hands one
+  /// batch of what had come to the guest.
+  ///
+  /// - Returns: true when the path has stopped: nothing of it writes to guest memory any more.
+  /// - Throws: the NIC does not stop the queue: see `stop`.
+  @inlinable public mutating func pollStop() throws(RegisterError) -> Bool {
+    guard try isQuiet() else { return false }
     if case .virtqueue = core.stopReason {} else {
       // A batch may be used up without giving anything back: go on until the card has no more.
-      var before: UInt32
-      repeat {
-        before = core.ledger.slotFront
-        _ = settle()
-      } while core.ledger.slotFront != before
+      let before = core.ledger.slotFront
+      _ = settle()
+      if core.ledger.slotFront != before { return false }
     }
+    finishStop()
+    return true
+  }
+
+  @usableFromInline mutating func isQuiet() throws(RegisterError) -> Bool {
+    do { return try queue.pollQuiesce() } catch {
+      // Whatever becomes of the NIC: it had these.
+      if core.isLogging { core.logPosted() }
+      throw error
+    }
+  }
+
+  @usableFromInline mutating func finishStop() {
     if hasShown { notify() }
     // A broken ring takes no more frames, and a stopped card brings no more than it had.
     let drop: PathDrop = core.virtqueue.fault == nil ? .stopped : .ringViolation
@@ -477,8 +506,23 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     core.tally.set(.postedBuffers, 0)
   }
 
+  /// Forgets what is posted to a queue that the NIC did not stop, so that the path can be dismantled.
+  ///
+  /// The NIC may still write to the posted buffers. The caller unmaps the guest's memory, and keeps the parts until the
+  /// NIC was reset: their addresses on the bus must not be given to anything else.
+  public mutating func forsake() {
+    // What had come is counted; what comes late is not.
+    while let completion = queue.reap() {
+      guard completion.flags.contains(.isEnd) else { continue }
+      core.drop(.stopped)
+      core.settledFrames += 1
+    }
+    core.ledger.removeAll()
+    core.tally.set(.postedBuffers, 0)
+  }
+
   /// Takes a stopped path apart, so that its queue and its host buffers can go into another one.
-  /// Precondition: `stop` returned.
+  /// Precondition: `stop` returned, `pollStop` returned true, or `forsake` was called.
   public consuming func dismantle() -> ReceiveParts<Queue> {
     precondition(outstandingSlots == 0 && outstandingBuffers == 0, "takes a running path apart")
     return ReceiveParts(

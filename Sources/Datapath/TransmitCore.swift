@@ -272,6 +272,12 @@ public struct TransmitCore: ~Copyable {
       .dirtyPages, UInt64(marks.markNotifications(layout: virtqueue.layout, isPacked: virtqueue.isPacked)))
   }
 
+  /// The NIC may still read host buffers that it was given: they stay taken.
+  mutating func forsake() {
+    ledger.removeAll()
+    tally.set(.postedFrames, 0)
+  }
+
   mutating func forgetAll() {
     ledger.removeAll()
     pool.releaseAll()

@@ -142,21 +142,43 @@ public struct TransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
   ///
   /// - Throws: if the card does not say that it has stopped. Then only the IOMMU can keep it out: close the window.
   public mutating func stop(_ reason: StopReason, cardIsGone: Bool = false) throws(RegisterError) {
+    beginStop(reason, cardIsGone: cardIsGone)
+    try queue.quiesce()
+    while try !pollStop() {}
+  }
+
+  /// Begins to stop the path: nothing is posted any more. No wait. Then `pollStop`.
+  ///
+  /// - Parameter cardIsGone: the NIC is off the bus, and is not asked to stop.
+  public mutating func beginStop(_ reason: StopReason, cardIsGone: Bool = false) {
     core.stop(reason)
     if cardIsGone { queue.abandon() }
-    try queue.quiesce()
+    queue.beginQuiesce()
+  }
+
+  /// One step of stopping: checks whether the queue has stopped (at most one register read, no wait), or then gives one
+  /// batch back to the guest.
+  ///
+  /// - Returns: true when the path has stopped: nothing of it reads or writes guest memory any more.
+  /// - Throws: the NIC does not stop the queue: see `stop`.
+  public mutating func pollStop() throws(RegisterError) -> Bool {
+    guard try queue.pollQuiesce() else { return false }
     core.doneCount += queue.reap()
     if core.virtqueue.isFaulted {
       // A broken ring gets nothing back. What was sent was sent.
       while core.removeDone() != nil {}
-    } else {
-      while settle() > 0 {}
+    } else if settle() > 0 {
+      return false
     }
     core.forgetAll()
+    return true
   }
 
+  /// Forgets what is posted to a queue that the NIC did not stop: as `ReceivePath.forsake`.
+  public mutating func forsake() { core.forsake() }
+
   /// Takes a stopped path apart, so that its queue and its host buffers can go into another one.
-  /// Precondition: `stop` returned.
+  /// Precondition: `stop` returned, `pollStop` returned true, or `forsake` was called.
   public consuming func dismantle() -> TransmitParts<Queue> {
     precondition(outstandingBuffers == 0, "takes a running path apart")
     return TransmitParts(queue: queue, pool: core.pool, counters: core.counters)

@@ -91,8 +91,18 @@ public protocol ReceiveQueue: ~Copyable {
   /// Asks for those that they touch after these. Answers whether there is anything to reap.
   mutating func prepare() -> Bool
 
-  /// Stops the hardware, and returns only when it can no longer write to any buffer lent to it. Buffers that
-  /// were filled can still be reaped; the others are forgotten with the next `restart`.
+  /// Begins to stop the queue: at most one register write, no register read, no wait. Idempotent. Nothing may be posted
+  /// from then on until the next start. Buffers that are filled can still be reaped.
+  mutating func beginQuiesce()
+  /// Checks whether the queue has stopped: at most one register read, no wait. The caller polls, at most every 20 µs.
+  ///
+  /// - Returns: true when the hardware can no longer write to any posted buffer. Filled ones can still be reaped, the
+  ///   others are forgotten with the next start.
+  /// - Throws: the hardware did not stop within its deadline, or does not answer. Only a reset stops it then, and what
+  ///   it was given (the ring, posted buffers) must stay allocated, or be unmapped, until that.
+  /// - Precondition: `beginQuiesce` was called.
+  mutating func pollQuiesce() throws(RegisterError) -> Bool
+  /// Begins and polls until the queue has stopped. Blocks for up to 100 ms: never on a thread that moves frames.
   mutating func quiesce() throws(RegisterError)
   /// As `quiesce`, without asking the hardware: it is known to write nothing any more, for it is gone or off the bus.
   mutating func abandon()

@@ -28,8 +28,14 @@ public protocol TransmitQueue: ~Copyable {
   mutating func ring()
   /// How many frames, oldest first, the hardware is done with since the last call. Their buffers are the owner's again.
   mutating func reap() -> Int
-  /// Stops the hardware, and returns only when it reads no more of any buffer. What it has sent can still be reaped;
-  /// the other frames may or may not have been sent, and are forgotten with the next start.
+  /// Begins to stop the queue: as `ReceiveQueue.beginQuiesce`. What was posted before may still be sent.
+  mutating func beginQuiesce()
+  /// Checks whether the queue has stopped: at most one register read, no wait. As `ReceiveQueue.pollQuiesce`.
+  ///
+  /// - Returns: true when the hardware reads no more of any buffer. What it has sent can still be reaped; the other
+  ///   frames may or may not have been sent, and are forgotten with the next start.
+  mutating func pollQuiesce() throws(RegisterError) -> Bool
+  /// Begins and polls until the queue has stopped. Blocks for up to 110 ms: never on a thread that moves frames.
   mutating func quiesce() throws(RegisterError)
   /// As `quiesce`, without asking the hardware: it is known to read nothing any more, for it is gone or off the bus.
   mutating func abandon()

@@ -19,6 +19,10 @@ public final class FakeCard {
   /// What should not have happened.
   public private(set) var complaints: [String] = []
   public var willNotStop = false
+  /// Polls that find the queue still running before it has stopped.
+  public var pollsUntilQuiet = 0
+  public private(set) var isStopping = false
+  public private(set) var quiescePolls = 0
   /// Called in the middle of the path's work.
   public var onPost: (IOVA) -> Void = { _ in }
   public var onRing: () -> Void = {}
@@ -44,12 +48,12 @@ public final class FakeCard {
 
   /// Runs again after it was stopped, with nothing posted.
   public func restart() {
-    (posted, known, completions, isQuiet) = ([], 0, [], false)
+    (posted, known, completions, isQuiet, isStopping) = ([], 0, [], false, false)
   }
 
   fileprivate func post(_ address: IOVA) {
     if posted.count == capacity { complaints.append("posted without room") }
-    if isQuiet { complaints.append("posted after it was stopped") }
+    if isQuiet || isStopping { complaints.append("posted after it was stopped") }
     posted.append(address)
     onPost(address)
   }
@@ -67,9 +71,18 @@ public final class FakeCard {
   }
   fileprivate var ready: Int { max(completions.count - hidden, 0) }
   fileprivate func completion(_ n: Int) -> Completion? { n < ready ? completions[n] : nil }
-  fileprivate func quiesce() -> Bool {
-    onQuiesce()
-    if willNotStop { return false }
+  fileprivate func beginQuiesce() {
+    if !isStopping { onQuiesce() }
+    isStopping = true
+  }
+  fileprivate func pollQuiesce() throws(RegisterError) -> Bool {
+    precondition(isStopping, "polled before it was asked to stop")
+    quiescePolls += 1
+    if willNotStop { throw RegisterError(name: "FAKE", number: 0, offset: 0, value: 1, waited: 0) }
+    if pollsUntilQuiet > 0 {
+      pollsUntilQuiet -= 1
+      return false
+    }
     isQuiet = true
     return true
   }
@@ -104,13 +117,14 @@ public struct FakeQueue: ~Copyable, ReceiveQueue {
   public func reaping(_ most: UInt32) -> Reaping { Reaping(card: card, count: min(most, UInt32(card.posted.count))) }
   public mutating func advance(posted count: UInt32) {}
   public mutating func advance(reaped count: UInt32) { for _ in 0..<count { _ = card.reap() } }
+  public mutating func beginQuiesce() { card.beginQuiesce() }
+  public mutating func pollQuiesce() throws(RegisterError) -> Bool { try card.pollQuiesce() }
   public mutating func quiesce() throws(RegisterError) {
-    if card.quiesce() { return }
-    try FakeRegisters().wait(for: Stop.self, within: .zero, on: FakeClock()) { $0.rawValue == 1 }
+    card.beginQuiesce()
+    while try !card.pollQuiesce() {}
   }
-  public mutating func abandon() { _ = card.quiesce() }
-  private struct Stop: Register32 {
-    static func offset(_ n: Int) -> Int { 0 }
-    var rawValue: UInt32
+  public mutating func abandon() {
+    (card.willNotStop, card.pollsUntilQuiet) = (false, 0)
+    card.beginQuiesce()
   }
 }

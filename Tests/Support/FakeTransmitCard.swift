@@ -26,6 +26,10 @@ public final class FakeTransmitCard {
   /// What should not have happened.
   public private(set) var complaints: [String] = []
   public var willNotStop = false
+  /// Polls that find the queue still running before it has stopped.
+  public var pollsUntilQuiet = 0
+  public private(set) var isStopping = false
+  public private(set) var quiescePolls = 0
   /// Called in the middle of the path's work.
   public var onRing: () -> Void = {}
   public var onQuiesce: () -> Void = {}
@@ -59,12 +63,12 @@ public final class FakeTransmitCard {
 
   /// Runs again after it was stopped, with nothing posted.
   public func restart() {
-    (posted, known, done, out, begun, isQuiet) = ([], 0, 0, 0, Frame(), false)
+    (posted, known, done, out, begun, isQuiet, isStopping) = ([], 0, 0, 0, Frame(), false, false)
   }
 
   fileprivate func post(_ address: IOVA, _ byteCount: UInt32, of frameBytes: UInt32, isLast: Bool) {
     if room == 0 { complaints.append("posted without room") }
-    if isQuiet { complaints.append("posted after it was stopped") }
+    if isQuiet || isStopping { complaints.append("posted after it was stopped") }
     if byteCount == 0 { complaints.append("an empty piece") }
     if !frameByteCounts.contains(frameBytes) { complaints.append("a frame of \(frameBytes) bytes") }
     begun.pieces.append((address, byteCount))
@@ -90,9 +94,18 @@ public final class FakeTransmitCard {
     (known, done) = (known - count, 0)
     return count
   }
-  fileprivate func quiesce() -> Bool {
-    onQuiesce()
-    if willNotStop { return false }
+  fileprivate func beginQuiesce() {
+    if !isStopping { onQuiesce() }
+    isStopping = true
+  }
+  fileprivate func pollQuiesce() throws(RegisterError) -> Bool {
+    precondition(isStopping, "polled before it was asked to stop")
+    quiescePolls += 1
+    if willNotStop { throw RegisterError(name: "FAKE", number: 0, offset: 0, value: 1, waited: 0) }
+    if pollsUntilQuiet > 0 {
+      pollsUntilQuiet -= 1
+      return false
+    }
     isQuiet = true
     return true
   }
@@ -113,13 +126,14 @@ public struct FakeTransmitQueue: ~Copyable, TransmitQueue {
   }
   public mutating func ring() { card.ring() }
   public mutating func reap() -> Int { card.reap() }
+  public mutating func beginQuiesce() { card.beginQuiesce() }
+  public mutating func pollQuiesce() throws(RegisterError) -> Bool { try card.pollQuiesce() }
   public mutating func quiesce() throws(RegisterError) {
-    if card.quiesce() { return }
-    try FakeRegisters().wait(for: Stop.self, within: .zero, on: FakeClock()) { $0.rawValue == 1 }
+    card.beginQuiesce()
+    while try !card.pollQuiesce() {}
   }
-  public mutating func abandon() { _ = card.quiesce() }
-  private struct Stop: Register32 {
-    static func offset(_ n: Int) -> Int { 0 }
-    var rawValue: UInt32
+  public mutating func abandon() {
+    (card.willNotStop, card.pollsUntilQuiet) = (false, 0)
+    card.beginQuiesce()
   }
 }

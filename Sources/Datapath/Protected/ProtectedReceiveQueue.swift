@@ -20,6 +20,9 @@ public struct ProtectedReceiveQueue<Base: ReceiveQueue & ~Copyable>: ~Copyable, 
     self.pages = pages
   }
 
+  /// Takes the queue out again. What is posted stays mapped until the window is closed.
+  public consuming func unprotected() -> Base { base }
+
   public var requirements: BufferRequirements { base.requirements }
   public var capacity: Int { base.capacity }
   public var room: Int { base.room - (ready.count - handedOut) }
@@ -51,6 +54,12 @@ public struct ProtectedReceiveQueue<Base: ReceiveQueue & ~Copyable>: ~Copyable, 
     pages.giveBack(posted.removeFirst(), byteCount: requirements.largestFrame)
   }
 
+  public mutating func beginQuiesce() { base.beginQuiesce() }
+  public mutating func pollQuiesce() throws(RegisterError) -> Bool {
+    guard try base.pollQuiesce() else { return false }
+    forgetPosted()
+    return true
+  }
   public mutating func quiesce() throws(RegisterError) {
     try base.quiesce()
     forgetPosted()

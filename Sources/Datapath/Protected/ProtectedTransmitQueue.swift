@@ -22,6 +22,9 @@ public struct ProtectedTransmitQueue<Base: TransmitQueue & ~Copyable>: ~Copyable
     self.pages = pages
   }
 
+  /// Takes the queue out again. What is posted stays mapped until the window is closed.
+  public consuming func unprotected() -> Base { base }
+
   public var frameByteCounts: ClosedRange<UInt32> { base.frameByteCounts }
   public var pieceLimit: Int { base.pieceLimit }
   public var finishesChecksums: Bool { base.finishesChecksums }
@@ -53,6 +56,12 @@ public struct ProtectedTransmitQueue<Base: TransmitQueue & ~Copyable>: ~Copyable
     return piece.isLast
   }
 
+  public mutating func beginQuiesce() { base.beginQuiesce() }
+  public mutating func pollQuiesce() throws(RegisterError) -> Bool {
+    guard try base.pollQuiesce() else { return false }
+    forgetPieces()
+    return true
+  }
   public mutating func quiesce() throws(RegisterError) {
     try base.quiesce()
     forgetPieces()

@@ -32,6 +32,9 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
   private let clock: any Timekeeper
   private var isRunning = false { didSet { mark?.set(isRunning) } }
   private let mark: RunningMark?
+  /// As it was written when the queue was started.
+  private var control = RXDCTL(rawValue: 0)
+  private var quiescence = Quiescence.none
 
   init(
     _ kind: QueueKind, number: Int, size: Int, largestFrame: Int, descriptors: consuming DMABuffer, reportsChecksum: Bool,
@@ -55,8 +58,9 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
   }
 
   deinit {
-    // Before the ring's pages go: a card that does not stop keeps its descriptors' addresses, and then faults.
-    guard isRunning else { return }
+    // Before the ring's pages go: a card that does not stop keeps its descriptors' addresses, and then faults. One that
+    // was waited for is not waited for again.
+    guard isRunning, !quiescence.hasFailed else { return }
     mark?.set(false)
     try? registers.disable(on: clock)
   }
@@ -123,20 +127,49 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
     return Completion(byteCount: found > largestFrame ? largestFrame : found, flags: Completion.Flags(rawValue: flags))
   }
 
-  /// Stops the queue: 4.6.7.1.2. Idempotent; `reap` still works, and `start` begins anew.
-  public mutating func quiesce() throws(RegisterError) {
-    guard isRunning else { return }
+  // MARK: Stopping. 4.6.7.1.2. `reap` still works, and `start` begins anew.
+
+  public mutating func beginQuiesce() {
+    guard isRunning, !quiescence.isUnderWay else { return }
     mark?.set(false)
-    try registers.disable(on: clock)
-    isRunning = false
+    registers.beginDisable(control)
+    quiescence = .disabling(since: clock.now)
   }
 
-  public mutating func abandon() { isRunning = false }
+  public mutating func pollQuiesce() throws(RegisterError) -> Bool {
+    guard isRunning else { return true }
+    switch quiescence {
+    case .none, .draining, .failed: preconditionFailure("a queue is polled that is not being stopped")
+    case .disabling(let since):
+      let waited = clock.now &- since
+      let found = registers.control
+      // A device that is gone answers all ones.
+      if found.rawValue != .max, !found.isEnabled {
+        quiescence = .settling(until: clock.now &+ ReceiveRegisters.lateWriteTime)
+      } else if waited >= ReceiveRegisters.disableLimit {
+        quiescence = .failed
+        throw registers.block.error(found, number, waited: ReceiveRegisters.disableLimit)
+      }
+      return false
+    case .settling(let until):
+      guard clock.now >= until else { return false }
+      (isRunning, quiescence) = (false, .none)
+      return true
+    }
+  }
+
+  public mutating func quiesce() throws(RegisterError) {
+    beginQuiesce()
+    while try !pollQuiesce() { clock.pause(nanoseconds: Quiescence.pollInterval) }
+  }
+
+  public mutating func abandon() { (isRunning, quiescence) = (false, .none) }
 
   /// Starts the queue with nothing posted, the first time or after `quiesce`, as often as wanted. Its ring stays where
   /// it is. 4.6.7, 4.6.7.1.
   public mutating func start() throws(IntelError) {
     guard !isRunning, !registers.isEnabled else { throw .queueInUse(number) }
+    quiescence = .none
     do { try restart() } catch { throw .register(error) }
   }
 
@@ -146,7 +179,7 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
     for offset in stride(from: 0, to: byteCount, by: 8) { descriptors.store64(0, offset) }
     registers.setRing(at: descriptors.address, byteCount: byteCount)
     registers.setBuffers(kibibytes: (largestFrame + 1023) / 1024, dropsWhenEmpty: dropsWhenEmpty)
-    try registers.enable(on: clock)
+    control = try registers.enable(on: clock)
     // From here on `ring` may move the tail: 4.6.7.
     isRunning = true
   }

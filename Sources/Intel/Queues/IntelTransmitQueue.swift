@@ -37,6 +37,9 @@ public struct IntelTransmitQueue: ~Copyable, TransmitQueue {
   private let clock: any Timekeeper
   private var isRunning = false { didSet { mark?.set(isRunning) } }
   private let mark: RunningMark?
+  /// As it was written when the queue was started.
+  private var control = TXDCTL(rawValue: 0)
+  private var quiescence = Quiescence.none
 
   init(
     _ kind: QueueKind, number: Int, size: Int, largestFrame: Int, descriptors: consuming DMABuffer,
@@ -55,7 +58,8 @@ public struct IntelTransmitQueue: ~Copyable, TransmitQueue {
   }
 
   deinit {
-    guard isRunning else { return }
+    // One that was waited for is not waited for again.
+    guard isRunning, !quiescence.hasFailed else { return }
     mark?.set(false)
     try? registers.disable(on: clock)
   }
@@ -119,22 +123,56 @@ public struct IntelTransmitQueue: ~Copyable, TransmitQueue {
     return count
   }
 
-  /// Lets the card send what it was told of, for up to 10 ms, then stops the queue. 4.6.8.
-  public mutating func quiesce() throws(RegisterError) {
-    guard isRunning else { return }
+  // MARK: Stopping. 4.6.8. The card may send what was posted, for up to 10 ms; then the queue is disabled.
+
+  public mutating func beginQuiesce() {
+    guard isRunning, !quiescence.isUnderWay else { return }
     mark?.set(false)
-    // Frames that a link that is down did not send are forgotten.
-    registers.drain(on: clock)
-    try registers.disable(on: clock)
-    isRunning = false
+    quiescence = .draining(since: clock.now, tail: nil)
   }
 
-  public mutating func abandon() { isRunning = false }
+  public mutating func pollQuiesce() throws(RegisterError) -> Bool {
+    guard isRunning else { return true }
+    switch quiescence {
+    case .none, .failed: preconditionFailure("a queue is polled that is not being stopped")
+    case .draining(let since, nil): quiescence = .draining(since: since, tail: registers.tail)
+    case .draining(let since, let tail?):
+      // Frames that a link that is down did not send are forgotten.
+      let isOver = clock.now &- since >= TransmitRegisters.drainLimit
+      if isOver || registers.head == tail {
+        registers.beginDisable(control)
+        quiescence = .disabling(since: clock.now)
+      }
+    case .disabling(let since):
+      let waited = clock.now &- since
+      let found = registers.control
+      // A device that is gone answers all ones.
+      if found.rawValue != .max, !found.isEnabled {
+        quiescence = .settling(until: clock.now &+ TransmitRegisters.lateReadTime)
+      } else if waited >= TransmitRegisters.disableLimit {
+        quiescence = .failed
+        throw registers.block.error(found, number, waited: TransmitRegisters.disableLimit)
+      }
+    case .settling(let until):
+      guard clock.now >= until else { return false }
+      (isRunning, quiescence) = (false, .none)
+      return true
+    }
+    return false
+  }
+
+  public mutating func quiesce() throws(RegisterError) {
+    beginQuiesce()
+    while try !pollQuiesce() { clock.pause(nanoseconds: Quiescence.pollInterval) }
+  }
+
+  public mutating func abandon() { (isRunning, quiescence) = (false, .none) }
 
   /// Starts the queue with nothing posted, the first time or after `quiesce`, as often as wanted. Its ring stays where
   /// it is. 4.6.8.
   public mutating func start() throws(IntelError) {
     guard !isRunning, !registers.isEnabled else { throw .queueInUse(number) }
+    quiescence = .none
     do { try restart() } catch { throw .register(error) }
   }
 
@@ -144,7 +182,7 @@ public struct IntelTransmitQueue: ~Copyable, TransmitQueue {
     let byteCount = size * TransmitDescriptor.byteCount
     for offset in stride(from: 0, to: byteCount, by: 8) { descriptors.store64(0, offset) }
     registers.setRing(at: descriptors.address, byteCount: byteCount)
-    try registers.enable(on: clock)
+    control = try registers.enable(on: clock)
     isRunning = true
   }
 }

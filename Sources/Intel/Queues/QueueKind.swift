@@ -99,24 +99,40 @@ struct ReceiveRegisters {
     }
   }
 
-  func enable(on clock: any Timekeeper) throws(RegisterError) {
-    block.modify(RXDCTL.self, number) {
-      if kind == .ixgbe { $0.stripsVLAN = false } else { $0.reportThreshold = 1 }
-      $0.isEnabled = true
-    }
+  /// Returns the control register as it was written, so that `beginDisable` needs no read.
+  func enable(on clock: any Timekeeper) throws(RegisterError) -> RXDCTL {
+    var control = block.read(RXDCTL.self, number)
+    if kind == .ixgbe { control.stripsVLAN = false } else { control.reportThreshold = 1 }
+    control.isEnabled = true
+    block.write(control, number)
     do throws(RegisterError) {
       try block.wait(for: RXDCTL.self, number, within: .milliseconds(10), on: clock) { $0.isEnabled }
     } catch {
-      block.modify(RXDCTL.self, number) { $0.isEnabled = false }
+      control.isEnabled = false
+      block.write(control, number)
       throw error
     }
+    return control
   }
+
+  /// How long the card may take to clear ENABLE, in nanoseconds.
+  static let disableLimit: UInt64 = 100_000_000
+  /// How long buffers may still be written after ENABLE reads 0, in nanoseconds. 82599 datasheet 4.6.7.1.2.
+  static let lateWriteTime: UInt64 = 100_000
+
+  /// - Parameter control: as `enable` returned it.
+  func beginDisable(_ control: RXDCTL) {
+    var control = control
+    control.isEnabled = false
+    block.write(control, number)
+  }
+  var control: RXDCTL { block.read(RXDCTL.self, number) }
 
   /// The card clears ENABLE when its accesses to the ring are done; buffers may be written for 100 µs more.
   func disable(on clock: any Timekeeper) throws(RegisterError) {
     block.modify(RXDCTL.self, number) { $0.isEnabled = false }
-    defer { clock.pause(nanoseconds: 100_000) }
-    try waitUntilDisabled(within: .milliseconds(100), on: clock)
+    defer { clock.pause(nanoseconds: Self.lateWriteTime) }
+    try waitUntilDisabled(within: .nanoseconds(Int64(Self.disableLimit)), on: clock)
   }
   func waitUntilDisabled(within limit: Duration, on clock: any Timekeeper) throws(RegisterError) {
     try block.wait(for: RXDCTL.self, number, within: limit, on: clock) { !$0.isEnabled }
@@ -145,7 +161,8 @@ struct TransmitRegisters {
     block.write(TDT(rawValue: 0), number)
   }
 
-  func enable(on clock: any Timekeeper) throws(RegisterError) {
+  /// Returns the control register as it was written, so that `beginDisable` needs no read.
+  func enable(on clock: any Timekeeper) throws(RegisterError) -> TXDCTL {
     var control = TXDCTL(rawValue: 0)
     control.prefetchThreshold = kind == .ixgbe ? 32 : 8
     control.hostThreshold = kind == .ixgbe ? 4 : 1
@@ -155,16 +172,27 @@ struct TransmitRegisters {
     do throws(RegisterError) {
       try block.wait(for: TXDCTL.self, number, within: .milliseconds(10), on: clock) { $0.isEnabled }
     } catch {
-      block.modify(TXDCTL.self, number) { $0.isEnabled = false }
+      control.isEnabled = false
+      block.write(control, number)
       throw error
     }
+    return control
   }
 
-  /// Waits until the card has come to the tail, for up to 10 ms. A link that is down sends nothing.
-  func drain(on clock: any Timekeeper) {
-    let rung = block.read(TDT.self, number).rawValue
-    try? block.wait(for: TDH.self, number, within: .milliseconds(10), on: clock) { $0.rawValue == rung }
+  /// How long the card may take to send what it was given, in nanoseconds: a link that is down sends nothing.
+  static let drainLimit: UInt64 = 10_000_000
+  /// How long the card may take to clear ENABLE, and how long it may still read after that, in nanoseconds.
+  static let disableLimit = ReceiveRegisters.disableLimit, lateReadTime = ReceiveRegisters.lateWriteTime
+
+  var tail: UInt32 { block.read(TDT.self, number).rawValue }
+  var head: UInt32 { block.read(TDH.self, number).rawValue }
+  /// - Parameter control: as `enable` returned it.
+  func beginDisable(_ control: TXDCTL) {
+    var control = control
+    control.isEnabled = false
+    block.write(control, number)
   }
+  var control: TXDCTL { block.read(TXDCTL.self, number) }
 
   func disable(on clock: any Timekeeper) throws(RegisterError) {
     block.modify(TXDCTL.self, number) { $0.isEnabled = false }
