@@ -118,7 +118,7 @@ let package = Package(
       ],
       swiftSettings: looseSettings),
     .testTarget(
-      name: "HostileTests", dependencies: ["Control", "Simulation", "Datapath", "FlowSteering", "CLinux"], swiftSettings: looseSettings),
+      name: "HostileTests", dependencies: ["Control", "Simulation", "Bus", "Datapath", "FlowSteering", "CLinux"], swiftSettings: looseSettings),
     .testTarget(name: "MachineTests", dependencies: ["sluice", "CardConformance", "Support"], swiftSettings: looseSettings),
     .testTarget(name: "TidyTests", swiftSettings: looseSettings),
     // Benchmarks, one folder a question

@@ -24,7 +24,8 @@ public struct DMAAccess: OptionSet, Hashable, Sendable {
 
 /// The addresses that a device can reach: a seam between the machine (VFIO type 1, iommufd) and the simulated IOMMU.
 ///
-/// Mapping is done per region, never per frame. All calls come from the control side.
+/// Regions of guests' memory are mapped as a whole, by the control thread; with strict protection, pages are mapped and
+/// unmapped by the workers, as buffers in them are posted. An address space takes calls from several threads.
 public protocol IOAddressSpace: AnyObject {
   /// Lets the device reach `memory` from `address` on. Both are multiples of 4096, and so is the length.
   func map(_ memory: HostMemory, at address: IOVA, access: DMAAccess) throws(IOAddressSpaceError)

@@ -2,7 +2,10 @@ internal import Linux
 internal import Synchronization
 
 /// The control thread's loop: descriptors that may be read or written, moments that come due, and work that other
-/// threads have given it. It never waits for anybody but in `poller.wait`.
+/// threads have given it.
+///
+/// It blocks in `poller.wait`, and its work only with a limit: for a worker (`WorkerThread.commandLimit` for each message of
+/// a front-end) and for registers of the NIC. A service manager's watchdog is answered between two pieces of work.
 ///
 /// `post` may be called from any thread; everything else belongs to the loop's own.
 final class ControlLoop: @unchecked Sendable {

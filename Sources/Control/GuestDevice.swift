@@ -9,36 +9,52 @@ internal import Virtio
 
 /// What stands behind one VM's connection: its memory on the bus, and a lane for each of its rings that runs.
 ///
-/// Control thread only; what belongs to the worker is done there, by `perform`.
-final class GuestDevice: BackendDevice {
+/// Control thread only: lanes are made here, finished, and handed to the worker. Safe to send for that reason: another
+/// thread only passes a reference back to the control thread.
+final class GuestDevice: BackendDevice, @unchecked Sendable {
   /// The VM's number: its pool of the card, its window on the bus.
   let number: Int
-  private let vm: Configuration.VM
-  private let host: CardHost
+  let vm: Configuration.VM
+  let host: CardHost
   let worker: WorkerThread
   private let records: RingRecords?
-  private let log: (LogEvent) -> Void
+  let log: (LogEvent) -> Void
 
-  private(set) var window: DMAWindow?
-  /// The guest's memory while there is no card to map it for.
-  private var waitingMap: MemoryMap?
+  var window: DMAWindow?
+  /// The guest's memory while there is no card to map it for, or it may not be mapped.
+  var waitingMap: MemoryMap?
   /// Frames that its rings had settled when the card that there is came.
   private var settledBefore: UInt64 = 0
   private var dirtyLog: DirtyLog?
   /// What each ring that runs was started with, by its number.
-  private var setups: [Int: RingSetup] = [:]
+  var setups: [Int: RingSetup] = [:]
   /// Where packed rings that ran are written down, by their number.
   private var kept: [Int: RingRecord] = [:]
-  private var receiveLanes: [Int: ReceiveLane] = [:]
-  private var transmitLanes: [Int: TransmitLane] = [:]
+  var receiveLanes: [Int: ReceiveLane] = [:]
+  var transmitLanes: [Int: TransmitLane] = [:]
+  /// Lanes that the worker has and is to give back.
+  var leaving = Leaving()
+  let spares = SpareParts()
+  var standing = Standing()
+  /// When the worker must have done what the present message asks for: the monotonic clock, in nanoseconds.
+  var deadline: UInt64 = 0
+  var failure: RingRefusal?
   /// Lanes that there have been.
   private var laneCount: UInt64 = 0
   /// Told of a ring that runs and cannot go on. Not called within a call of the back-end's.
   var ringFailed: (_ ring: Int, _ reason: String) -> Void = { _, _ in }
+  /// The connection must end. Not called within a call of the back-end's.
+  var connectionFailed: (RingRefusal) -> Void = { _ in }
+  /// The VM can be served again. Not called within a call of the back-end's.
+  var recovered: () -> Void = {}
+  /// Has something done by the control thread; from any thread.
+  var onControlThread: @Sendable (@escaping @Sendable () -> Void) -> Void = { _ in }
   /// Of lanes that are no more.
-  private(set) var pastReceive = PathTotals()
-  private(set) var pastTransmit = PathTotals()
+  var pastReceive = PathTotals()
+  var pastTransmit = PathTotals()
   private(set) var quiesces = StatusReport.Quiesces()
+  /// How often the VM was contained, or its connection ended because its worker did not answer.
+  var containments: UInt64 = 0
   private(set) var mtu: Int
 
   init(
@@ -62,6 +78,7 @@ final class GuestDevice: BackendDevice {
 
   func start(_ ring: RingSetup) throws(RingRefusal) {
     host.look()
+    if let reason = standing.reason { throw RingRefusal(reason) }
     if host.isAway && waitingMap != nil {
       setups[ring.index] = ring
       return
@@ -86,110 +103,155 @@ final class GuestDevice: BackendDevice {
     return .chosen(of: [records?[ring.index], ring.record].compactMap(\.self), for: region?.fileIdentity ?? 0)
   }
 
+  private func makeVirtqueue(_ ring: RingSetup, _ record: RingRecord?, _ window: DMAWindow) throws(RingRefusal) -> Virtqueue {
+    var view = MemoryView(window.map)
+    do throws(VirtqueueError) {
+      return try Virtqueue(ring.layout, features: ring.features, base: ring.base, record: record, in: &view)
+    } catch { throw RingRefusal("\(error)") }
+  }
+
+  /// Makes a lane and hands it to the worker. All that takes time is done here: the proof, which reads hundreds of
+  /// registers, memory, mappings, and the wait for the queue. Pages come from the worker's node.
   private func startReceive(_ ring: RingSetup, _ window: DMAWindow) throws(RingRefusal) {
-    let (host, worker, number, mode) = (host, worker, number, vm.mode)
-    laneCount += 1
-    let serial = laneCount
     let record = record(for: ring, in: window)
-    let log = dirtyLog
-    let made = worker.perform { worker -> Result<ReceiveLane, RingRefusal> in
-      Result { () throws(RingRefusal) in
-        let queue = try host.startReceiveQueue(pool: number, queue: ring.index / 2, worker: worker.number)
-        let lane: ReceiveLane
-        do throws(AttachmentError) {
-          if let pages = window.pages {
-            lane = StrictReceiveLane(
-              try ReceivePath(
-                layout: ring.layout, features: ring.features, base: ring.base, record: record, window: window,
-                queue: ProtectedReceiveQueue(queue, pages), space: host.space, allocator: host.allocator, mode: mode),
-              session: number, serial: serial, ring)
-          } else {
-            lane = LendingReceiveLane(
-              try ReceivePath(
-                layout: ring.layout, features: ring.features, base: ring.base, record: record, window: window, queue: queue,
-                space: host.space, allocator: host.allocator, mode: mode), session: number, serial: serial, ring)
-          }
-        } catch { throw RingRefusal("\(error)") }
-        if let log { lane.setLog(log, ringLogAddress: ring.logAddress) }
-        worker.add(lane)
-        return lane
-      }
-    }
-    receiveLanes[ring.index] = try made.get()
+    let lane = try NUMA.preferring(node: worker.node) { () throws(RingRefusal) in try makeReceiveLane(ring, record, window) }
+    receiveLanes[ring.index] = lane
+    try attach { $0.add(lane) }
     if let record { kept[ring.index] = record }
+  }
+
+  private func makeReceiveLane(_ ring: RingSetup, _ record: RingRecord?, _ window: DMAWindow) throws(RingRefusal) -> ReceiveLane {
+    laneCount += 1
+    return try watching(ring.kick) { () throws(RingRefusal) in
+      let virtqueue = try makeVirtqueue(ring, record, window)
+      var parts = try takeReceiveParts(ring)
+      parts.useFreshCounters()
+      do throws(RingRefusal) { try host.start(&parts.queue, pool: number, worker: worker.number) } catch {
+        // Its ring keeps its address on the bus: the NIC has seen it.
+        spares.put(parts, ring: ring.index)
+        throw error
+      }
+      let lane: ReceiveLane =
+        if let pages = window.pages {
+          StrictReceiveLane(
+            ReceivePath(virtqueue: virtqueue, window: window, parts: parts.protected(by: pages), mode: vm.mode), session: number, serial: laneCount, ring)
+        } else {
+          LendingReceiveLane(ReceivePath(virtqueue: virtqueue, window: window, parts: parts, mode: vm.mode), session: number, serial: laneCount, ring)
+        }
+      finish(lane, ring)
+      return lane
+    }
+  }
+
+  private func takeReceiveParts(_ ring: RingSetup) throws(RingRefusal) -> ReceiveParts<IntelReceiveQueue> {
+    if let spare = spares.takeReceive(ring.index) { return spare }
+    let queue = try host.makeReceiveQueue(pool: number, queue: ring.index / 2)
+    do throws(DMABufferError) { return try ReceiveParts(queue: queue, space: host.space, allocator: host.allocator) } catch {
+      throw RingRefusal("\(error)")
+    }
   }
 
   private func startTransmit(_ ring: RingSetup, _ window: DMAWindow) throws(RingRefusal) {
-    let (host, worker, number, mode) = (host, worker, number, vm.mode)
-    laneCount += 1
-    let serial = laneCount
     let record = record(for: ring, in: window)
-    let log = dirtyLog
-    let made = worker.perform { worker -> Result<TransmitLane, RingRefusal> in
-      Result { () throws(RingRefusal) in
-        let queue = try host.startTransmitQueue(pool: number, queue: ring.index / 2, worker: worker.number)
-        let lane: TransmitLane
-        do {
-          var view = MemoryView(window.map)
-          let virtqueue = try Virtqueue(ring.layout, features: ring.features, base: ring.base, record: record, in: &view)
-          if let pages = window.pages {
-            let parts = try TransmitParts(queue: ProtectedTransmitQueue(queue, pages), space: host.space, allocator: host.allocator)
-            lane = StrictTransmitLane(
-              TransmitPath(virtqueue: virtqueue, window: window, parts: parts, copies: mode == .copy), session: number, serial: serial, ring)
-          } else {
-            let parts = try TransmitParts(queue: queue, space: host.space, allocator: host.allocator)
-            lane = LendingTransmitLane(
-              TransmitPath(virtqueue: virtqueue, window: window, parts: parts, copies: mode == .copy), session: number, serial: serial, ring)
-          }
-        } catch { throw RingRefusal("\(error)") }
-        lane.setDiscards(!ring.isEnabled)
-        if let log { lane.setLog(log, ringLogAddress: ring.logAddress) }
-        worker.add(lane)
-        return lane
-      }
-    }
-    transmitLanes[ring.index] = try made.get()
+    let lane = try NUMA.preferring(node: worker.node) { () throws(RingRefusal) in try makeTransmitLane(ring, record, window) }
+    transmitLanes[ring.index] = lane
+    try attach { $0.add(lane) }
     if let record { kept[ring.index] = record }
   }
 
-  func stop(ring: Int) -> RingBase {
-    host.look()
-    guard let setup = setups.removeValue(forKey: ring) else { return RingBase(split: 0) }
-    let base = halt(ring: ring) ?? setup.base
-    spreadFrames()
-    return base
+  private func makeTransmitLane(_ ring: RingSetup, _ record: RingRecord?, _ window: DMAWindow) throws(RingRefusal) -> TransmitLane {
+    laneCount += 1
+    return try watching(ring.kick) { () throws(RingRefusal) in
+      let virtqueue = try makeVirtqueue(ring, record, window)
+      var parts = try takeTransmitParts(ring)
+      parts.useFreshCounters()
+      do throws(RingRefusal) { try host.start(&parts.queue, worker: worker.number) } catch {
+        spares.put(parts, ring: ring.index)
+        throw error
+      }
+      let copies = vm.mode == .copy
+      let lane: TransmitLane =
+        if let pages = window.pages {
+          StrictTransmitLane(
+            TransmitPath(virtqueue: virtqueue, window: window, parts: parts.protected(by: pages), copies: copies), session: number, serial: laneCount, ring)
+        } else {
+          LendingTransmitLane(TransmitPath(virtqueue: virtqueue, window: window, parts: parts, copies: copies), session: number, serial: laneCount, ring)
+        }
+      lane.setDiscards(!ring.isEnabled)
+      finish(lane, ring)
+      return lane
+    }
   }
 
-  /// What was written down stays where it is: the same guest may come again.
-  func disconnected() { kept = [:] }
+  private func takeTransmitParts(_ ring: RingSetup) throws(RingRefusal) -> TransmitParts<IntelTransmitQueue> {
+    if let spare = spares.takeTransmit(ring.index) { return spare }
+    let queue = try host.makeTransmitQueue(pool: number, queue: ring.index / 2)
+    do throws(DMABufferError) { return try TransmitParts(queue: queue, space: host.space, allocator: host.allocator) } catch {
+      throw RingRefusal("\(error)")
+    }
+  }
+
+  private func finish(_ lane: Lane, _ ring: RingSetup) {
+    lane.opening = host.openings
+    if let dirtyLog { lane.setLog(dirtyLog, ringLogAddress: ring.logAddress) }
+  }
+
+  /// Watches a ring's kick for the worker, if `body` makes a lane for it.
+  private func watching<Made: Lane>(_ kick: SharedDescriptor?, _ body: () throws(RingRefusal) -> Made) throws(RingRefusal) -> Made {
+    do throws(SystemError) { try worker.watch(kick) } catch {
+      throw RingRefusal("its kick descriptor cannot be watched, and kicks would be lost: \(error)")
+    }
+    do throws(RingRefusal) { return try body() } catch {
+      worker.unwatch(kick)
+      throw error
+    }
+  }
+
+  /// Hands a lane over. The lane is among ours already: if the worker does not answer, it is detached with the others.
+  private func attach(_ body: @escaping (WorkerThread) -> Void) throws(RingRefusal) {
+    if perform(body) == nil { throw RingRefusal(standing.reason ?? "its worker does not answer") }
+  }
+
+  func stop(ring: Int) -> RingBase { stop(rings: [ring])[0] }
+
+  func stop(rings: [Int]) -> [RingBase] {
+    host.look()
+    let running = rings.filter { setups[$0] != nil }
+    let bases = halt(running)
+    return rings.map { ring in
+      guard let setup = setups.removeValue(forKey: ring) else { return RingBase(split: 0) }
+      return bases[ring] ?? setup.base
+    }
+  }
+
+  /// What was written down stays where it is: the same guest may come again. What its rings were made of does not.
+  func disconnected() {
+    kept = [:]
+    spares.removeAll()
+  }
   func forgetPlace(ring: Int) { kept.removeValue(forKey: ring)?.clear() }
 
-  /// Takes a ring's lane from its worker; answers where it came to, or nil if there was none.
-  private func halt(ring: Int, cardIsGone: Bool = false) -> RingBase? {
-    guard receiveLanes[ring] != nil || transmitLanes[ring] != nil else { return nil }
+  /// Detaches rings' lanes from the worker, all at once, and waits until they have stopped.
+  ///
+  /// - Returns: where each that had a lane goes on. Nothing for those whose worker does not answer: `failure`.
+  @discardableResult func halt(_ rings: [Int], cardIsGone: Bool = false) -> [Int: RingBase] {
+    let receive = rings.compactMap { receiveLanes[$0] }
+    let transmit = rings.compactMap { transmitLanes[$0] }
+    if receive.isEmpty && transmit.isEmpty { return [:] }
     let start = MonotonicClock.now()
-    defer { quiesces.add(nanoseconds: MonotonicClock.now() - start) }
-    if let lane = receiveLanes.removeValue(forKey: ring) {
-      let problem = worker.perform { worker -> RegisterError? in
-        defer { worker.remove(lane) }
-        do throws(RegisterError) { try lane.stop(cardIsGone: cardIsGone) } catch { return error }
-        return nil
-      }
-      if let problem { keepOut(problem, ring: ring) }
-      pastReceive.add(lane.counters)
-      return lane.base
+    defer { quiesces.add(nanoseconds: MonotonicClock.now() - start, rings: receive.count + transmit.count) }
+    // Before their queues stop: the NIC drops what it spreads to one that does not run.
+    if !receive.isEmpty { spreadFrames(without: rings) }
+    for lane in receive { receiveLanes[lane.ring] = nil }
+    for lane in transmit { transmitLanes[lane.ring] = nil }
+    leaving.receive += receive
+    leaving.transmit += transmit
+    let receipt = worker.detach(receive, transmit, cardIsGone: cardIsGone)
+    guard let receipt, worker.wait(for: receipt, until: max(deadline, start + WorkerThread.leastWait)) else {
+      giveUp(on: receipt)
+      return [:]
     }
-    if let lane = transmitLanes.removeValue(forKey: ring) {
-      let problem = worker.perform { worker -> RegisterError? in
-        defer { worker.remove(lane) }
-        do throws(RegisterError) { try lane.stop(cardIsGone: cardIsGone) } catch { return error }
-        return nil
-      }
-      if let problem { keepOut(problem, ring: ring) }
-      pastTransmit.add(lane.counters)
-      return lane.base
-    }
-    return nil
+    return takeBack()
   }
 
   /// Whether a lane is the one that a ring has now.
@@ -202,58 +264,48 @@ final class GuestDevice: BackendDevice {
     if ring % 2 == 0 { host.abandon(pool: number, queue: ring / 2) }
   }
 
-  /// A queue of the card does not say that it has stopped: then only the IOMMU keeps it out of the guest's memory.
-  private func keepOut(_ error: RegisterError, ring: Int) {
-    window?.close()
-    log(LogEvent(.error, "the card did not stop a queue; the guest's memory was taken off the bus: \(error)", ["vm": vm.name, "ring": "\(ring)"]))
-  }
-
   func setEnabled(_ isEnabled: Bool, ring: Int) {
     host.look()
     guard let setup = setups[ring], setup.isEnabled != isEnabled else { return }
+    setups[ring]?.isEnabled = isEnabled
     if ring % 2 == 1 {
-      setups[ring]?.isEnabled = isEnabled
-      if let lane = transmitLanes[ring] { worker.perform { _ in lane.setDiscards(!isEnabled) } }
+      if let lane = transmitLanes[ring] { perform { _ in lane.setDiscards(!isEnabled) } }
     } else if isEnabled {
-      setups[ring]?.isEnabled = true
       if host.isAway { return }
-      guard let window, let setup = setups[ring] else { return }
+      guard standing.reason == nil, let window, let setup = setups[ring] else { return }
       do throws(RingRefusal) { try startReceive(setup, window) } catch { ringFailed(ring, "\(error)") }
-    } else {
+      spreadFrames()
+    } else if let base = halt([ring])[ring] {
       // Nothing may be supplied to it: its queue of the card is stopped, and what was out is taken up again later.
-      setups[ring]?.isEnabled = false
-      if let base = halt(ring: ring) { setups[ring]?.base = base }
+      setups[ring]?.base = base
     }
-    spreadFrames()
   }
 
   func setCall(_ call: SharedDescriptor?, ring: Int) {
     guard setups[ring] != nil else { return }
     setups[ring]?.call = call
     let notifier = Notifier(target: call)
-    if let lane = receiveLanes[ring] { worker.perform { _ in lane.call = notifier } }
-    if let lane = transmitLanes[ring] { worker.perform { _ in lane.call = notifier } }
+    if let lane = receiveLanes[ring] { perform { _ in lane.call = notifier } }
+    if let lane = transmitLanes[ring] { perform { _ in lane.call = notifier } }
     notifier.signal()
   }
 
   /// The card spreads a pool's frames over as many queues as its guest takes from.
-  private func spreadFrames() {
-    let running = (0..<vm.queuePairs).prefix { receiveLanes[2 * $0] != nil }.count
-    host.setUsedQueues(pool: number, count: running)
+  private func spreadFrames(without stopping: [Int] = []) {
+    let running = (0..<vm.queuePairs).prefix { receiveLanes[2 * $0] != nil && !stopping.contains(2 * $0) }.count
+    do throws(IntelError) { try host.setUsedQueues(pool: number, count: running) } catch {
+      log(LogEvent(.error, "the NIC spreads frames to queues that do not run, and drops them", ["vm": vm.name, "queues": "\(running)", "reason": "\(error)"]))
+    }
   }
 
   // MARK: Memory
 
   func setMemory(_ map: MemoryMap?) throws(RingRefusal) {
     host.look()
+    guard let map else { return releaseMemory() }
+    if let reason = standing.reason { throw RingRefusal(reason) }
     if host.isAway {
       waitingMap = map
-      return
-    }
-    guard let map else {
-      window?.close()
-      window = nil
-      for ring in 0..<2 * vm.queuePairs { abandon(ring: ring) }
       return
     }
     do throws(IOAddressSpaceError) {
@@ -262,15 +314,27 @@ final class GuestDevice: BackendDevice {
     placeWorker()
     let (receive, transmit) = (Array(receiveLanes.values), Array(transmitLanes.values))
     if receive.isEmpty && transmit.isEmpty { return }
-    let problem = worker.perform { _ -> VirtqueueError? in
-      do throws(VirtqueueError) {
+    let outcome = perform { _ -> Result<Void, VirtqueueError> in
+      Result { () throws(VirtqueueError) in
         for lane in receive { try lane.replaceMap(map) }
         for lane in transmit { try lane.replaceMap(map) }
-      } catch { return error }
-      return nil
+      }
     }
+    guard let outcome else { throw RingRefusal(standing.reason ?? "its worker does not answer") }
     // Regions that stay are the same objects, so a ring that runs cannot have moved.
-    if let problem { throw RingRefusal("\(problem)") }
+    do throws(VirtqueueError) { try outcome.get() } catch { throw RingRefusal("\(error)") }
+  }
+
+  private func releaseMemory() {
+    waitingMap = nil
+    // What a worker may still use goes when the worker has given its lanes back.
+    standing.keepsWindow = false
+    if standing.overdue == nil { closeWindow() }
+    if !host.isAway { for ring in 0..<2 * vm.queuePairs { abandon(ring: ring) } }
+  }
+  func closeWindow() {
+    window?.close()
+    window = nil
   }
 
   /// Brings a worker that nobody has pinned to the memory of the first guest that it serves. One that is elsewhere stays
@@ -299,7 +363,8 @@ final class GuestDevice: BackendDevice {
   }
   private func relog() {
     let (receive, transmit, setups, log) = (receiveLanes, transmitLanes, setups, dirtyLog)
-    worker.perform { _ in
+    if receive.isEmpty && transmit.isEmpty { return }
+    perform { _ in
       for (ring, lane) in receive { lane.setLog(log, ringLogAddress: setups[ring]?.logAddress) }
       for (ring, lane) in transmit { lane.setLog(log, ringLogAddress: setups[ring]?.logAddress) }
     }
@@ -313,15 +378,20 @@ final class GuestDevice: BackendDevice {
   ///
   /// - Parameter cardIsGone: it is off the bus, and need not be asked to stop.
   func releaseCard(cardIsGone: Bool) {
-    for ring in setups.keys.sorted() { if let base = halt(ring: ring, cardIsGone: cardIsGone) { setups[ring]?.base = base } }
-    waitingMap = window?.map
-    window?.close()
-    window = nil
+    for (ring, base) in halt(setups.keys.sorted(), cardIsGone: cardIsGone) { setups[ring]?.base = base }
+    spares.removeAll()
+    // A worker that does not answer may still use it: it goes when the worker has given its lanes back.
+    if standing.overdue != nil { return }
+    if let window { waitingMap = window.map }
+    closeWindow()
   }
 
-  /// Goes on where `releaseCard` stopped, on another card.
+  /// Goes on where `releaseCard` stopped, on another card. What was contained is not any more: the card was reset.
   func takeCard() {
+    beginOperation()
     settledBefore = settledFrames
+    endContainment()
+    if standing.overdue != nil { return }
     guard let map = waitingMap else { return }
     waitingMap = nil
     do throws(RingRefusal) { try setMemory(map) } catch {
@@ -382,8 +452,8 @@ final class GuestDevice: BackendDevice {
 }
 
 extension StatusReport.Quiesces {
-  fileprivate mutating func add(nanoseconds: UInt64) {
+  fileprivate mutating func add(nanoseconds: UInt64, rings: Int) {
     let seconds = Double(nanoseconds) / 1e9
-    (count, total_s, longest_s) = (count + 1, total_s + seconds, max(longest_s, seconds))
+    (count, total_s, longest_s) = (count + UInt64(rings), total_s + seconds, max(longest_s, seconds))
   }
 }

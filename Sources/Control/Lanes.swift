@@ -10,7 +10,7 @@ internal import Virtio
 /// A path on the thread that turns it. A class, so that it can be given to that thread and taken back; what changes with
 /// every frame is the path's own.
 ///
-/// Each kind of path is a subclass of its own: a generic one over a path that cannot be copied has no metadata.
+/// Each kind of path is a subclass of its own, so that a poll of each is one function of the binary.
 class Lane {
   let session: Int
   let ring: Int
@@ -20,6 +20,10 @@ class Lane {
   var call: Notifier
   /// Its stop was reported: the control thread takes it from there.
   var isReported = false
+  /// Why its queue did not stop; set before the control thread is notified that the lane was detached.
+  var stopProblem: RegisterError?
+  /// Which opening of the NIC its queue belongs to: the control thread's.
+  var opening = 0
 
   fileprivate init(session: Int, serial: UInt64, _ ring: RingSetup) {
     self.session = session
@@ -43,7 +47,15 @@ class Lane {
   var base: RingBase { missing() }
   func prepareToSleep() -> Bool { missing() }
   func wake() { missing() }
-  func stop(cardIsGone: Bool) throws(RegisterError) { missing() }
+  /// Begins to stop: posts nothing more. At most one register write, no wait.
+  func beginStop(cardIsGone: Bool) { missing() }
+  /// One step of stopping: at most one register read, or one batch for the guest.
+  ///
+  /// - Returns: true when the lane has stopped.
+  /// - Throws: the NIC did not stop the queue in time.
+  func pollStop() throws(RegisterError) -> Bool { missing() }
+  /// Forgets what is posted to a queue that did not stop.
+  func forsake() { missing() }
   func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { missing() }
   func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) { missing() }
 }
@@ -56,6 +68,8 @@ class ReceiveLane: Lane {
     self.counters = counters
     super.init(session: session, serial: serial, ring)
   }
+  /// What another lane can be made of. The lane is detached, and is not used any more.
+  func takeParts() -> ReceiveParts<IntelReceiveQueue> { preconditionFailure("a lane without a path") }
 }
 
 /// Of a transmit ring.
@@ -66,6 +80,7 @@ class TransmitLane: Lane {
     super.init(session: session, serial: serial, ring)
   }
   func setDiscards(_ discards: Bool) { preconditionFailure("a lane without a path") }
+  func takeParts() -> TransmitParts<IntelTransmitQueue> { preconditionFailure("a lane without a path") }
 }
 
 /// The guest's memory is on the bus as long as its window is.
@@ -90,10 +105,13 @@ final class LendingReceiveLane: ReceiveLane {
     return cell.path.prepareToSleep()
   }
   override func wake() { cell.path.wake() }
-  override func stop(cardIsGone: Bool) throws(RegisterError) {
+  override func beginStop(cardIsGone: Bool) { cell.path.beginStop(.requested, cardIsGone: cardIsGone) }
+  override func pollStop() throws(RegisterError) -> Bool {
     defer { signalIfWanted(&cell.path.wantsSignal) }
-    try cell.path.stop(.requested, cardIsGone: cardIsGone)
+    return try cell.path.pollStop()
   }
+  override func forsake() { cell.path.forsake() }
+  override func takeParts() -> ReceiveParts<IntelReceiveQueue> { cell.take().dismantle() }
   override func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { try cell.path.replaceMap(map) }
   override func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) { cell.path.setLog(log, ringLogAddress: ringLogAddress) }
 }
@@ -119,10 +137,13 @@ final class StrictReceiveLane: ReceiveLane {
     return cell.path.prepareToSleep()
   }
   override func wake() { cell.path.wake() }
-  override func stop(cardIsGone: Bool) throws(RegisterError) {
+  override func beginStop(cardIsGone: Bool) { cell.path.beginStop(.requested, cardIsGone: cardIsGone) }
+  override func pollStop() throws(RegisterError) -> Bool {
     defer { signalIfWanted(&cell.path.wantsSignal) }
-    try cell.path.stop(.requested, cardIsGone: cardIsGone)
+    return try cell.path.pollStop()
   }
+  override func forsake() { cell.path.forsake() }
+  override func takeParts() -> ReceiveParts<IntelReceiveQueue> { cell.take().dismantle().unprotected() }
   override func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { try cell.path.replaceMap(map) }
   override func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) { cell.path.setLog(log, ringLogAddress: ringLogAddress) }
 }
@@ -147,10 +168,13 @@ final class LendingTransmitLane: TransmitLane {
     return cell.path.prepareToSleep()
   }
   override func wake() { cell.path.wake() }
-  override func stop(cardIsGone: Bool) throws(RegisterError) {
+  override func beginStop(cardIsGone: Bool) { cell.path.beginStop(.requested, cardIsGone: cardIsGone) }
+  override func pollStop() throws(RegisterError) -> Bool {
     defer { signalIfWanted(&cell.path.wantsSignal) }
-    try cell.path.stop(.requested, cardIsGone: cardIsGone)
+    return try cell.path.pollStop()
   }
+  override func forsake() { cell.path.forsake() }
+  override func takeParts() -> TransmitParts<IntelTransmitQueue> { cell.take().dismantle() }
   override func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { try cell.path.replaceMap(map) }
   override func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) { cell.path.setLog(log, ringLogAddress: ringLogAddress) }
   override func setDiscards(_ discards: Bool) { cell.path.discards = discards }
@@ -176,10 +200,13 @@ final class StrictTransmitLane: TransmitLane {
     return cell.path.prepareToSleep()
   }
   override func wake() { cell.path.wake() }
-  override func stop(cardIsGone: Bool) throws(RegisterError) {
+  override func beginStop(cardIsGone: Bool) { cell.path.beginStop(.requested, cardIsGone: cardIsGone) }
+  override func pollStop() throws(RegisterError) -> Bool {
     defer { signalIfWanted(&cell.path.wantsSignal) }
-    try cell.path.stop(.requested, cardIsGone: cardIsGone)
+    return try cell.path.pollStop()
   }
+  override func forsake() { cell.path.forsake() }
+  override func takeParts() -> TransmitParts<IntelTransmitQueue> { cell.take().dismantle().unprotected() }
   override func replaceMap(_ map: MemoryMap) throws(VirtqueueError) { try cell.path.replaceMap(map) }
   override func setLog(_ log: DirtyLog?, ringLogAddress: GuestAddress?) { cell.path.setLog(log, ringLogAddress: ringLogAddress) }
   override func setDiscards(_ discards: Bool) { cell.path.discards = discards }

@@ -50,13 +50,23 @@
 /// `@safe`: whoever holds it uses it from one thread, and for one thing at a time.
 @safe struct PathCell<Path: ~Copyable>: ~Copyable {
   private let pointer: UnsafeMutablePointer<Path>
+  private let isFull: UnsafeMutablePointer<Bool>
   init(_ path: consuming Path) {
     unsafe pointer = .allocate(capacity: 1)
     unsafe pointer.initialize(to: path)
+    unsafe isFull = .allocate(capacity: 1)
+    unsafe isFull.initialize(to: true)
   }
   deinit {
-    unsafe pointer.deinitialize(count: 1)
+    if unsafe isFull.pointee { unsafe pointer.deinitialize(count: 1) }
     unsafe pointer.deallocate()
+    unsafe isFull.deallocate()
+  }
+  /// Moves the path out: `path` must not be used any more.
+  func take() -> Path {
+    precondition(unsafe isFull.pointee, "the path was taken already")
+    unsafe isFull.pointee = false
+    return unsafe pointer.move()
   }
   var path: Path {
     @inline(__always) _read { yield unsafe pointer.pointee }

@@ -1,3 +1,4 @@
+internal import Bus
 internal import FlowSteering
 internal import FlowTables
 internal import Linux
@@ -9,8 +10,9 @@ internal import Virtio
 
 /// A back-end that runs: one card, the workers that move frames, and a session for each VM's socket.
 ///
-/// `init` opens everything, `run` is the control thread until `stop`. What other threads ask for is done by the control
-/// thread, between two of its own pieces of work. Safe for that reason.
+/// `init` opens everything, `run` is the control thread until `stop`. Requests of other threads are executed by the control
+/// thread, between two of its own pieces of work. What workers count is read while they count: each figure is one load, and
+/// sums of several may be of different moments. Safe for these reasons.
 public final class Service: BackendService, @unchecked Sendable {
   public static let version = "0.1.0"
   private let configuration: Configuration
@@ -19,7 +21,7 @@ public final class Service: BackendService, @unchecked Sendable {
   let host: CardHost
   private let store: RuleStore?
   private var hostPort: HostPort?
-  private let workers: [WorkerThread]
+  let workers: [WorkerThread]
   private var threads: [ThreadBox] = []
   private var sessions: [Session] = []
   private var injection: Injection?
@@ -31,7 +33,14 @@ public final class Service: BackendService, @unchecked Sendable {
   /// Sets everything up, sockets too; nothing is answered before `run`.
   ///
   /// - Parameter log: called from several threads.
-  public init(_ configuration: Configuration, log: @escaping @Sendable (LogEvent) -> Void) throws(ServiceError) {
+  public convenience init(_ configuration: Configuration, log: @escaping @Sendable (LogEvent) -> Void) throws(ServiceError) {
+    try self.init(configuration, registers: { $0 }, log: log)
+  }
+
+  /// - Parameter registers: the registers that a model's driver uses, given the model's.
+  init(
+    _ configuration: Configuration, registers: @escaping (any RegisterFile) -> any RegisterFile, log: @escaping @Sendable (LogEvent) -> Void
+  ) throws(ServiceError) {
     do throws(ConfigurationError) { try configuration.check() } catch { throw .configuration(error) }
     self.configuration = configuration
     self.log = log
@@ -42,7 +51,7 @@ public final class Service: BackendService, @unchecked Sendable {
     if let kept, kept != configuration.rules {
       log(LogEvent(.notice, "rules are as they were when the back-end last ran", ["rules": String(kept.count), "file": store?.path ?? ""]))
     }
-    do throws(ServiceError) { host = try CardHost(configuration, rules: kept ?? configuration.rules, log: log) } catch {
+    do throws(ServiceError) { host = try CardHost(configuration, rules: kept ?? configuration.rules, registers: registers, log: log) } catch {
       // Configured rules were checked; kept ones may name what is there no more.
       guard let kept, let store, kept != configuration.rules, case .rule(let reason) = error else { throw error }
       throw .state("\(store.path), the rules as they were when the back-end last ran: \(reason); remove the file, and the configured rules count")
@@ -51,7 +60,7 @@ public final class Service: BackendService, @unchecked Sendable {
     try host.card.beginInterrupts()
     hostPort = try host.openHostPort(worker: 0)
     try startWorkers()
-    if let hostPort { workers[0].perform { $0.add(hostPort) } }
+    try addHostPort()
     for (number, vm) in configuration.vms.enumerated() { sessions.append(try makeSession(number, vm)) }
     listenToWorkers()
     host.onLoss = { [weak self] in self?.attendCard() }
@@ -94,6 +103,13 @@ public final class Service: BackendService, @unchecked Sendable {
     }
   }
 
+  /// Has the first worker move the host port's frames.
+  private func addHostPort() throws(ServiceError) {
+    guard let hostPort else { return }
+    try Self.onMachine { () throws(SystemError) in try workers[0].watch(hostPort) }
+    workers[0].perform { $0.add(hostPort) }
+  }
+
   /// A path that stops by itself is the control thread's business from then on.
   private func listenToWorkers() {
     let report: @Sendable (Int, Int, UInt64, String) -> Void = { [weak self] number, ring, lane, reason in
@@ -124,8 +140,12 @@ public final class Service: BackendService, @unchecked Sendable {
     injection?.cancel("the back-end is ending")
     finishInjection()
     for session in sessions { session.close() }
-    for worker in workers { worker.stop() }
-    for thread in threads { thread.join() }
+    for (worker, thread) in zip(workers, threads) {
+      // One that does not answer ends with the process; the NIC is reset before.
+      if worker.stop() { thread.join() } else {
+        log(LogEvent(.error, "a worker does not answer, and ends with the process", ["worker": "\(worker.number)"]))
+      }
+    }
     threads = []
     hostPort?.stop()
     host.card.shutDown()
@@ -164,8 +184,14 @@ public final class Service: BackendService, @unchecked Sendable {
     log(LogEvent(.error, "the card was lost; VMs run on without it", ["card": host.card.kind, "reason": "\(loss)"]))
     injection?.cancel("the card was lost")
     finishInjection()
-    for session in sessions { session.device.releaseCard(cardIsGone: loss.isGone) }
+    // One time limit for all of them.
+    let deadline = MonotonicClock.now() + WorkerThread.commandLimit
+    for session in sessions {
+      session.device.beginOperation(until: deadline)
+      session.device.releaseCard(cardIsGone: loss.isGone)
+    }
     if let hostPort {
+      workers[0].unwatch(hostPort)
       workers[0].perform { $0.removePort() }
       hostPort.stop()
     }
@@ -184,12 +210,12 @@ public final class Service: BackendService, @unchecked Sendable {
       for worker in workers { try worker.takeCard() }
       try host.card.beginInterrupts()
       hostPort = try host.openHostPort(worker: 0)
+      try addHostPort()
     } catch {
       log(LogEvent(.error, "the card came back, and cannot be used", ["reason": "\(error)"]))
       for worker in workers { worker.releaseCard() }
       return host.loseCard()
     }
-    if let hostPort { workers[0].perform { $0.add(hostPort) } }
     for session in sessions { session.device.takeCard() }
     log(LogEvent(.notice, "the card is back, and VMs have it again", ["card": host.card.kind]))
   }
@@ -203,6 +229,11 @@ public final class Service: BackendService, @unchecked Sendable {
     }
     guard let answer else { throw .stopping }
     return answer
+  }
+
+  public func answers() async -> Bool {
+    let answer: Bool? = try? await ask { true }
+    return answer ?? false
   }
 
   public func status() async throws(ControlError) -> StatusReport {

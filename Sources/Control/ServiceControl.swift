@@ -16,12 +16,18 @@ public protocol ServiceControl: Sendable {
 public protocol BackendService: ServiceControl {
   /// Moves frames until `stop` is called; then everything is given back.
   func run()
+  /// True if the control thread answers, between two pieces of its work. For a watchdog: nothing is read or waited for.
+  func answers() async -> Bool
   /// Asks for the end, and returns at once. From any thread, any number of times.
   func stop()
   /// Takes over what can change while it runs.
   ///
   /// - Returns: what changed, and what will not before a restart: a sentence each, nothing if all is as it was.
   func reload(_ configuration: Configuration) -> [String]
+}
+
+extension BackendService {
+  public func answers() async -> Bool { (try? await status()) != nil }
 }
 
 /// Why a request was not carried out.

@@ -57,6 +57,11 @@ final class Session {
     device.ringFailed = { [weak self] ring, reason in
       loop.after(milliseconds: 0) { [weak self] in self?.pathStopped(ring: ring, reason: reason) }
     }
+    device.connectionFailed = { [weak self] refusal in
+      loop.after(milliseconds: 0) { [weak self] in self?.backend.disconnect(because: refusal) }
+    }
+    device.recovered = { [weak self] in loop.after(milliseconds: 0) { [weak self] in self?.retryRings() } }
+    device.onControlThread = { work in loop.post(work) }
   }
 
   var connectionState: String {
@@ -122,6 +127,10 @@ final class Session {
     while let listener {
       do throws(SystemError) {
         guard let stream = try listener.socket.accept() else { return }
+        if let reason = device.standing.reason {
+          log(LogEvent(.warning, "front-end rejected: the VM cannot be served now", ["vm": vm.name, "reason": reason]))
+          continue
+        }
         guard !backend.isConnected else {
           log(LogEvent(.warning, "second front-end turned away: one at a time", ["vm": vm.name]))
           continue
@@ -136,13 +145,15 @@ final class Session {
 
   private func connect() {
     guard case .client(let path) = vm.endpoint, !isEnding, !backend.isConnected else { return }
-    do throws(SystemError) { try take(try UnixStream(connectingTo: path)) } catch {
-      if !hasComplained {
-        log(LogEvent(.info, "waiting for the front-end", ["vm": vm.name, "socket": path, "reason": "\(error)"]))
-        hasComplained = true
-      }
-      loop.after(milliseconds: Self.retryInterval) { [weak self] in self?.connect() }
+    if let reason = device.standing.reason { return connectLater(path, reason) }
+    do throws(SystemError) { try take(try UnixStream(connectingTo: path)) } catch { connectLater(path, "\(error)") }
+  }
+  private func connectLater(_ path: String, _ reason: String) {
+    if !hasComplained {
+      log(LogEvent(.info, "waiting for the front-end", ["vm": vm.name, "socket": path, "reason": reason]))
+      hasComplained = true
     }
+    loop.after(milliseconds: Self.retryInterval) { [weak self] in self?.connect() }
   }
 
   private func take(_ stream: consuming UnixStream) throws(SystemError) {
@@ -223,6 +234,13 @@ final class Session {
     if let listener, let listenerToken { loop.unwatch(listener.socket.descriptor.number, token: listenerToken) }
     listener = nil
     backend.disconnect()
+  }
+
+  /// Rings that the device refused start again, if the connection is still there.
+  private func retryRings() {
+    guard backend.isConnected else { return }
+    backend.retryRings()
+    follow()
   }
 
   /// A path of this VM has stopped by itself.

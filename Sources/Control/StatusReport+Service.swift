@@ -30,33 +30,34 @@ extension StatusReport.Law {
     self.init(name: name, left: left, right: right, in_flight: inFlight, holds: left == right &+ inFlight)
   }
 
-  /// What the card has put into the host's queue has been given to the machine or dropped. Nil: the card does not say.
+  /// What the card has put into the host's queue has been given to the machine or dropped. Nil if the card does not say, or
+  /// the worker does not answer.
   fileprivate init?(of port: HostPort, _ host: CardHost, _ worker: WorkerThread) {
-    let (settled, arrived) = worker.perform { _ in
+    let figures = worker.read {
       host.card.betweenSteps {
         let report = port.report
         let drops = ["refused", "damaged"].reduce(UInt64(0)) { $0 + (report.dropped_by[$1] ?? 0) }
         return (report.given.frames + drops, host.hostArrivals)
       }
     }
-    guard let arrived else { return nil }
+    guard let (settled, arrived) = figures, let arrived else { return nil }
     self.init(
       name: "put into the host's queue = given + dropped + in flight", left: arrived, right: settled, in_flight: arrived &- settled,
       holds: arrived >= settled)
   }
 
-  /// What the card has put into a VM's queues has been delivered or dropped by its paths, but for what is out. Nil: the card
-  /// does not say.
+  /// What the card has put into a VM's queues has been delivered or dropped by its paths, but for what is out. Nil if the
+  /// card does not say, or the worker does not answer.
   fileprivate init?(of session: Session, _ host: CardHost) {
     // Between two turns of its worker and two steps of the card: under traffic, what is read one after the other is not
     // of one moment, and would not add up.
     let (device, number, queues) = (session.device, session.number, session.vm.queuePairs)
-    let (settled, arrived, posted) = device.worker.perform { _ in
+    let figures = device.worker.read {
       host.card.betweenSteps {
         return (device.settledOfCard, host.card.arrived(in: number, queues: queues)?.frames, UInt64(device.postedBuffers))
       }
     }
-    guard let arrived else { return nil }
+    guard let (settled, arrived, posted) = figures, let arrived else { return nil }
     // A real card may count for a queue what it then had no buffer for.
     let isPossible = arrived >= settled && (arrived - settled <= posted || host.model == nil)
     self.init(
@@ -102,7 +103,7 @@ extension StatusReport.VM {
       mtu: device.mtu, memory_regions: session.memory.regions, memory_bytes: session.memory.bytes, numa_node: device.memoryNode,
       worker: device.worker.number, logging: device.isLogging,
       dirty_pages: device.receiveTotals.dirtyPages + device.transmitTotals.dirtyPages, quiesces: device.quiesces,
-      last_violation: session.lastViolation,
+      contained: device.standing.reason, containments: device.containments, last_violation: session.lastViolation,
       rings: session.rings.indices.map { StatusReport.Ring(session, $0) },
       receive: StatusReport.Frames(device.receiveTotals, card: host.card.drops(of: session.number, queues: vm.queuePairs)),
       transmit: StatusReport.Frames(device.transmitTotals))

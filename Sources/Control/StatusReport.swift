@@ -95,6 +95,11 @@ public struct StatusReport: Codable, Sendable {
     /// Pages of 4096 bytes that were marked in a log and had not been, since the start.
     public var dirty_pages: UInt64
     public var quiesces: Quiesces
+    /// Why the VM is not served, and no front-end accepted; nil if it is. A queue of the NIC does not stop: until the NIC is
+    /// reset. Its worker does not answer: until the worker does.
+    public var contained: String?
+    /// Times that this happened.
+    public var containments: UInt64
     /// The last thing that a front-end or a guest did wrong.
     public var last_violation: String?
     public var rings: [Ring]

@@ -1,4 +1,5 @@
 internal import CLinux
+internal import Bus
 internal import Datapath
 internal import Intel
 internal import Linux
@@ -9,7 +10,9 @@ internal import Simulation
 /// A thread that moves the frames of some VMs: it turns their paths as long as that moves something, looks a while
 /// longer, and then sleeps until a driver's kick, the card's interrupt or a command wakes it.
 ///
-/// The control thread adds and takes lanes by `perform`; all else belongs to the thread itself. Safe, for that reason.
+/// The control thread makes lanes and hands them over, finished; it detaches them by a command, and has them back when they
+/// have stopped. This thread waits for no hardware, and reads no register but to poll a queue that is being stopped. What it
+/// does for the control thread are commands, executed in order; all else belongs to the thread itself. Safe, for that reason.
 final class WorkerThread: @unchecked Sendable {
   let number: Int
   /// The processor that it is pinned to.
@@ -41,6 +44,10 @@ final class WorkerThread: @unchecked Sendable {
   private let receiveLanes = Roster<ReceiveLane>()
   private let transmitLanes = Roster<TransmitLane>()
   private let ports = Roster<HostPort>()
+  /// Lanes that are being stopped, the next one to be polled first.
+  private var draining: [(lane: Lane, group: DrainGroup)] = []
+  private var lastDrainPoll: UInt64 = 0
+  private let drainTicks: UInt64
 
   init(number: Int, processor: Int?, spinMicroseconds: Int, vector: IntelInterrupt, host: CardHost, ticksPerSecond: Double) throws(SystemError) {
     self.number = number
@@ -53,6 +60,7 @@ final class WorkerThread: @unchecked Sendable {
     poller = try Poller()
     secondsPerTick = 1 / ticksPerSecond
     spinTicks = UInt64(Double(spinMicroseconds) * ticksPerSecond / 1e6)
+    drainTicks = UInt64(Double(Self.drainInterval) * ticksPerSecond / 1e9)
     model = host.model
     models.replace(with: model.map { [$0] } ?? [])
     try host.card.connect(vector: number, to: interrupt)
@@ -72,12 +80,48 @@ final class WorkerThread: @unchecked Sendable {
 
   // MARK: The control thread's side
 
-  func perform<Result>(_ body: @escaping (WorkerThread) -> Result) -> Result {
-    mailbox.perform { body(self) }
+  /// How long the control thread waits for this thread in all that one message of a front-end asks for, in nanoseconds.
+  /// A worker's poll of every lane takes far less, and a NIC's queue stops within 110 ms or not at all; a service manager's
+  /// watchdog waits for some seconds.
+  static let commandLimit: UInt64 = 400_000_000
+  /// How long it waits for a command at least, when that time is used up by others: nanoseconds.
+  static let leastWait: UInt64 = 20_000_000
+  /// How long a report waits for this thread, in nanoseconds: it goes without its figures then.
+  static let reportLimit: UInt64 = 40_000_000
+  /// Between two polls of queues that are being stopped, in nanoseconds: each reads a register of the NIC.
+  private static let drainInterval: UInt64 = 20_000
+
+  /// Has `body` executed between two iterations of the loop.
+  ///
+  /// - Parameter limit: how long to wait for it, in nanoseconds.
+  /// - Returns: nil if it was not executed in time: it is executed later.
+  @discardableResult func perform<Result>(within limit: UInt64 = commandLimit, _ body: @escaping (WorkerThread) -> Result) -> Result? {
+    mailbox.perform(until: MonotonicClock.now() + limit) { body(self) }
   }
-  func stop() { perform { $0.isStopping = true } }
-  /// Brings it to a guest's memory: what its paths allocate from then on lies there too.
-  func move(toNode node: Int) { if perform({ _ in NUMA.run(onNode: node) }) { self.node = node } }
+  /// As `perform`, for a report: not at all if the thread has not executed an earlier command in time.
+  func read<Result>(_ body: @escaping () -> Result) -> Result? {
+    mailbox.isOverdue ? nil : perform(within: Self.reportLimit) { _ in body() }
+  }
+  /// Queues a command, and does not wait. Returns nil if there is no place for it.
+  func send(_ body: @escaping (WorkerThread) -> Void) -> Receipt? { mailbox.send { body(self) } }
+  /// Blocks until a command is finished; false if it is not by `deadline`.
+  func wait(for receipt: Receipt, until deadline: UInt64) -> Bool { mailbox.wait(for: receipt, until: deadline) }
+
+  /// Queues a command that detaches lanes: their queues are stopped while others' lanes go on. It is finished when all of
+  /// them have stopped, or their queues did not: `Lane.stopProblem`.
+  ///
+  /// - Parameters:
+  ///   - cardIsGone: the NIC is off the bus, and is not asked to stop.
+  ///   - isLast: the only one that is queued for a VM whose command is overdue.
+  /// - Returns: nil if there is no place for it.
+  func detach(_ receive: [ReceiveLane], _ transmit: [TransmitLane], cardIsGone: Bool = false, isLast: Bool = false) -> Receipt? {
+    mailbox.send(isLast: isLast) { [self] receipt in beginDetaching(receive, transmit, cardIsGone: cardIsGone, receipt) }
+  }
+
+  /// False if the thread did not execute it in time.
+  func stop() -> Bool { perform { $0.isStopping = true } != nil }
+  /// Brings it to a guest's memory.
+  func move(toNode node: Int) { if perform({ _ in NUMA.run(onNode: node) }) == true { self.node = node } }
   private func followModel() throws(SystemError) {
     guard drivesCard, let model else { return }
     for descriptor in model.descriptors { try poller.add(descriptor, for: .read, token: 0) }
@@ -102,45 +146,78 @@ final class WorkerThread: @unchecked Sendable {
       try? worker.followModel()
     }
   }
+  /// Wakes the thread on a kick. Edges only: a kick is never read, so that another reader of it cannot block this thread.
+  ///
+  /// - Throws: the kernel refuses: the ring would never be polled again once the thread sleeps.
+  func watch(_ kick: SharedDescriptor?) throws(SystemError) {
+    guard let kick else { return }
+    try poller.add(kick.descriptor.number, for: [.read, .edges], token: 0)
+  }
+  /// Precondition: `watch` returned.
+  func unwatch(_ kick: SharedDescriptor?) {
+    guard let kick else { return }
+    // What the kernel would say is that it is not watched.
+    try? poller.remove(kick.descriptor.number)
+  }
+  /// As `watch`, for the host port's TAP device.
+  func watch(_ port: HostPort) throws(SystemError) { try poller.add(port.descriptor, for: .read, token: 0) }
+  func unwatch(_ port: HostPort) { try? poller.remove(port.descriptor) }
+
   /// Ends its sleep: there is something on the card's wire.
   func wake() { mailbox.wakeUp.signal() }
 
   // MARK: On the thread: in `perform`
 
-  func add(_ lane: ReceiveLane) {
-    receiveLanes.append(lane)
-    watch(lane.kick)
-  }
-  func add(_ lane: TransmitLane) {
-    transmitLanes.append(lane)
-    watch(lane.kick)
-  }
-  func add(_ port: HostPort) {
-    ports.replace(with: [port])
-    try? poller.add(port.descriptor, for: .read, token: 0)
-  }
-  func removePort() {
-    guard let port = ports.first else { return }
-    try? poller.remove(port.descriptor)
-    ports.remove(port)
-  }
-  func remove(_ lane: ReceiveLane) {
-    receiveLanes.remove(lane)
-    unwatch(lane.kick)
-  }
-  func remove(_ lane: TransmitLane) {
-    transmitLanes.remove(lane)
-    unwatch(lane.kick)
+  func add(_ lane: ReceiveLane) { receiveLanes.append(lane) }
+  func add(_ lane: TransmitLane) { transmitLanes.append(lane) }
+  func add(_ port: HostPort) { ports.replace(with: [port]) }
+  func removePort() { if let port = ports.first { ports.remove(port) } }
+
+  private func beginDetaching(_ receive: [ReceiveLane], _ transmit: [TransmitLane], cardIsGone: Bool, _ receipt: Receipt) {
+    let group = DrainGroup(receipt, receive.count + transmit.count)
+    for lane in receive {
+      receiveLanes.remove(lane)
+      lane.beginStop(cardIsGone: cardIsGone)
+      draining.append((lane, group))
+    }
+    for lane in transmit {
+      transmitLanes.remove(lane)
+      lane.beginStop(cardIsGone: cardIsGone)
+      draining.append((lane, group))
+    }
   }
 
-  /// Edges only: a kick is never read, so that nobody can make us wait for one that somebody else has read.
-  private func watch(_ kick: SharedDescriptor?) {
-    guard let kick else { return }
-    try? poller.add(kick.descriptor.number, for: [.read, .edges], token: 0)
+  /// Polls one of the lanes that are being stopped, every `drainInterval`: never more than one read of a register.
+  ///
+  /// - Returns: true if there is one. The thread does not sleep then.
+  private func pollDraining() -> Bool {
+    guard !draining.isEmpty else { return false }
+    let now = TickCounter.now()
+    guard now &- lastDrainPoll >= drainTicks else { return true }
+    lastDrainPoll = now
+    let (lane, group) = draining.removeFirst()
+    do throws(RegisterError) {
+      guard try lane.pollStop() else {
+        draining.append((lane, group))
+        return true
+      }
+    } catch { lane.stopProblem = error }
+    group.remove()
+    return true
   }
-  private func unwatch(_ kick: SharedDescriptor?) {
-    guard let kick else { return }
-    try? poller.remove(kick.descriptor.number)
+
+  /// Lanes that one command detaches.
+  private final class DrainGroup {
+    private let receipt: Receipt
+    private var count: Int
+    init(_ receipt: Receipt, _ count: Int) {
+      (self.receipt, self.count) = (receipt, count)
+      if count == 0 { receipt.finish() }
+    }
+    func remove() {
+      count -= 1
+      if count == 0 { receipt.finish() }
+    }
   }
 
   // MARK: The thread
@@ -155,7 +232,8 @@ final class WorkerThread: @unchecked Sendable {
         // The command may have been the last one: a sleep without a limit would not end.
         if isStopping { return }
       }
-      if round() {
+      let isDraining = pollDraining()
+      if round() || isDraining {
         idleSince = 0
         continue
       }

@@ -12,6 +12,7 @@ struct MetricsPage {
     let vms = status.vms.sorted { $0.key < $1.key }
     for direction in [Direction.receive, .transmit] { frames(direction, vms) }
     machines(vms)
+    containment(vms)
     rings(vms)
     steering(rules)
   }
@@ -131,6 +132,15 @@ struct MetricsPage {
     }
     family("sluice_quiesce_longest_seconds", .gauge, "The longest time that it took once.") { add in
       for (name, vm) in vms { add([("vm", name)], vm.quiesces.longest_s) }
+    }
+  }
+
+  private mutating func containment(_ vms: VMs) {
+    family("sluice_vm_contained", .gauge, "1 while a VM is not served: a queue of the NIC does not stop, or its worker does not answer.") { add in
+      for (name, vm) in vms { add([("vm", name)], vm.contained == nil ? 0 : 1) }
+    }
+    family("sluice_vm_containments_total", .counter, "Times that this happened.") { add in
+      for (name, vm) in vms { add([("vm", name)], vm.containments) }
     }
   }
 

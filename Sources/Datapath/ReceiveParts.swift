@@ -7,7 +7,7 @@ public struct ReceiveParts<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// To be started again by its device: a path leaves it stopped.
   public var queue: Queue
   var pool: BouncePool
-  public let counters: ReceiveCounters
+  public private(set) var counters: ReceiveCounters
   public let drops: DropLog
   /// Frames that left the paths so far.
   let settledFrames: UInt64
@@ -29,5 +29,20 @@ public struct ReceiveParts<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     self.counters = counters
     self.drops = drops
     self.settledFrames = settledFrames
+  }
+}
+
+extension ReceiveParts where Queue: ~Copyable {
+  /// Counts anew from now on: what was counted is kept by who has the counters.
+  public mutating func useFreshCounters() { counters = ReceiveCounters() }
+
+  /// The same parts for a path that maps pages only while a buffer in them is posted.
+  public consuming func protected(by pages: LentPages) -> ReceiveParts<ProtectedReceiveQueue<Queue>> {
+    ReceiveParts<ProtectedReceiveQueue<Queue>>(
+      queue: ProtectedReceiveQueue(queue, pages), pool: pool, counters: counters, drops: drops, settledFrames: settledFrames)
+  }
+  /// The parts of such a path, as they were.
+  public consuming func unprotected<Base: ReceiveQueue & ~Copyable>() -> ReceiveParts<Base> where Queue == ProtectedReceiveQueue<Base> {
+    ReceiveParts<Base>(queue: queue.unprotected(), pool: pool, counters: counters, drops: drops, settledFrames: settledFrames)
   }
 }

@@ -190,7 +190,7 @@ public struct TransmitParts<Queue: TransmitQueue & ~Copyable>: ~Copyable {
   /// To be started again by its device: a path leaves it stopped.
   public var queue: Queue
   var pool: BouncePool
-  public let counters: TransmitCounters
+  public private(set) var counters: TransmitCounters
 
   /// - Parameter bounceBuffers: host buffers for frames that cannot be lent, a power of two.
   public init(
@@ -205,5 +205,18 @@ public struct TransmitParts<Queue: TransmitQueue & ~Copyable>: ~Copyable {
     self.queue = queue
     self.pool = pool
     self.counters = counters
+  }
+}
+
+extension TransmitParts where Queue: ~Copyable {
+  /// As `ReceiveParts.useFreshCounters`.
+  public mutating func useFreshCounters() { counters = TransmitCounters() }
+
+  /// As `ReceiveParts.protected`.
+  public consuming func protected(by pages: LentPages) -> TransmitParts<ProtectedTransmitQueue<Queue>> {
+    TransmitParts<ProtectedTransmitQueue<Queue>>(queue: ProtectedTransmitQueue(queue, pages), pool: pool, counters: counters)
+  }
+  public consuming func unprotected<Base: TransmitQueue & ~Copyable>() -> TransmitParts<Base> where Queue == ProtectedTransmitQueue<Base> {
+    TransmitParts<Base>(queue: queue.unprotected(), pool: pool, counters: counters)
   }
 }

@@ -34,6 +34,19 @@ public enum NUMA {
     isAvailable && node >= 0 && numa_run_on_node(CInt(node)) == 0
   }
 
+  /// Calls `body` with the calling thread's new pages taken from a node, where there is room: for memory that a thread
+  /// elsewhere will use.
+  ///
+  /// - Parameter node: nil if it does not matter.
+  public static func preferring<Result: ~Copyable, Failure: Error>(
+    node: Int?, _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    guard let node, node >= 0, nodeCount > 1, node < nodeCount else { return try body() }
+    numa_set_preferred(CInt(node))
+    defer { numa_set_localalloc() }
+    return try body()
+  }
+
   /// Asks that the pages of a mapping that nobody has touched yet come from one node.
   public static func prefer(node: Int, for mapping: borrowing Mapping) {
     guard isAvailable, node < nodeCount else { return }

@@ -17,7 +17,7 @@ extension Backend {
     }
     let nextMap = try next.map()
     let stopped = staysWhole ? [] : rings.indices.filter { rings[$0].isRunning }
-    for n in stopped { stop(n, forgettingKick: false) }
+    stop(stopped, forgettingKick: false)
     do { try device.setMemory(nextMap) } catch {
       // What is to go must go, also if there is nothing to put in its place.
       if !staysWhole { forgetMemory() }

@@ -125,11 +125,22 @@ extension Backend {
 
   // MARK: Start and stop
 
-  func stop(_ n: Int, forgettingKick: Bool) {
-    guard rings[n].isRunning else { return }
-    let base = device.stop(ring: n)
-    rings[n].didStop(at: base, forgettingKick: forgettingKick)
-    report(.ringStopped(n, base: base))
+  func stop(_ n: Int, forgettingKick: Bool) { stop([n], forgettingKick: forgettingKick) }
+
+  /// Stops those that run, all at once.
+  func stop(_ numbers: [Int], forgettingKick: Bool) {
+    let running = numbers.filter { rings[$0].isRunning }
+    if running.isEmpty { return }
+    for (n, base) in zip(running, device.stop(rings: running)) {
+      rings[n].didStop(at: base, forgettingKick: forgettingKick)
+      report(.ringStopped(n, base: base))
+    }
+  }
+
+  /// Starts rings again that the device refused, and could run by now.
+  public func retryRings() {
+    device.beginOperation()
+    startRings()
   }
 
   /// Starts every ring that has all it needs. One that was refused is tried again when something that it depends on
@@ -190,7 +201,9 @@ extension Backend {
   /// again when the front-end sets it up anew.
   public func fault(ring n: Int, _ reason: RingRefusal) {
     guard rings.indices.contains(n), rings[n].isRunning else { return }
+    device.beginOperation()
     stop(n, forgettingKick: false)
     refuse(n, .device(reason))
+    if let failure = device.takeFailure() { disconnect(.device(failure)) }
   }
 }

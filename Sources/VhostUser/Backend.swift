@@ -72,6 +72,7 @@ public final class Backend {
     var left = limits.messagesPerTurn
     while left > 0, isConnected {
       left -= 1
+      device.beginOperation()
       do throws(MessageError) { if try !step(now) { break } } catch { disconnect(.error(error)) }
     }
     return isConnected
@@ -79,6 +80,7 @@ public final class Backend {
 
   /// Sends more of a reply that waited. Answers whether the connection goes on.
   @discardableResult public func writable(now: UInt64) -> Bool {
+    device.beginOperation()
     do throws(MessageError) {
       try connection?.flush(now: now)
       forgetToldPlaces()
@@ -89,6 +91,7 @@ public final class Backend {
   /// Ends the connection if the front-end was given time and it is over, or if it has taken back memory without saying
   /// so: to be called at the deadline, and every second or so. Answers whether the connection goes on.
   @discardableResult public func expire(now: UInt64) -> Bool {
+    device.beginOperation()
     if let deadline, deadline <= now { disconnect(.timedOut) }
     if isTruncated { disconnect(.truncated) }
     return isConnected
@@ -96,11 +99,19 @@ public final class Backend {
 
   /// Ends the connection: every ring stops, all memory and every descriptor is given back. When this returns, nothing
   /// of the front-end's is held.
-  public func disconnect() { disconnect(.closedHere) }
+  public func disconnect() {
+    device.beginOperation()
+    disconnect(.closedHere)
+  }
+  /// Ends the connection because the device cannot serve it.
+  public func disconnect(because refusal: RingRefusal) {
+    device.beginOperation()
+    disconnect(.device(refusal))
+  }
 
-  private func disconnect(_ reason: DisconnectReason) {
+  func disconnect(_ reason: DisconnectReason) {
     guard isConnected else { return }
-    for n in rings.indices { stop(n, forgettingKick: true) }
+    stop(Array(rings.indices), forgettingKick: true)
     forgetMemory()
     forgetLog()
     (inflight, untold) = (nil, [])
@@ -142,7 +153,10 @@ public final class Backend {
     _ header: MessageHeader, _ payload: [UInt8], _ descriptors: consuming ReceivedDescriptors, _ now: UInt64
   ) throws(MessageError) {
     do throws(MessageError) {
-      switch try answer(header, payload, descriptors, now) {
+      let answer = try self.answer(header, payload, descriptors, now)
+      // Nothing is acknowledged that is not so.
+      if let failure = device.takeFailure() { throw .device(failure) }
+      switch answer {
       case .done: if header.needsReply { try reply(to: header, number: 0, now) }
       case .number(let value): try reply(to: header, number: value, now)
       case .payload(let bytes): try reply(to: header, bytes, now)

@@ -56,11 +56,19 @@ public struct RingRefusal: Error, Hashable, Sendable, CustomStringConvertible {
 /// All calls come from the control thread, one at a time. When a call returns, what it asked for is so: in particular
 /// after `stop` and `setMemory` nothing of ours, and no card, touches what was taken away.
 public protocol BackendDevice: AnyObject {
+  /// A message, or the end of a connection, is about to be carried out: all calls until the next one share the time that
+  /// the device may take.
+  func beginOperation()
+  /// Returns, once, why something that was asked of the device since `beginOperation` is not so although the call
+  /// returned: a ring that did not stop, a worker that does not answer. Nothing may be acknowledged then.
+  func takeFailure() -> RingRefusal?
   /// Runs a ring. The memory that it lies in has been set.
   func start(_ ring: RingSetup) throws(RingRefusal)
   /// Stops a ring that runs; buffers that were not filled are forgotten. Answers where a successor goes on.
   /// When it returns, there is no write to guest memory for this ring, and no notification.
   func stop(ring: Int) -> RingBase
+  /// As `stop(ring:)`, for several rings at once.
+  func stop(rings: [Int]) -> [RingBase]
   /// The front-end has been told where a stopped ring goes on, or says so itself: what was written down of the ring for a
   /// successor is not to be believed any more.
   func forgetPlace(ring: Int)
@@ -83,4 +91,10 @@ public protocol BackendDevice: AnyObject {
   func disconnected()
   /// SEND_RARP: tell the network that this address is here now. Six bytes.
   func announce(_ address: [UInt8])
+}
+
+extension BackendDevice {
+  public func beginOperation() {}
+  public func takeFailure() -> RingRefusal? { nil }
+  public func stop(rings: [Int]) -> [RingBase] { rings.map { stop(ring: $0) } }
 }

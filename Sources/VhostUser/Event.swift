@@ -32,6 +32,8 @@ public enum DisconnectReason: Hashable, Sendable {
   case timedOut
   /// A file of guest memory, of the log, or of what is in flight, was made shorter while it was in use.
   case truncated
+  /// The device cannot serve the connection: a worker does not answer, or a queue of the NIC does not stop.
+  case device(RingRefusal)
   case closedHere
 }
 
@@ -39,7 +41,7 @@ extension DisconnectReason {
   /// Whether the front-end did something that it must not do.
   public var isViolation: Bool {
     switch self {
-    case .closedByFrontend, .closedHere: false
+    case .closedByFrontend, .closedHere, .device: false
     case .cutShort, .error, .timedOut, .truncated: true
     }
   }
@@ -79,6 +81,7 @@ extension DisconnectReason: CustomStringConvertible {
     case .error(let error): "\(error)"
     case .timedOut: "the front-end did not speak, or did not listen, in time"
     case .truncated: "guest memory, the log or what is in flight was truncated while it was in use"
+    case .device(let refusal): "\(refusal)"
     case .closedHere: "closed here"
     }
   }

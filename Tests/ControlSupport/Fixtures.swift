@@ -29,7 +29,7 @@ private let statusText = """
     "web":{"socket":"/run/sluice/web.sock","connection":"connected","peer_pid":812,"peer_uid":64055,"connections":3,
       "features":["VERSION_1","MRG_RXBUF","EVENT_IDX","RING_PACKED","MQ"],"protocol_features":["MQ","REPLY_ACK","CONFIGURE_MEM_SLOTS"],
       "mac":"02:00:00:00:00:01","vlan":100,"mtu":1500,"memory_regions":2,"memory_bytes":536870912,"numa_node":0,"worker":0,
-      "logging":true,"dirty_pages":1234,"quiesces":{"count":6,"total_s":0.0012,"longest_s":0.00075},"last_violation":"ring 2: the available index ran ahead",
+      "logging":true,"dirty_pages":1234,"quiesces":{"count":6,"total_s":0.0012,"longest_s":0.00075},"containments":1,"last_violation":"ring 2: the available index ran ahead",
       "rings":[
        {"index":0,"direction":"receive","state":"running","format":"packed","size":256,"outstanding":255,"signals":9000,"suppressed_signals":70,"doorbells":31250},
        {"index":1,"direction":"transmit","state":"running","format":"packed","size":256,"outstanding":0,"signals":12,"suppressed_signals":3,"doorbells":2000},
@@ -40,7 +40,7 @@ private let statusText = """
       "transmit":{"lent":{"frames":1990,"bytes":131000},"bounced":{"frames":10,"bytes":1000},"bounced_by":{"scattered":10},"dropped_by":{}}},
     "db":{"socket":"/run/sluice/db.sock","connection":"listening","connections":0,"features":[],"protocol_features":[],
       "mac":"02:00:00:00:00:02","mtu":1500,"memory_regions":0,"memory_bytes":0,"worker":1,"logging":false,"dirty_pages":0,
-      "quiesces":{"count":0,"total_s":0,"longest_s":0},"rings":[],
+      "quiesces":{"count":0,"total_s":0,"longest_s":0},"contained":"ring 1: the NIC does not stop its queue","containments":2,"rings":[],
       "receive":{"lent":{"frames":0,"bytes":0},"bounced":{"frames":0,"bytes":0},"bounced_by":{},"dropped_by":{}},
       "transmit":{"lent":{"frames":0,"bytes":0},"bounced":{"frames":0,"bytes":0},"bounced_by":{},"dropped_by":{}}}},
    "laws":[{"name":"received + replicated = delivered + dropped","left":1000004,"right":1000000,"in_flight":4,"holds":true}]}

@@ -394,6 +394,43 @@ import Virtio
     #expect(rig.path.turn() == 0)
   }
 
+  @Test func `a path that is being stopped delivers what comes until its queue has stopped, a batch a step, and posts nothing`() throws {
+    let rig = try rig(size: 256, capacity: 255)
+    for _ in 0..<200 { rig.post([1530]) }
+    try rig.turn()
+    try rig.turn()
+    #expect(rig.card.free == 200)
+    rig.path.beginStop(.requested)
+    rig.path.beginStop(.requested)
+    rig.card.pollsUntilQuiet = 3
+    for poll in 0..<3 {
+      rig.receive(rig.frame(60 + poll))
+      // Others go on meanwhile: a poll of this one does nothing.
+      #expect(try !rig.path.pollStop() && rig.path.turn() == 0)
+      #expect(rig.card.quiescePolls == poll + 1)
+    }
+    for _ in 0..<150 { rig.receive(rig.frame(90)) }
+    var steps = 0
+    while try !rig.path.pollStop() { steps += 1 }
+    #expect(steps == 2, "\(steps) steps for 153 frames")
+    #expect(rig.path.counters.deliveredFrames == 153 && rig.path.counters.droppedFrames == 0)
+    #expect(rig.path.outstandingBuffers == 0 && rig.card.complaints.isEmpty)
+  }
+
+  @Test func `a path whose queue does not stop is taken apart, with what had come counted, and its buffers not given back`() throws {
+    let rig = try rig()
+    for _ in 0..<3 { rig.post([1530]) }
+    try rig.turn()
+    rig.receive(rig.frame(60))
+    rig.card.willNotStop = true
+    rig.path.beginStop(.requested)
+    #expect(throws: RegisterError.self) { _ = try rig.path.pollStop() }
+    let base = rig.path.base
+    rig.path.forsake()
+    #expect(rig.path.base == base && rig.path.outstandingBuffers == 0 && rig.path.outstandingSlots == 0)
+    #expect(rig.path.counters.dropped(.stopped) == 1 && rig.path.counters.deliveredFrames == 0)
+  }
+
   // MARK: Long lives
 
   @Test func `a path that only copies goes on after two and four thousand million frames`() throws {

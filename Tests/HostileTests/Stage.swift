@@ -1,4 +1,5 @@
-import Control
+@testable import Control
+import Bus
 import Datapath
 import FlowSteering
 import Foundation
@@ -30,7 +31,7 @@ final class Stage: @unchecked Sendable {
   /// - Parameter adjust: changes the attackers' configuration.
   init(
     attackers: Int = 1, victimShape: Shape? = Shape(receiveSize: 128, memory: [512 << 10, 64 << 10]), socketFolder: String? = nil,
-    adjust: (inout Configuration) -> Void = { _ in }
+    adjust: (inout Configuration) -> Void = { _ in }, registers: @escaping (any RegisterFile) -> any RegisterFile = { $0 }
   ) throws {
     folder = socketFolder ?? NSTemporaryDirectory() + "hostile-\(UInt32.random(in: 0 ... .max))"
     stateFolder = NSTemporaryDirectory() + "hostile-state-\(UInt32.random(in: 0 ... .max))"
@@ -48,7 +49,7 @@ final class Stage: @unchecked Sendable {
     adjust(&configuration)
     let record = Journal()
     self.record = record
-    service = try Service(configuration) { event in
+    service = try Service(configuration, registers: registers) { event in
       record.events.withLock { $0.append(event) }
       if event.message.hasPrefix("front-end disconnected"), let vm = event["vm"] { record.gone.withLock { $0[vm, default: 0] += 1 } }
     }

@@ -20,6 +20,7 @@ final class CardHost {
   /// Nil while the card is away.
   private var driver: (any IntelCard)?
   private let log: @Sendable (LogEvent) -> Void
+  private let registers: (any RegisterFile) -> any RegisterFile
   /// Why the card cannot be opened again, as it was told last.
   private var lastObstacle = ""
   private let ringSize: Int
@@ -38,8 +39,13 @@ final class CardHost {
   var space: any IOAddressSpace { card.space }
   var allocator: IOVAAllocator { card.allocator }
 
-  init(_ configuration: Configuration, rules: [Rule], log: @escaping @Sendable (LogEvent) -> Void) throws(ServiceError) {
+  /// - Parameter registers: the registers that a model's driver uses, given the model's.
+  init(
+    _ configuration: Configuration, rules: [Rule], registers: @escaping (any RegisterFile) -> any RegisterFile = { $0 },
+    log: @escaping @Sendable (LogEvent) -> Void
+  ) throws(ServiceError) {
     self.configuration = configuration
+    self.registers = registers
     self.log = log
     mtu = configuration.nic.mtu
     ringSize = configuration.nic.ringSize
@@ -49,7 +55,7 @@ final class CardHost {
     do throws(RuleError) { program = try Self.compile(rules, configuration, profile) } catch { throw .rule(error) }
     self.program = program
     let tables = Self.tables(of: program)
-    card = try Self.open(configuration, tables, after: nil, log)
+    card = try Self.open(configuration, tables, after: nil, registers, log)
     driver = card.driver
     do throws(IntelError) { try prepare(tables) } catch {
       card.shutDown()
@@ -58,9 +64,12 @@ final class CardHost {
   }
 
   private static func open(
-    _ configuration: Configuration, _ tables: CardTables, after before: (any NetworkCard)?, _ log: @escaping @Sendable (LogEvent) -> Void
+    _ configuration: Configuration, _ tables: CardTables, after before: (any NetworkCard)?,
+    _ registers: (any RegisterFile) -> any RegisterFile, _ log: @escaping @Sendable (LogEvent) -> Void
   ) throws(ServiceError) -> any NetworkCard {
-    guard let device = try VFIONetworkCard.Device(configuration.nic) else { return try SimulatedNetworkCard(configuration, tables, after: before) }
+    guard let device = try VFIONetworkCard.Device(configuration.nic) else {
+      return try SimulatedNetworkCard(configuration, tables, after: before, registers: registers)
+    }
     return try VFIONetworkCard(device, configuration, tables, after: before, log: log)
   }
 
@@ -81,6 +90,8 @@ final class CardHost {
   /// not make a ring fail that could wait.
   func look() { if let driver, !driver.isThere || !driver.isOurs { onLoss() } }
 
+  /// How often a card was opened: queues of an earlier one are not for this one.
+  private(set) var openings = 1
   /// The card was lost, and has not come back.
   var isAway: Bool { driver == nil }
 
@@ -100,7 +111,7 @@ final class CardHost {
   func findCard() -> Bool {
     do throws(ServiceError) {
       let tables = Self.tables(of: program)
-      let found = try Self.open(configuration, tables, after: card, log)
+      let found = try Self.open(configuration, tables, after: card, registers, log)
       let away = card
       (card, driver) = (found, found.driver)
       do throws(IntelError) { try prepare(tables) } catch {
@@ -109,6 +120,7 @@ final class CardHost {
         throw .card("\(error)")
       }
       lastObstacle = ""
+      openings += 1
       return true
     } catch {
       // Once, and not as long as nothing changes.
@@ -200,31 +212,40 @@ final class CardHost {
 
   // MARK: Queues
 
-  /// A receive queue that runs, empty. Its interrupts go to a worker's vector.
-  func startReceiveQueue(pool: Int, queue: Int, worker: Int) throws(RingRefusal) -> IntelReceiveQueue {
+  // Control thread only: a proof reads hundreds of registers, and a start waits for the NIC for up to 10 ms.
+
+  /// Makes a receive queue that does not run.
+  func makeReceiveQueue(pool: Int, queue: Int) throws(RingRefusal) -> IntelReceiveQueue {
     guard let driver else { throw RingRefusal("the card is away") }
-    let number = driver.queueIndex(pool: pool, queue: queue)
+    do throws(IntelError) {
+      return try driver.makeReceiveQueue(driver.queueIndex(pool: pool, queue: queue), ringSize: ringSize, bufferByteCount: driver.largestFrame)
+    } catch { throw RingRefusal("the card: \(error)") }
+  }
+  func makeTransmitQueue(pool: Int, queue: Int) throws(RingRefusal) -> IntelTransmitQueue {
+    guard let driver else { throw RingRefusal("the card is away") }
+    do throws(IntelError) { return try driver.makeTransmitQueue(driver.queueIndex(pool: pool, queue: queue), ringSize: ringSize) } catch {
+      throw RingRefusal("the card: \(error)")
+    }
+  }
+
+  /// Starts a receive queue of a pool's, empty. Its interrupts go to a worker's vector.
+  func start(_ receive: inout IntelReceiveQueue, pool: Int, worker: Int) throws(RingRefusal) {
+    guard let driver else { throw RingRefusal("the card is away") }
     // Guest memory is lent to it from now on: nothing but its owner's rules may reach it.
     do throws(RuleError) {
       try Exclusivity(program).check(pool: pool, in: driver.readSteering(plan))
     } catch { throw RingRefusal("\(error)") }
-    do {
-      var receive = try driver.makeReceiveQueue(number, ringSize: ringSize, bufferByteCount: driver.largestFrame)
-      try driver.assign(vector: worker, receiveQueue: number)
+    do throws(IntelError) {
+      try driver.assign(vector: worker, receiveQueue: receive.number)
       try receive.start()
-      card.resumeWaiting(forQueue: number)
-      return receive
     } catch { throw RingRefusal("the card: \(error)") }
+    card.resumeWaiting(forQueue: receive.number)
   }
-
-  func startTransmitQueue(pool: Int, queue: Int, worker: Int) throws(RingRefusal) -> IntelTransmitQueue {
+  func start(_ transmit: inout IntelTransmitQueue, worker: Int) throws(RingRefusal) {
     guard let driver else { throw RingRefusal("the card is away") }
-    let number = driver.queueIndex(pool: pool, queue: queue)
-    do {
-      var transmit = try driver.makeTransmitQueue(number, ringSize: ringSize)
-      try driver.assign(vector: worker, transmitQueue: number)
+    do throws(IntelError) {
+      try driver.assign(vector: worker, transmitQueue: transmit.number)
       try transmit.start()
-      return transmit
     } catch { throw RingRefusal("the card: \(error)") }
   }
 
@@ -234,8 +255,10 @@ final class CardHost {
     let device = try TapDevice.open(name, mtu: configuration.nic.mtu, for: "--host")
     let pool = plan.host
     do throws(RingRefusal) {
-      let receive = try startReceiveQueue(pool: pool, queue: 0, worker: worker)
-      let transmit = try startTransmitQueue(pool: pool, queue: 0, worker: worker)
+      var receive = try makeReceiveQueue(pool: pool, queue: 0)
+      var transmit = try makeTransmitQueue(pool: pool, queue: 0)
+      try start(&receive, pool: pool, worker: worker)
+      try start(&transmit, worker: worker)
       do { return try HostPort(device, receive: receive, transmit: transmit, in: space, allocator: allocator) } catch {
         throw RingRefusal("\(error)")
       }
@@ -250,10 +273,12 @@ final class CardHost {
   }
 
   /// Over how many of its queues a pool's frames are spread: 1, 2 or 4, for the card counts in bits.
-  func setUsedQueues(pool: Int, count: Int) {
+  ///
+  /// - Throws: they are spread as before: frames for a queue that does not run are dropped.
+  func setUsedQueues(pool: Int, count: Int) throws(IntelError) {
     guard let driver else { return }
     let used = count >= 4 ? 4 : count >= 2 ? 2 : 1
-    _ = try? driver.setUsedQueues(pool: pool, count: min(used, driver.queuesPerPool))
+    _ = try driver.setUsedQueues(pool: pool, count: min(used, driver.queuesPerPool))
   }
 
   /// A worker's vector, to be armed before it sleeps.

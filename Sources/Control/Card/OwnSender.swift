@@ -12,14 +12,34 @@ struct OwnSender {
   private static let patience: UInt64 = 10_000_000
   private static let ringSize = 64
 
+  private final class Stuck {
+    var parts: [Parts] = []
+    final class Parts {
+      private let queue: IntelTransmitQueue
+      private let buffer: DMABuffer
+      init(_ queue: consuming IntelTransmitQueue, _ buffer: consuming DMABuffer) {
+        self.queue = queue
+        self.buffer = buffer
+      }
+    }
+  }
+  /// A queue that did not stop, and what it was given: neither's addresses on the bus may be given to anything else while
+  /// the NIC is open.
+  private let stuck = Stuck()
+
   let card: any IntelCard
   /// The card's number of the queue.
   let queue: Int
   let space: any IOAddressSpace
   let allocator: IOVAAllocator
 
-  /// Sends it. Answers why not, or nil.
+  init(card: any IntelCard, queue: Int, space: any IOAddressSpace, allocator: IOVAAllocator) {
+    (self.card, self.queue, self.space, self.allocator) = (card, queue, space, allocator)
+  }
+
+  /// Sends a frame. Returns why it was not sent, or nil.
   func send(_ frame: [UInt8]) -> String? {
+    guard stuck.parts.isEmpty else { return "its queue does not stop" }
     do throws(DMABufferError) {
       let buffer = try DMABuffer(byteCount: (frame.count + 7) & ~7, access: .read, in: space, allocator: allocator)
       for place in stride(from: 0, to: frame.count, by: 8) {
@@ -30,9 +50,8 @@ struct OwnSender {
     } catch { return "\(error)" }
   }
 
-  /// The queue is gone before what it reads.
-  private func send(_ buffer: borrowing DMABuffer, _ byteCount: Int) -> String? {
-    do {
+  private func send(_ buffer: consuming DMABuffer, _ byteCount: Int) -> String? {
+    do throws(IntelError) {
       var transmit = try card.makeTransmitQueue(queue, ringSize: Self.ringSize)
       try transmit.start()
       transmit.post(buffer.address, byteCount: UInt32(byteCount))
@@ -40,7 +59,10 @@ struct OwnSender {
       let deadline = MonotonicClock.now() + Self.patience
       var isSent = transmit.reap() == 1
       while !isSent, MonotonicClock.now() < deadline { isSent = transmit.reap() == 1 }
-      try transmit.quiesce()
+      do throws(RegisterError) { try transmit.quiesce() } catch {
+        stuck.parts.append(Stuck.Parts(transmit, buffer))
+        return "\(error)"
+      }
       return isSent ? nil : "the card did not send it"
     } catch { return "\(error)" }
   }

@@ -24,8 +24,13 @@ final class SimulatedNetworkCard: NetworkCard {
   var space: any IOAddressSpace { card }
   var model: SharedCard? { card }
 
-  /// - Parameter tables: what rules were made into; they are applied by who calls.
-  init(_ configuration: Configuration, _ tables: CardTables, after before: (any NetworkCard)? = nil) throws(ServiceError) {
+  /// - Parameters:
+  ///   - tables: compiled from the rules. The caller applies them.
+  ///   - registers: the registers that the driver uses, given the model's.
+  init(
+    _ configuration: Configuration, _ tables: CardTables, after before: (any NetworkCard)? = nil,
+    registers: (any RegisterFile) -> any RegisterFile = { $0 }
+  ) throws(ServiceError) {
     plan = tables.plan
     past = (before?.received ?? .init(), before?.sent ?? .init())
     kind = configuration.nic.card
@@ -37,7 +42,7 @@ final class SimulatedNetworkCard: NetworkCard {
     tap = try Self.openWire(configuration, card)
     var settings = Ixgbe.Configuration(configuration, plan)
     settings.reserveFlows(configuration, tables)
-    do { ixgbe = try Ixgbe(registers: card, space: card, allocator: allocator, clock: card, configuration: settings) } catch { throw .card("\(error)") }
+    do { ixgbe = try Ixgbe(registers: registers(card), space: card, allocator: allocator, clock: card, configuration: settings) } catch { throw .card("\(error)") }
     // No ring is behind any of them yet, and none ever is behind some: a wire that waits for room waits for a queue from its
     // start to its VM's end (`CardHost.startReceiveQueue`, `abandon`).
     for queue in 0..<SimulatedCard.queueCount { card.stopWaiting(forQueue: queue) }

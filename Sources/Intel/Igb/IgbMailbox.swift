@@ -57,8 +57,13 @@ final class IgbMailbox {
     return seen & (Self.resetBegun | Self.resetDone) != 0
   }
 
-  private func wait(_ what: String, _ limit: UInt64 = 1_000_000_000, until condition: () -> Bool) throws(IntelError) {
-    let deadline = clock.now + limit
+  /// How long an exchange may take, all its waits together, in nanoseconds. A physical function's driver answers in its
+  /// interrupt handler; the control thread waits.
+  static let exchangeLimit: UInt64 = 500_000_000
+  /// How long a reset of the physical function may take, in nanoseconds.
+  private static let resetLimit: UInt64 = 1_000_000_000
+
+  private func wait(_ what: String, until deadline: UInt64, _ condition: () -> Bool) throws(IntelError) {
     while !condition() {
       guard clock.now < deadline else { throw .unavailable("the physical function's driver does not answer (\(what)): is there one, and is its interface up?") }
       clock.pause(nanoseconds: 500_000)
@@ -67,7 +72,7 @@ final class IgbMailbox {
 
   /// While the physical function is itself in its reset nothing can be asked of it.
   func waitForPhysicalFunction() throws(IntelError) {
-    try wait("its reset does not end") { look() & (Self.resetDone | Self.resetBegun) == 0 }
+    try wait("its reset does not end", until: clock.now + Self.resetLimit) { look() & (Self.resetDone | Self.resetBegun) == 0 }
     seen = 0
   }
 
@@ -91,20 +96,21 @@ final class IgbMailbox {
 
   /// Asks; the words of the answer, or nil if it is no.
   private func exchange(_ question: Question) throws(IntelError) -> [UInt32]? {
-    try take()
+    let deadline = clock.now + Self.exchangeLimit
+    try take(until: deadline)
     for (index, word) in question.words.enumerated() { registers.write(word, Self.memory + 4 * index) }
     seen &= ~(Self.theirMessage | Self.theirAcknowledgement)
     // This lets the words go too.
     registers.write(Self.request, Self.place)
-    try wait("acknowledgement") {
+    try wait("acknowledgement", until: deadline) {
       _ = look()
       return seen & Self.theirAcknowledgement != 0
     }
-    try wait("answer") {
+    try wait("answer", until: deadline) {
       _ = look()
       return seen & Self.theirMessage != 0
     }
-    try take()
+    try take(until: deadline)
     let answer = (0..<3).map { registers.read(Self.memory + 4 * $0) }
     registers.write(Self.acknowledge, Self.place)
     seen &= ~(Self.theirMessage | Self.theirAcknowledgement)
@@ -112,8 +118,8 @@ final class IgbMailbox {
   }
 
   /// The words are ours to write, or to read.
-  private func take() throws(IntelError) {
-    try wait("mailbox") {
+  private func take(until deadline: UInt64) throws(IntelError) {
+    try wait("mailbox", until: deadline) {
       registers.write(Self.ours, Self.place)
       return look() & Self.ours != 0
     }

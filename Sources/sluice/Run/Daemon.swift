@@ -49,13 +49,16 @@ struct Daemon {
     }
   }
 
+  /// The most time between two signs of life, in microseconds: a third of what the service manager allows, or less.
+  private static let longestInterval: UInt64 = 500_000
+
   /// A sign of life is one of the control thread's: it answers before each is sent.
   private func watch(_ service: any BackendService, _ manager: ServiceManager?) -> Task<Void, Never>? {
     guard let manager, let microseconds = manager.watchdogMicroseconds else { return nil }
     return Task(priority: .medium) {
       while !Task.isCancelled {
-        if (try? await service.status()) != nil { manager.send(.alive) }
-        try? await Task.sleep(for: .microseconds(max(1, microseconds / 3)))
+        if await service.answers() { manager.send(.alive) }
+        try? await Task.sleep(for: .microseconds(max(1, min(microseconds / 3, Self.longestInterval))))
       }
     }
   }

@@ -86,6 +86,7 @@ struct StatusText: CustomStringConvertible {
     if vm.quiesces.count > 0 {
       lines += row("quiesced", "\(plural(vm.quiesces.count, "time")), \(nanoseconds(vm.quiesces.longest_s * 1e9)) at the longest")
     }
+    if let reason = vm.contained { lines += row("contained", printable(reason), paint: style.bad) }
     lines += rings(vm.rings)
     lines += path("received", vm.receive)
     lines += path("sent", vm.transmit)
