@@ -10,7 +10,8 @@
 #     --before-source DIR  the older one's source tree, for the attacks on a part of it
 # Exit status: 0 if SLUICE keeps all limits, 1 if it breaks one, 2 if an attack could not be judged, 64 for bad usage.
 #
-# Needs gcc and two processors; no root. As an ordinary user the FUSE attack is skipped if /dev/fuse or user namespaces are closed.
+# Needs gcc and two processors; no root. As root it takes precedence over other programs of the machine, and its figures are steadier;
+# as an ordinary user the FUSE attack is skipped where /dev/fuse or user namespaces are closed.
 # A row that breaks its limit is run once more before it counts: timing on a busy machine is no certainty.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)

@@ -370,31 +370,35 @@ static _Noreturn void drive(struct ring *r, uint32_t nap_us) {
   }
 }
 
-// chains: every head of the ring names one and the same indirect table, whose entries lie in `regions` regions in an order that no
-// cache of the last region helps with.
+// chains: every head of the ring names an indirect table of as many pieces of a few bytes as are allowed. They lie in `regions`
+// regions, in an order that no cache of the last region helps with, and where there are only two in a memory that no cache holds.
 static int chains(char **words) {
   bool receives = !strcmp(words[0], "rx");
   uint32_t size = (uint32_t)atoi(words[1]), regions = (uint32_t)atoi(words[2]), entries = (uint32_t)atoi(words[3]);
+  // A table for each head, or one for all if they would take too much.
+  uint32_t tables = (uint64_t)size * entries <= 1 << 20 ? size : 1, least = receives ? 2048 : 1400, length = (least + entries - 1) / entries;
+  const uint64_t small = 4096, step = 0x10000, first = 0x10000000, large = 1ull << 30, large_bytes = 64 << 20, table_at = 2 << 20;
   struct peer p = connected("b", true, P_USUAL);
-  struct region memory = make_region(0, 8 << 20), pages = make_unmapped(0, (uint64_t)(regions > 1 ? regions - 1 : 1) * 4096);
-  if (peer_add_region(&p, &memory) != done) leave("refused the memory");
-  for (uint32_t k = 1; k < regions; k++) {
-    struct region one = {.guest = 0x10000000 + (uint64_t)k * 0x10000, .bytes = 4096, .offset = (uint64_t)(k - 1) * 4096, .fd = pages.fd};
+  struct region memory = make_region(0, table_at + (uint64_t)tables * entries * 16 + small), data = make_region(large, large_bytes);
+  struct region pages = make_unmapped(0, regions * small);
+  if (peer_add_region(&p, &memory) != done || peer_add_region(&p, &data) != done) leave("refused the memory");
+  for (uint32_t k = 2; k < regions; k++) {
+    struct region one = {.guest = first + k * step, .bytes = small, .offset = k * small, .fd = pages.fd};
     if (peer_add_region(&p, &one) != done) leave("refused region %u", k + 1);
   }
   struct ring r;
-  uint64_t table = make_ring(&r, receives ? 0 : 1, size, &memory, 0), data = 6 << 20;
-  struct vring_desc *entry = (struct vring_desc *)(void *)(memory.memory + table);
-  uint32_t least = receives ? 2048 : 1400, length = entries >= least ? 1 : (least + entries - 1) / entries;
-  for (uint32_t k = 0; k < entries; k++) {
-    uint32_t region = regions > 1 ? (uint32_t)(random_number() % regions) : 0;
-    if (regions == 2) region = k & 1;
-    uint64_t at = region ? 0x10000000 + (uint64_t)region * 0x10000 + k % 2000 : data + k;
-    entry[k] = (struct vring_desc){at, length, (uint16_t)((receives ? VRING_DESC_F_WRITE : 0) | (k + 1 < entries ? VRING_DESC_F_NEXT : 0)), (uint16_t)(k + 1)};
-  }
-  put_frame(memory.memory + data + net_header, 0xfe, 2, -1, "chain");
+  make_ring(&r, receives ? 0 : 1, size, &memory, 0);
   for (uint32_t n = 0; n < size; n++) {
-    r.view.desc[n] = (struct vring_desc){memory.guest + table, 16 * entries, VRING_DESC_F_INDIRECT, 0};
+    uint64_t table = table_at + (uint64_t)(n % tables) * entries * 16;
+    struct vring_desc *entry = (struct vring_desc *)(void *)(memory.memory + table);
+    for (uint32_t k = 0; k < entries && n < tables; k++) {
+      uint64_t at = large + random_number() % (large_bytes - 4096);
+      if (regions > 2) at = first + (2 + random_number() % (regions - 2)) * step + random_number() % 2000;
+      // Something of the first region too, which is only read.
+      else if (regions == 2 && k & 1 && !receives) at = table_at + random_number() % ((uint64_t)tables * entries * 8);
+      entry[k] = (struct vring_desc){at, length, (uint16_t)((receives ? VRING_DESC_F_WRITE : 0) | (k + 1 < entries ? VRING_DESC_F_NEXT : 0)), (uint16_t)(k + 1)};
+    }
+    r.view.desc[n] = (struct vring_desc){table, 16 * entries, VRING_DESC_F_INDIRECT, 0};
     ring_post(&r, (uint16_t)n);
   }
   ring_publish(&r);
@@ -403,6 +407,53 @@ static int chains(char **words) {
   ring_kick(&r);
   say("fired");
   drive(&r, 20);
+}
+
+// chains-packed: the same with a packed transmit ring. virtio 1.2, 2.8.
+struct packed { uint64_t address; uint32_t length; uint16_t id, flags; };
+static int chains_packed(char **words) {
+  uint32_t size = (uint32_t)atoi(words[0]), regions = (uint32_t)atoi(words[1]), entries = (uint32_t)atoi(words[2]);
+  struct peer p = connected("b", false, 0);
+  if (!peer_negotiate(&p, F_VERSION_1 | F_PROTOCOL | F_MERGEABLE | F_INDIRECT | F_PACKED, P_USUAL)) leave("refused the negotiation");
+  if (!(p.features & F_PACKED)) leave("skipped packed rings are not offered");
+  struct region memory = make_region(0, 8 << 20), pages = make_unmapped(0, (uint64_t)regions * 4096);
+  if (peer_add_region(&p, &memory) != done) leave("refused the memory");
+  for (uint32_t k = 1; k < regions; k++) {
+    struct region one = {.guest = 0x10000000 + (uint64_t)k * 0x10000, .bytes = 4096, .offset = (uint64_t)(k - 1) * 4096, .fd = pages.fd};
+    if (peer_add_region(&p, &one) != done) leave("refused region %u", k + 1);
+  }
+  enum { at_driver = 1 << 20, at_device = at_driver + 4096, at_table = 2 << 20, at_data = 6 << 20 };
+  struct packed *ring = (void *)memory.memory, *table = (void *)(memory.memory + at_table);
+  for (uint32_t k = 0; k < entries; k++) {
+    uint32_t region = regions > 1 ? (uint32_t)(random_number() % regions) : 0;
+    table[k] = (struct packed){region ? 0x10000000 + (uint64_t)region * 0x10000 + k % 2000 : at_data + k, entries >= 1400 ? 1 : (1400 + entries - 1) / entries, 0, 0};
+  }
+  put_frame(memory.memory + at_data + net_header, 0xfe, 2, -1, "chain");
+  enum { available = 1 << 7, used = 1 << 15 };
+  for (uint32_t n = 0; n < size; n++) ring[n] = (struct packed){at_table, 16 * entries, (uint16_t)n, VRING_DESC_F_INDIRECT | available};
+  int kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), error = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  struct { uint32_t index, flags; uint64_t descriptors, used, available, log; } address = {1, 0, USER_OFFSET, USER_OFFSET + at_device, USER_OFFSET + at_driver, 0};
+  uint64_t raised;
+  if (peer_order_value(&p, set_vring_err, 1, error) || peer_order_value(&p, set_vring_call, 1, call) || peer_order_state(&p, set_vring_num, 1, size)
+    || peer_order_state(&p, set_vring_base, 1, 0x80008000u) || peer_order(&p, set_vring_addr, &address, sizeof address, -1)
+    || peer_order_value(&p, set_vring_kick, 1, kick) || peer_order_state(&p, set_vring_enable, 1, 1) || read(error, &raised, 8) == 8)
+    leave("refused a packed ring of %u", size);
+  eventfd_write(kick, 1);
+  say("fired");
+  uint32_t next = 0;
+  for (bool wrap = true;; usleep(20)) {
+    bool any = false;
+    for (;;) {
+      uint16_t flags = __atomic_load_n(&ring[next].flags, __ATOMIC_ACQUIRE);
+      if (!!(flags & used) != wrap || !!(flags & available) != wrap) break;
+      // Made available again, for the next lap.
+      ring[next].address = at_table, ring[next].length = 16 * entries;
+      __atomic_store_n(&ring[next].flags, (uint16_t)(VRING_DESC_F_INDIRECT | (wrap ? used : available)), __ATOMIC_RELEASE);
+      any = true;
+      if (++next == size) next = 0, wrap = !wrap;
+    }
+    if (any) eventfd_write(kick, 1);
+  }
 }
 
 // honest: asks for as much as it can with ordinary buffers.
@@ -685,7 +736,7 @@ static int full_call(char **words) {
 }
 
 static const struct { const char *name; int (*run)(char **); int words; } kinds[] = {
-  {"linger", linger, 1}, {"fuse", fuse_attack, 1}, {"counter", counter, 2}, {"chains", chains, 4}, {"honest", honest, 1}, {"sender", sender, 2},
+  {"linger", linger, 1}, {"fuse", fuse_attack, 1}, {"counter", counter, 2}, {"chains", chains, 4}, {"chains-packed", chains_packed, 3}, {"honest", honest, 1}, {"sender", sender, 2},
   {"waiters", waiters, 1}, {"flood", flood, 1}, {"inflight", inflight, 1}, {"hoard", hoard, 0}, {"own-socket", own_socket, 1}, {"aio", take_aio, 0},
   {"full-call", full_call, 0},
 };

@@ -21,6 +21,7 @@ enum { get_features = 1, set_features, set_owner, reset_owner, set_mem_table, se
 #define F_INDIRECT (1ull << 28)
 #define F_PROTOCOL (1ull << 30)
 #define F_VERSION_1 (1ull << 32)
+#define F_PACKED (1ull << 34)
 #define P_LOG (1ull << 1)
 #define P_REPLY_ACK (1ull << 3)
 #define P_BACKEND_REQ (1ull << 5)

@@ -59,8 +59,8 @@ uint64_t victim_frames(void);
 // Puts frames for VM a on the wire: at top speed, or so many per second. Frames of the trace are repeated until it ends.
 bool inject_start(const char *speed);
 void inject_stop(void);
-// Injects `frames` frames and waits for the report. Returns how many were sent, or -1.
-long inject_all(const char *speed, long loops, double timeout);
+// Injects the trace's frames for a VM so many times, and waits for the report. Returns how many were sent, or -1.
+long inject_all(char vm, const char *speed, long loops, double timeout);
 enum { trace_frames = 500 };
 
 // --- attackers ---
