@@ -84,28 +84,24 @@ run() { # NAME PROGRAM COLUMN: its rows go to $work/rows
   status=0
   wait "$child" || status=$?
   child=
-  if [ $status -ne 0 ]; then printf 'row\t%s\t-\tthe attack can be judged\tyes\tstatus %s\tBROKEN\tits time was over, or the judge failed\n' "$name" $status >>"$work/rows"; unjudged=1; fi
+  if [ $status -ne 0 ]; then
+    printf 'row\t%s\t-\tthe attack can be judged\tyes\tstatus %s\tBROKEN\tits time was over, or the judge failed\n' "$name" $status >>"$work/rows"
+  fi
 }
 
 : >"$work/table"
-unjudged=
 for name in $names; do
   printf 'isolation: %s' "$name" >&2
   if [ -n "$before" ]; then
     printf ' before…' >&2
     run "$name" "$before" before
     sed 's/^row/before/' "$work/rows" >>"$work/table"
-    unjudged=
     printf ' after…' >&2
   fi
   run "$name" "$after" after
   if cut -f 7 "$work/rows" | grep -q BROKEN; then
     printf ' again…' >&2
-    cp "$work/rows" "$work/first"
-    unjudged_first=$unjudged
-    unjudged=
     run "$name" "$after" after
-    [ -n "$unjudged" ] || unjudged=
   fi
   sed 's/^row/after/' "$work/rows" >>"$work/table"
   if cut -f 7 "$work/rows" | grep -q BROKEN; then echo " BROKEN" >&2; else echo " ok" >&2; fi
@@ -133,8 +129,9 @@ awk -F '\t' -v has_before="$before" -v json="$json" -v seed="$seed" '
       old = (key in before) ? before[key] : "-"
       if (has_before) printf format, name[key], adversary[key], what[key], limit[key], old, value, shown
       else printf format, name[key], adversary[key], what[key], limit[key], value, shown
-      if (after_note[key] != "" && shown != "ok") printf "%-21s %s\n", "", after_note[key]
+      if (after_note[key] ~ /^refused/ || after_note[key] != "" && shown != "ok") printf "%-21s %s\n", "", after_note[key]
       if (shown == "BROKEN") broken++
+      if (shown == "BROKEN" && what[key] == "the attack can be judged") unjudged = 1
       if (before_verdict[key] == "BROKEN") was++
       if (shown == "skipped") skipped++
     }
@@ -148,5 +145,5 @@ awk -F '\t' -v has_before="$before" -v json="$json" -v seed="$seed" '
       }
       print "\n]}" >json
     }
-    exit broken > 0
-  }' "$work/table" || { [ -z "$unjudged" ] || exit 2; exit 1; }
+    exit unjudged ? 2 : broken > 0
+  }' "$work/table"

@@ -98,18 +98,16 @@ static void send_split(struct peer *p, uint32_t request, const void *body, uint3
 
 // Makes the back-end stop reading: its replies are not read until the socket is full. What is sent then waits in the queue.
 static bool stop_reader(struct peer *p) {
-  int waiting = 0, before = -1;
-  for (int n = 0, still = 0; n < 20000 && still < 20; n++) {
+  for (int n = 0; n < 10000; n++) {
     uint32_t header[3] = {get_features, 1, 0};
-    bool sent = send(p->socket, header, sizeof header, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof header;
-    if (n % 16 && sent) continue;
-    ioctl(p->socket, SIOCOUTQ, &waiting);
-    // The queue holds something and does not become shorter.
-    if (waiting > 0 && (waiting >= before || !sent)) still++, pause_for(0.002); else still = 0;
-    before = waiting;
-    if (still > 3 && waiting > 0 && n > 600) return true;
+    int waiting = 0;
+    if (send(p->socket, header, sizeof header, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof header) return false;
+    if (n % 8) continue;
+    // What was sent is read within 0.15 s, or is not read any more.
+    for (double end = now() + 0.15; !ioctl(p->socket, SIOCOUTQ, &waiting) && waiting > 0 && now() < end;) pause_for(0.0005);
+    if (waiting > 0) return true;
   }
-  return waiting > 0;
+  return false;
 }
 static void resume_reader(struct peer *p) {
   char bytes[4096];
@@ -132,7 +130,12 @@ static int passes_by_message(const char *where, int (*make)(void), struct peer *
   else if (!strcmp(where, "log")) *p = connected("b", true, P_USUAL), fds[0] = make(), send_split(p, set_log_base, (uint64_t[]){4096, 0}, 16, fds, 1);
   else if (!strcmp(where, "inflight")) *p = connected("b", true, P_USUAL), fds[0] = make(), send_split(p, set_inflight_fd, &inflight, sizeof inflight, fds, 1);
   else if (!strcmp(where, "backend")) *p = connected("b", true, P_USUAL | P_BACKEND_REQ | P_CONFIG), fds[0] = make(), send_split(p, set_backend_req_fd, NULL, 0, fds, 1);
-  else if (!strcmp(where, "table")) {
+  else if (!strcmp(where, "half")) {
+    // With the first bytes of a message that never ends.
+    *p = connected("b", false, 0), fds[0] = make();
+    peer_raw(p, &(uint32_t){get_features}, 4, fds, 1), pause_for(0.05), close(fds[0]);
+    armed(), peer_close(p), say("fired");
+  } else if (!strcmp(where, "table")) {
     struct { uint32_t count, padding; struct { uint64_t guest, bytes, user, offset; } regions[8]; } table = {.count = 8};
     *p = connected("b", true, P_USUAL);
     for (uint64_t k = 0; k < 8; k++) {
@@ -194,6 +197,24 @@ static int passes_by_queue(const char *where, int (*make)(void), struct peer *p)
 static int linger(char **words) {
   struct peer p;
   if (!passes_by_message(words[0], lingering, &p) && !passes_by_queue(words[0], lingering, &p)) return 64;
+  stay();
+}
+
+// populated: memory that is there, and whose last reference is the back-end's: its pages are freed by whoever lets it go.
+static int populated(char **words) {
+  uint64_t bytes = (uint64_t)atoi(words[0]) << 20, available = 0;
+  char line[100];
+  FILE *f = fopen("/proc/meminfo", "r");
+  while (f && fgets(line, sizeof line, f)) if (sscanf(line, "MemAvailable: %lu", &available) == 1) break;
+  if (f) fclose(f);
+  if (available << 10 < 3 * bytes) leave("skipped less than %llu MiB of memory are free", 3ull * (bytes >> 20));
+  struct peer p = connected("b", true, P_USUAL);
+  struct region r = make_region(0x100000, bytes);
+  for (uint64_t at = 0; at < bytes; at += 4096) r.memory[at] = 1;
+  int result = peer_add_region(&p, &r);
+  munmap(r.memory, bytes), close(r.fd);
+  if (result != done) leave("refused the memory");
+  armed(), peer_close(&p), say("fired");
   stay();
 }
 
@@ -736,7 +757,7 @@ static int full_call(char **words) {
 }
 
 static const struct { const char *name; int (*run)(char **); int words; } kinds[] = {
-  {"linger", linger, 1}, {"fuse", fuse_attack, 1}, {"counter", counter, 2}, {"chains", chains, 4}, {"chains-packed", chains_packed, 3}, {"honest", honest, 1}, {"sender", sender, 2},
+  {"linger", linger, 1}, {"populated", populated, 1}, {"fuse", fuse_attack, 1}, {"counter", counter, 2}, {"chains", chains, 4}, {"chains-packed", chains_packed, 3}, {"honest", honest, 1}, {"sender", sender, 2},
   {"waiters", waiters, 1}, {"flood", flood, 1}, {"inflight", inflight, 1}, {"hoard", hoard, 0}, {"own-socket", own_socket, 1}, {"aio", take_aio, 0},
   {"full-call", full_call, 0},
 };

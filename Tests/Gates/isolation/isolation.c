@@ -74,6 +74,15 @@ static void finish(void) {
   }
 }
 
+// Whether `sluice run` knows an option or key.
+static bool knows(const char *word) {
+  char *words[] = {(char *)(uintptr_t)settings.sluice, "run", "--help", NULL}, text[32768] = {0};
+  run_program(words, "help", 10);
+  FILE *f = fopen(in_folder("help"), "r");
+  if (f) { if (!fread(text, 1, sizeof text - 1, f)) text[0] = 0; fclose(f); }
+  return strstr(text, word) != NULL;
+}
+
 // --- attacks of one moment: what others wait for after it ---
 
 struct variant { const char *words[4]; bool quick; };
@@ -84,7 +93,8 @@ static void run_moment(const struct attack_entry *entry) {
   struct stage_options options = {.vms = 3, .of_vm = m->of_vm};
   struct answers worst = {0};
   char note[160] = "";
-  int made = 0;
+  int made = 0, refusals = 0;
+  char refusal[160] = "";
   double worst_time = -1;
   if (!begin(&options)) return;
   probes_start("c");
@@ -93,6 +103,7 @@ static void run_moment(const struct attack_entry *entry) {
     struct attacker a = attacker_start(0, v->words[0], v->words[1], v->words[2], v->words[3], NULL);
     const char *line = attacker_wait(&a, "armed", 15);
     if (!strncmp(line, "skipped", 7)) { if (!made) snprintf(note, sizeof note, "%s", line + 8); attacker_end(&a); continue; }
+    if (strcmp(line, "armed")) refusals++, snprintf(refusal, sizeof refusal, "%s: %s", v->words[1] ? v->words[1] : v->words[0], line[0] ? line : "not prepared in time");
     probes_reset();
     attacker_go(&a);
     double start = now();
@@ -103,6 +114,7 @@ static void run_moment(const struct attack_entry *entry) {
     made++;
     double time = fmax(last.health, fmax(last.message, last.silence - 0.2));
     if (last.cut) time += 10;
+    if (getenv("ISOLATION_VERBOSE")) fprintf(stderr, "%s %s: %s; message %.0f ms%s, health %.0f ms, silence %.2f s\n", v->words[0], v->words[1] ? v->words[1] : "", line, last.message * 1e3, last.cut ? ", cut" : "", last.health * 1e3, last.silence);
     if (time > worst_time) worst_time = time, snprintf(note, sizeof note, "worst: %s", v->words[1] ? v->words[1] : v->words[0]);
     worst.health = fmax(worst.health, last.health), worst.message = fmax(worst.message, last.message), worst.silence = fmax(worst.silence, last.silence);
     worst.cut |= last.cut;
@@ -116,6 +128,11 @@ static void run_moment(const struct attack_entry *entry) {
     }
   }
   probes_stop();
+  if (refusals) {
+    char text[256];
+    snprintf(text, sizeof text, "refused before: %s", refusal);
+    row("ways of the attack that the back-end refuses beforehand", "-", "ok", text, "%d of %d", refusals, made);
+  }
   if (made) {
     // Whose back-end it was is served again.
     struct vm v;
@@ -130,14 +147,15 @@ static void run_moment(const struct attack_entry *entry) {
 static const struct variant linger_variants[] = {
   {{"linger", "stray"}, true}, {{"linger", "kick"}, false}, {{"linger", "call"}, false}, {{"linger", "err"}, false}, {{"linger", "slot"}, false},
   {{"linger", "table"}, true}, {{"linger", "log"}, false}, {{"linger", "inflight"}, false}, {{"linger", "backend"}, false},
-  {{"linger", "ninth"}, true}, {{"linger", "unread"}, true}, {{"linger", "second"}, true}, {{0}, false}};
+  {{"linger", "ninth"}, true}, {{"linger", "unread"}, true}, {{"linger", "second"}, true}, {{"linger", "half"}, false}, {{0}, false}};
+static const struct variant populated_variants[] = {{{"populated", "2048"}, true}, {{0}, false}};
 static const struct variant linger_control_variants[] = {{{"linger", "control"}, true}, {{"linger", "control-closed"}, true}, {{0}, false}};
 static const struct variant fuse_variants[] = {
   {{"fuse", "slot"}, true}, {{"fuse", "stray"}, true}, {{"fuse", "call"}, true}, {{"fuse", "kick"}, false}, {{"fuse", "table"}, false},
   {{"fuse", "log"}, false}, {{"fuse", "backend"}, false}, {{0}, false}};
 static const struct variant counter_variants[] = {
   {{"counter", "call", "2.5"}, true}, {{"counter", "kick", "2.5"}, false}, {{"counter", "err", "2.5"}, false}, {{0}, false}};
-static const struct moment linger = {linger_variants, 0.4, 0, ",config=on"}, linger_control = {linger_control_variants, 0.4, 0, NULL},
+static const struct moment linger = {linger_variants, 0.4, 0, ",config=on"}, populated = {populated_variants, 1, 0, NULL}, linger_control = {linger_control_variants, 0.4, 0, NULL},
   fuse = {fuse_variants, 0.4, 0, ",config=on"}, counter = {counter_variants, 2.8, 0, NULL};
 
 // --- the victim's share ---
@@ -149,6 +167,7 @@ struct share {
   bool counts_losses;
   bool flood;                 // it takes a whole processor: it runs at a low priority
   const char *extra[4];
+  bool raises_limit;          // the operator allows rings of 32768
   bool packed;                // with a state directory, without which packed rings are not offered
 };
 
@@ -167,6 +186,7 @@ static void run_share(const struct attack_entry *entry) {
   char note[200] = "";
   char state[200];
   snprintf(state, sizeof state, "%s", in_folder("state"));
+  if (s->raises_limit && knows("ring-size-limit")) options.of_vm = ",ring-size-limit=32768";
   if (s->packed) options.extra[2] = "--state-dir", options.extra[3] = state, mkdir(state, 0700);
   if (!begin(&options)) return;
   struct attacker other = {.pid = -1};
@@ -229,11 +249,12 @@ end:
   finish();
 }
 
+#define LARGE(kind, direction) {.words = {"chains", direction, "32768", "500", "32768"}, .honest = direction, .sends_to_b = kind, .raises_limit = true}
 #define TX(size, regions, entries) {.words = {"chains", "tx", size, regions, entries}, .honest = "tx"}
 #define RX(size, regions, entries) {.words = {"chains", "rx", size, regions, entries}, .honest = "rx", .sends_to_b = true}
 static const struct share tx_256 = TX("256", "2", "256"), tx_1024 = TX("1024", "2", "1024"), tx_1024_500 = TX("1024", "500", "1024"),
-  tx_32768 = TX("32768", "1", "32768"), tx_32768_500 = TX("32768", "500", "32768"),
-  rx_256 = RX("256", "2", "256"), rx_1024_500 = RX("1024", "500", "1024"), rx_32768_500 = RX("32768", "500", "32768"),
+  tx_32768 = TX("32768", "1", "32768"), tx_32768_500 = LARGE(false, "tx"),
+  rx_256 = RX("256", "2", "256"), rx_1024_500 = RX("1024", "500", "1024"), rx_32768_500 = LARGE(true, "rx"),
   packed_1024_500 = {.words = {"chains-packed", "1024", "500", "1024"}, .honest = "tx", .packed = true},
   waiters_small = {.words = {"waiters", "20000"}, .honest = "tx"}, waiters_large = {.words = {"waiters", "200000"}, .honest = "tx"},
   flood_features = {.words = {"flood", "features"}, .flood = true, .honest = "tx"}, flood_half = {.words = {"flood", "half"}, .honest = "tx"},
@@ -372,6 +393,41 @@ static void run_inflight(const struct attack_entry *entry) {
   attacker_end(&a), probes_stop();
   row("memory in 600 in-flight regions, after disconnect", "16 MiB", verdict(bytes <= inflight_limit), "", "%.1f MiB", bytes / (1 << 20));
   show_answers(answers, "");
+  finish();
+}
+
+static void run_memory(const struct attack_entry *entry) {
+  (void)entry;
+  const char *what = "memory that a VM may offer with memory-limit=1Gi", *limit = "1 GiB";
+  if (!knows("memory-limit")) { row(what, limit, "BROKEN", "there is no limit", "no limit"); return; }
+  struct stage_options options = {.vms = 3, .of_vm = ",memory-limit=1Gi"};
+  if (!begin(&options)) return;
+  // In one region, in a table of several, and slot by slot; none is touched.
+  const uint64_t unit = 256 << 20;
+  uint64_t most = 0;
+  for (int way = 0; way < 3; way++) {
+    uint64_t got = 0;
+    struct region regions[8];
+    for (int n = 1; n <= 8; n++) {
+      struct peer p;
+      int result = lost;
+      if (!peer_open(&p, in_folder("b"), 2)) continue;
+      if (peer_negotiate(&p, F_VERSION_1 | F_PROTOCOL, P_USUAL)) {
+        if (way == 0) regions[0] = make_unmapped(0, (uint64_t)n * unit), result = peer_add_region(&p, &regions[0]), close(regions[0].fd);
+        else {
+          for (int k = 0; k < n; k++) regions[k] = make_unmapped((uint64_t)k << 32, unit);
+          if (way == 1) result = peer_table(&p, regions, n);
+          else { result = done; for (int k = 0; k < n && result == done; k++) result = peer_add_region(&p, &regions[k]); }
+          for (int k = 0; k < n; k++) close(regions[k].fd);
+        }
+      }
+      peer_close(&p);
+      if (result == done) got = (uint64_t)n * unit;
+    }
+    most = got > most ? got : most;
+    if (got < (1u << 30)) { row("memory within the limit is accepted", "1 GiB", "BROKEN", "", "%.2f GiB", (double)got / (1 << 30)); break; }
+  }
+  row(what, limit, verdict(most <= 1u << 30), "", "%.2f GiB", (double)most / (1 << 30));
   finish();
 }
 
@@ -549,6 +605,7 @@ static void run_inject(const struct attack_entry *entry) {
 static const struct attack_entry attacks[] = {
   {"linger", "front-end", "descriptors whose last close waits: TCP sockets with SO_LINGER, in every message and queue", true, run_moment, &linger},
   {"linger-control", "user", "the same at the control socket", true, run_moment, &linger_control},
+  {"populated", "front-end", "2 GiB of memory whose last reference is the back-end's", true, run_moment, &populated},
   {"fuse", "front-end", "files of a FUSE file system whose server does not answer", true, run_moment, &fuse},
   {"counter", "front-end", "an eventfd that makes its writer sleep", true, run_moment, &counter},
   {"chains-tx-256", "guest", "transmit ring of 256, every head names a table of 256 pieces, 2 regions", true, run_share, &tx_256},
@@ -565,6 +622,7 @@ static const struct attack_entry attacks[] = {
   {"waiters-20000", "front-end", "a call descriptor with 20,000 waiters", false, run_share, &waiters_small},
   {"waiters-200000", "front-end", "a call descriptor with 200,000 waiters", true, run_share, &waiters_large},
   {"inflight", "front-end", "GET_INFLIGHT_FD 600 times", true, run_inflight, NULL},
+  {"memory", "front-end", "sparse memory is offered that is beyond the VM's limit", true, run_memory, NULL},
   {"guard", "front-end", "memory made shorter while other memory is mapped: Guard.c alone", true, run_guard, NULL},
   {"shutdown", "-", "SIGTERM at every boundary value of every option", true, run_shutdown, NULL},
   {"flood-tables", "front-end", "SET_MEM_TABLE between two of 512 GiB", false, run_share, &flood_tables},
