@@ -202,7 +202,7 @@ final class SetupBench {
         layout: layout, features: [.version1], base: RingBase(split: 0), window: window, queue: queue, space: space, allocator: allocator)
       try path.stop(.requested)
       _ = path.dismantle()
-      window.close()
+      try window.close()
     } catch { preconditionFailure("\(error)") }
     return TickCounter.now() - start
   }

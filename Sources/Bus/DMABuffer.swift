@@ -4,12 +4,12 @@ public import Linux
 /// Pages of ours that a device may reach: descriptor rings and bounce buffers.
 ///
 /// Its end takes the pages off the bus first, frees them then, and gives their address back last, in that order, because
-/// `deinit` says so.
+/// `deinit` says so. Pages that the bus does not let go are kept for good, and so is their address: see `UnmapFailures`.
 /// `@safe`: every access names an offset that is checked against the length. It may go to another thread if its address
 /// space takes calls from there.
 @safe public struct DMABuffer: ~Copyable, @unchecked Sendable {
   @usableFromInline let base: UnsafeMutableRawPointer
-  private let mapping: Mapping
+  private let pages: Pages
   private let space: any IOAddressSpace
   private let allocator: IOVAAllocator
   /// Where the device sees the first byte.
@@ -26,8 +26,8 @@ public import Linux
     let length = (byteCount + 4095) & ~4095
     guard let address = allocator.allocate(byteCount: byteCount) else { throw .noAddresses(byteCount: byteCount) }
     let pages = try Self.pages(length, at: address, access, in: space) { allocator.free(address, byteCount: byteCount) }
-    unsafe base = pages.base
-    mapping = pages
+    unsafe base = pages.mapping.base
+    self.pages = pages
     mappedBytes = length
     self.address = address
     self.space = space
@@ -38,11 +38,11 @@ public import Linux
 
   private static func pages(
     _ length: Int, at address: IOVA, _ access: DMAAccess, in space: any IOAddressSpace, orElse undo: () -> Void
-  ) throws(DMABufferError) -> Mapping {
+  ) throws(DMABufferError) -> Pages {
     do throws(DMABufferError) {
       let pages = try pages(length)
       do throws(IOAddressSpaceError) {
-        try unsafe space.map(HostMemory(base: pages.base, byteCount: length), at: address, access: access)
+        try unsafe space.map(HostMemory(base: pages.mapping.base, byteCount: length), at: address, access: access)
       } catch { throw .bus(error) }
       return pages
     } catch {
@@ -51,15 +51,17 @@ public import Linux
     }
   }
 
-  private static func pages(_ byteCount: Int) throws(DMABufferError) -> Mapping {
-    do { return try Mapping(anonymousBytes: byteCount) } catch { throw .system(error) }
+  private static func pages(_ byteCount: Int) throws(DMABufferError) -> Pages {
+    do { return Pages(try Mapping(anonymousBytes: byteCount)) } catch { throw .system(error) }
   }
 
   deinit {
     do throws(IOAddressSpaceError) { try space.unmap(address, byteCount: mappedBytes) } catch {
-      // A mapping that is gone already (the device's window was torn down) needs nothing more. One that the bus does
-      // not let go keeps its address for good.
-      guard case .notMapped = error else { return }
+      // A mapping that is gone already (the device's window was torn down) needs nothing more.
+      guard case .notMapped = error else {
+        space.unmapFailures.record(error, at: address, byteCount: mappedBytes, keeping: pages)
+        return
+      }
     }
     allocator.free(address, byteCount: byteCount)
   }
@@ -114,6 +116,12 @@ public import Linux
     check(offset, count)
     return unsafe UnsafeMutableRawBufferPointer(start: base + offset, count: count)
   }
+}
+
+/// Pages of a buffer, unmapped from this process when the last reference goes.
+private final class Pages: Sendable {
+  let mapping: Mapping
+  init(_ mapping: consuming Mapping) { self.mapping = mapping }
 }
 
 /// Descriptors of sixteen bytes that follow one another in a DMA buffer.

@@ -31,9 +31,13 @@ public protocol IOAddressSpace: AnyObject {
   func map(_ memory: HostMemory, at address: IOVA, access: DMAAccess) throws(IOAddressSpaceError)
   /// Takes a mapping away, whole. When it returns, no access of the device can reach those pages any more:
   /// the translation caches have been emptied.
+  ///
+  /// - Throws: if the mapping may still be there. Who calls tells `unmapFailures` of it.
   func unmap(_ address: IOVA, byteCount: Int) throws(IOAddressSpaceError)
   /// Memory that comes with its file is mapped by that: this process need not have the pages in its own tables.
   var mapsFiles: Bool { get }
+  /// Mappings that could not be removed.
+  var unmapFailures: UnmapFailures { get }
 }
 
 extension IOAddressSpace {

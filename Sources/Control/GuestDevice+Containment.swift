@@ -116,13 +116,11 @@ extension GuestDevice {
     var stuck: (ring: Int, problem: RegisterError)?
     for lane in receive {
       bases[lane.ring] = takeBack(lane, &stuck)
-      if lane.stopProblem != nil { lane.forsake() }
       pastReceive.add(lane.counters)
       spares.keep(lane, isOfCard: lane.opening == host.openings)
     }
     for lane in transmit {
       bases[lane.ring] = takeBack(lane, &stuck)
-      if lane.stopProblem != nil { lane.forsake() }
       pastTransmit.add(lane.counters)
       spares.keep(lane, isOfCard: lane.opening == host.openings)
     }

@@ -302,39 +302,67 @@ final class GuestDevice: BackendDevice, @unchecked Sendable {
 
   func setMemory(_ map: MemoryMap?) throws(RingRefusal) {
     host.look()
-    guard let map else { return releaseMemory() }
+    guard let map else { return try releaseMemory() }
     if let reason = standing.reason { throw RingRefusal(reason) }
     if host.isAway {
       waitingMap = map
       return
     }
-    do throws(IOAddressSpaceError) {
-      if let window { try window.replace(with: map) } else { window = try DMAWindow(number: number + 1, map: map, in: host.space, span: host.card.windowSpan, isStrict: host.isStrict) }
-    } catch { throw RingRefusal("guest memory cannot be put on the bus: \(error)") }
+    if let window { try change(window, to: map) } else {
+      do throws(IOAddressSpaceError) {
+        window = try DMAWindow(number: number + 1, map: map, in: host.space, span: host.card.windowSpan, isStrict: host.isStrict)
+      } catch { throw Self.notMapped(error) }
+    }
     placeWorker()
+  }
+
+  private static func notMapped(_ error: IOAddressSpaceError) -> RingRefusal { RingRefusal("guest memory cannot be put on the bus: \(error)") }
+  private static func stillMapped(_ error: IOAddressSpaceError) -> RingRefusal {
+    RingRefusal("guest memory cannot be taken off the bus: \(error)")
+  }
+
+  /// Goes over to another map: what comes is mapped before the worker knows of it, what goes is unmapped after the worker has dropped it.
+  private func change(_ window: DMAWindow, to map: MemoryMap) throws(RingRefusal) {
+    let change: DMAWindow.Change
+    do throws(IOAddressSpaceError) { change = try window.beginChange(to: map) } catch { throw Self.notMapped(error) }
     let (receive, transmit) = (Array(receiveLanes.values), Array(transmitLanes.values))
-    if receive.isEmpty && transmit.isEmpty { return }
-    let outcome = perform { _ -> Result<Void, VirtqueueError> in
-      Result { () throws(VirtqueueError) in
+    let adopt = { () -> Result<Void, VirtqueueError> in
+      change.adopt()
+      return Result { () throws(VirtqueueError) in
         for lane in receive { try lane.replaceMap(map) }
         for lane in transmit { try lane.replaceMap(map) }
       }
     }
+    // Lent pages, and lanes, are the worker's.
+    let needsWorker = window.pages != nil || !receive.isEmpty || !transmit.isEmpty
+    let outcome = needsWorker ? perform { _ in adopt() } : adopt()
+    // What the worker may still adopt stays mapped until it has given its lanes back.
     guard let outcome else { throw RingRefusal(standing.reason ?? "its worker does not answer") }
+    do throws(IOAddressSpaceError) { try window.finish(change) } catch { throw Self.stillMapped(error) }
     // Regions that stay are the same objects, so a ring that runs cannot have moved.
     do throws(VirtqueueError) { try outcome.get() } catch { throw RingRefusal("\(error)") }
   }
 
-  private func releaseMemory() {
+  private func releaseMemory() throws(RingRefusal) {
     waitingMap = nil
     // What a worker may still use goes when the worker has given its lanes back.
+    var problem: IOAddressSpaceError?
+    if standing.overdue == nil { problem = closeWindow() }
     standing.keepsWindow = false
-    if standing.overdue == nil { closeWindow() }
     if !host.isAway { for ring in 0..<2 * vm.queuePairs { abandon(ring: ring) } }
+    if let problem { throw Self.stillMapped(problem) }
   }
-  func closeWindow() {
-    window?.close()
-    window = nil
+
+  /// Takes all of the guest's memory off the bus: what is lent by the worker, to whom that belongs, and the rest here. If the
+  /// worker does not answer, the window stays until it does.
+  ///
+  /// - Returns: why something could not be unmapped; that memory stays allocated, and the loss of the card follows (`UnmapFailures`).
+  @discardableResult func closeWindow() -> IOAddressSpaceError? {
+    guard let window else { return nil }
+    if let pages = window.pages, perform({ _ in pages.close() }) == nil { return nil }
+    self.window = nil
+    do throws(IOAddressSpaceError) { try window.close() } catch { return error }
+    return nil
   }
 
   /// Brings a worker that nobody has pinned to the memory of the first guest that it serves. One that is elsewhere stays

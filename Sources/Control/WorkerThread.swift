@@ -201,7 +201,11 @@ final class WorkerThread: @unchecked Sendable {
         draining.append((lane, group))
         return true
       }
-    } catch { lane.stopProblem = error }
+    } catch {
+      lane.stopProblem = error
+      // Here, where its lent pages belong: they go off the bus now.
+      lane.forsake()
+    }
     group.remove()
     return true
   }

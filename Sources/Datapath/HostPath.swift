@@ -24,7 +24,8 @@ public struct HostReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   private mutating func post() {
     var posted = false
     while queue.room > 0, let address = pool.take() {
-      queue.post(address)
+      let isPosted = queue.post(address)
+      precondition(isPosted, "a queue refused a host buffer")
       posted = true
     }
     if posted { queue.ring() }
@@ -98,7 +99,8 @@ public struct HostTransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
       }
       // What has no payload is too short for the card, which pads all others.
       if length < least { unsafe sl_fill(buffer.baseAddress.unsafelyUnwrapped + length, 0, least - length) }
-      queue.post(address, byteCount: UInt32(max(length, least)))
+      let isPosted = queue.post(address, byteCount: UInt32(max(length, least)))
+      precondition(isPosted, "a queue refused a host buffer")
       posted = true
       frames += 1
       bytes += UInt64(length)

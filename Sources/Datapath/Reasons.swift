@@ -13,6 +13,8 @@ public enum BounceReason: Int, CaseIterable, Sendable {
   case behindSmaller
   /// The path was told to copy everything.
   case copyMode
+  /// The card could not reach it: its page could not be mapped.
+  case notMapped
 
   /// As reports and metrics name it.
   public var name: String {
@@ -22,6 +24,7 @@ public enum BounceReason: Int, CaseIterable, Sendable {
     case .crossesRegions: "crosses_regions"
     case .behindSmaller: "behind_smaller"
     case .copyMode: "copy_mode"
+    case .notMapped: "not_mapped"
     }
   }
 }
@@ -61,6 +64,8 @@ public enum StopReason: Error, Hashable, Sendable, CustomStringConvertible {
   case cannotLend(BounceReason)
   /// The IOMMU refused an access of the card to the guest's memory.
   case busFault(at: IOVA)
+  /// Memory could not be unmapped from the IOMMU: the card may still reach buffers that came back.
+  case unmapFailed(at: IOVA)
   /// It was asked to.
   case requested
 
@@ -69,6 +74,7 @@ public enum StopReason: Error, Hashable, Sendable, CustomStringConvertible {
     case .virtqueue(let fault): "the guest broke its ring: \(fault)"
     case .cannotLend(let reason): "zero copy is required, but a buffer cannot be lent: \(reason.name)"
     case .busFault(let address): "the IOMMU refused the card access to its memory at \(address)"
+    case .unmapFailed(let address): "a page at \(address) could not be unmapped from the IOMMU"
     case .requested: "stopped on request"
     }
   }

@@ -100,6 +100,7 @@ public struct ReceiveCore: ~Copyable {
 
   /// What to do with a head that was just taken.
   @usableFromInline enum Entry {
+    /// It can be posted there: `enterLent` if it was, else `bounce`.
     case lend(IOVA)
     /// It waits to be copied into.
     case wait
@@ -140,28 +141,50 @@ public struct ReceiveCore: ~Copyable {
   @inline(never) @usableFromInline mutating func enter(_ buffer: AvailableBuffer) -> Entry {
     guard let head = virtqueue.takeChain(buffer, .writable, into: &chain, in: &memory) else { return .stop }
     let byteCount = UInt32(min(chain.byteCount, UInt64(UInt32.max)))
-    let whole = chain.piece(0)
+    taken = head
     guard let (reason, address) = judge(byteCount) else { return .stop }
     if let address {
       // The run must be covered by slots before something is posted behind it.
       let run = ledger.runCapacity()
       if run.frames == ledger.runSlots && !run.hasRest {
-        unsafe ledger.enterLent(
-          whole.base, byteCount: NetHeader.byteCount + runByteCount, id: head,
-          frame: GuestAddress(address.rawValue &- windowBase), isApart: runIsApart)
-        ledger.closeRun()
+        runAddress = address
         return .lend(address)
       }
     }
+    return bounce(reason) ? .wait : .stop
+  }
+
+  /// Enters the buffer that was just taken, and its slot: it was posted.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func enterLent() {
+    unsafe ledger.enterLent(
+      chain.piece(0).base, byteCount: NetHeader.byteCount + runByteCount, id: taken,
+      frame: GuestAddress(runAddress.rawValue &- windowBase), isApart: runIsApart)
+    ledger.closeRun()
+  }
+
+  /// Enters the buffer that was just taken as one that waits to be copied into; false if the path must stop.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func bounce(_ reason: BounceReason) -> Bool {
     if requiresLending {
       stop(.cannotLend(reason))
-      return .stop
+      return false
     }
     endHope()
     unsafe ledger.enterWaiting(
-      whole.base, byteCount: byteCount, id: head, kind: chain.count == 1 ? .piece : .chain, reason: reason)
-    return .wait
+      chain.piece(0).base, byteCount: UInt32(min(chain.byteCount, UInt64(UInt32.max))), id: taken,
+      kind: chain.count == 1 ? .piece : .chain, reason: reason)
+    return true
   }
+
+  /// The head that was just taken: its chain is in `chain`.
+  private var taken: UInt16 = 0
+  /// Where its frame would land.
+  private var runAddress = IOVA(0)
 
   /// Bytes behind the header in the one run that a frame would land in; whether it begins in a piece
   /// of its own. Set by `judge`.

@@ -101,6 +101,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     lend()
     if hasShown { notify() }
     let returned = settle()
+    if let place = queue.unmapFailure { core.stop(.unmapFailed(at: place)) }
     core.tally.set(.postedBuffers, UInt64(core.ledger.slotTail &- core.ledger.slotFront))
     return returned
   }
@@ -138,7 +139,8 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   }
 
   /// Posts buffers that can be lent as they are, `most` at most, from a run of entries into a run of the card's. Answers how many, and
-  /// how long the run was: it ends before the first other buffer, and before the first that is not there.
+  /// how long the run was: it ends before the first other buffer, before the first that the card refuses, and before the first that
+  /// is not there.
   @inlinable @inline(__always) static func lend<Format: RingFormat & ~Copyable>(
     _ most: UInt32, of virtqueue: inout Format, to queue: inout Queue, _ memory: inout MemoryView, _ ledger: inout Ledger, _ need: UInt32,
     _ frameBase: UInt64
@@ -148,10 +150,10 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     let entering = ledger.entering(taking.count)
     let run = entering.count
     var n: UInt32 = 0
-    while n < run, let buffer = taking.plainBuffer(at: n), _fastPath(buffer.range.count >= need), let slice = memory.slice(buffer.range) {
+    while n < run, let buffer = taking.plainBuffer(at: n), _fastPath(buffer.range.count >= need), let slice = memory.slice(buffer.range),
+      posting.post(IOVA(frameBase &+ buffer.range.start.rawValue), at: n) {
       taking.mark(buffer, at: n)
       entering.enterLent(slice, id: buffer.id, at: n)
-      posting.post(IOVA(frameBase &+ buffer.range.start.rawValue), at: n)
       n &+= 1
     }
     virtqueue.advance(taken: n)
@@ -226,7 +228,13 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// is hoping.
   @inline(never) @inlinable mutating func enter(_ buffer: AvailableBuffer) -> Bool {
     switch core.enter(buffer) {
-    case .lend(let address): queue.post(address)
+    case .lend(let address):
+      if queue.post(address) {
+        core.enterLent()
+      } else {
+        guard core.bounce(.notMapped) else { return false }
+        postBounces()
+      }
     case .wait: postBounces()
     case .stop: return false
     }
@@ -239,13 +247,19 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
       let posting = queue.posting(covered)
       let (first, count) = core.pool.taking(posting.count)
       if count == 0 { break }
-      for n in 0..<count { posting.post(IOVA(first.rawValue &+ UInt64(n) &* UInt64(core.pool.stride)), at: n) }
+      for n in 0..<count {
+        let isPosted = posting.post(IOVA(first.rawValue &+ UInt64(n) &* UInt64(core.pool.stride)), at: n)
+        precondition(isPosted, "a queue refused a host buffer")
+      }
       queue.advance(posted: count)
       core.pool.taken = core.pool.taken &+ count
       core.ledger.enterBouncedSlots(count)
       covered &-= count
     }
-    while queue.room > 0, let address = core.nextBounce() { queue.post(address) }
+    while queue.room > 0, let address = core.nextBounce() {
+      let isPosted = queue.post(address)
+      precondition(isPosted, "a queue refused a host buffer")
+    }
   }
 
   // MARK: Back to the guest
@@ -473,7 +487,10 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   /// - Throws: the NIC does not stop the queue: see `stop`.
   @inlinable public mutating func pollStop() throws(RegisterError) -> Bool {
     guard try isQuiet() else { return false }
-    if case .virtqueue = core.stopReason {} else {
+    if case .virtqueue = core.stopReason {} else if let place = queue.unmapFailure {
+      // What has come lies where the card may still write: none of it goes to the guest.
+      core.stop(.unmapFailed(at: place))
+    } else {
       // A batch may be used up without giving anything back: go on until the card has no more.
       let before = core.ledger.slotFront
       _ = settle()

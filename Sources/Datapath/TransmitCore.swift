@@ -56,7 +56,10 @@ public struct TransmitCore: ~Copyable {
     tally = counters.writer
   }
 
-  mutating func stop(_ reason: StopReason) {
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func stop(_ reason: StopReason) {
     if case .none = stopReason { stopReason = reason }
   }
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
@@ -73,10 +76,12 @@ public struct TransmitCore: ~Copyable {
 
   /// What to do with the buffer that was just taken.
   @usableFromInline enum Step {
-    /// One piece, the guest's or ours.
+    /// One piece of the guest's: `copyWhole` if the card refuses it.
     case post(IOVA, byteCount: UInt32)
-    /// The frame's pieces are `piece(0)` to `piece(count - 1)`.
+    /// The frame's pieces are `piece(0)` to `piece(count - 1)`: `copyPieces` if the card refuses one.
     case postPieces(count: Int, byteCount: UInt32)
+    /// One piece, a host buffer.
+    case postCopy(IOVA, byteCount: UInt32)
     /// It is not sent.
     case nothing
     case stop
@@ -172,6 +177,13 @@ public struct TransmitCore: ~Copyable {
     if length < frameByteCounts.lowerBound {
       length = min(max(Self.shortestFrame, frameByteCounts.lowerBound), frameByteCounts.upperBound)
     }
+    let address = copyChain(length)
+    ledger.append(.init(id: id, fate: .copied(reason), byteCount: byteCount))
+    return .postCopy(address, byteCount: length)
+  }
+
+  /// The next host buffer, with the frame that was just taken in it, and zeroes from its end to byte `length`.
+  private mutating func copyChain(_ length: UInt32) -> IOVA {
     guard let address = pool.take() else { preconditionFailure("no host buffer is left") }
     let base = unsafe pool.newest(byteCount: Int(length)).baseAddress!
     var done = 0
@@ -182,8 +194,30 @@ public struct TransmitCore: ~Copyable {
       done += Int(piece.count) - offset
     }
     unsafe sl_fill(base + done, 0, Int(length) - done)
-    ledger.append(.init(id: id, fate: .copied(reason), byteCount: byteCount))
-    return .post(address, byteCount: length)
+    return address
+  }
+
+  /// The frame that was just taken in one piece cannot be read by the card where it lies: copies it to a host buffer.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func copyWhole(_ place: IOVA, _ byteCount: UInt32) -> (address: IOVA, byteCount: UInt32) {
+    let range = GuestRange(GuestAddress(place.rawValue &- windowBase), count: byteCount)
+    guard let slice = memory.slice(range), let address = pool.take() else { preconditionFailure("a frame that was checked, and a host buffer") }
+    let buffer = unsafe pool.newest(byteCount: Int(byteCount))
+    unsafe sl_copy(buffer.baseAddress!, slice.base, Int(byteCount))
+    ledger.setNewest(.copied(.notMapped))
+    return (address, byteCount)
+  }
+
+  /// The same of a frame in pieces.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func copyPieces(_ byteCount: UInt32) -> (address: IOVA, byteCount: UInt32) {
+    let address = copyChain(byteCount)
+    ledger.setNewest(.copied(.notMapped))
+    return (address, byteCount)
   }
 
   // MARK: Back to the guest

@@ -41,6 +41,11 @@
     tail = tail &+ 1
     if case .dropped = entry.fate {} else { postedCount += 1 }
   }
+  /// Another fate of the newest frame, which is with the card either way. Precondition: it is out.
+  mutating func setNewest(_ fate: Fate) {
+    precondition(front != tail, "no frame is out")
+    unsafe entries[Int((tail &- 1) & mask)].fate = fate
+  }
   mutating func removeFirst() {
     if let oldest { if case .dropped = oldest.fate {} else { postedCount -= 1 } }
     front = front &+ 1

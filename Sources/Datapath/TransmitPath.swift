@@ -63,6 +63,7 @@ public struct TransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
     core.doneCount &+= queue.reap()
     let rang = send()
     let returned = settle()
+    if let place = queue.unmapFailure { core.stop(.unmapFailed(at: place)) }
     core.countTurn(rang: rang)
     return returned
   }
@@ -74,13 +75,19 @@ public struct TransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
     while left > 0, core.isReady(room: queue.room), let buffer = core.virtqueue.next() {
       switch core.take(buffer) {
       case .post(let address, let byteCount):
-        queue.post(address, byteCount: byteCount)
+        if !queue.post(address, byteCount: byteCount) { postCopy(core.copyWhole(address, byteCount)) }
         posted = true
       case .postPieces(let count, let byteCount):
-        for n in 0..<count {
+        var n = 0
+        while n < count {
           let piece = core.piece(n)
-          queue.post(piece.address, byteCount: piece.byteCount, of: byteCount, isLast: n == count &- 1)
+          guard queue.post(piece.address, byteCount: piece.byteCount, of: byteCount, isLast: n == count &- 1) else { break }
+          n &+= 1
         }
+        if n < count { postCopy(core.copyPieces(byteCount)) }
+        posted = true
+      case .postCopy(let address, let byteCount):
+        postCopy((address, byteCount))
         posted = true
       case .nothing: break
       case .stop: left = 1
@@ -90,6 +97,12 @@ public struct TransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
     if posted { queue.ring() }
     if _slowPath(core.virtqueue.isFaulted) { core.stopForFault() }
     return posted
+  }
+
+  /// Posts a frame from a host buffer.
+  @inlinable @inline(__always) mutating func postCopy(_ frame: (address: IOVA, byteCount: UInt32)) {
+    let isPosted = queue.post(frame.address, byteCount: frame.byteCount)
+    precondition(isPosted, "a queue refused a host buffer")
   }
 
   /// Gives back what the card is done with, in one store.
@@ -164,8 +177,9 @@ public struct TransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
   public mutating func pollStop() throws(RegisterError) -> Bool {
     guard try queue.pollQuiesce() else { return false }
     core.doneCount += queue.reap()
-    if core.virtqueue.isFaulted {
-      // A broken ring gets nothing back. What was sent was sent.
+    if let place = queue.unmapFailure { core.stop(.unmapFailed(at: place)) }
+    if core.virtqueue.isFaulted || queue.unmapFailure != nil {
+      // A broken ring gets nothing back, and nor does a guest what the card may still reach. What was sent was sent.
       while core.removeDone() != nil {}
     } else if settle() > 0 {
       return false

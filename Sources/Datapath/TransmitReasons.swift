@@ -8,6 +8,8 @@ public enum CopyReason: Int, CaseIterable, Sendable {
   case padded
   /// The path was told to copy everything.
   case copyMode
+  /// The card could not reach a piece of it: its page could not be mapped.
+  case notMapped
 
   /// As reports and metrics name it.
   public var name: String {
@@ -16,6 +18,7 @@ public enum CopyReason: Int, CaseIterable, Sendable {
     case .crossesRegions: "crosses_regions"
     case .padded: "padded"
     case .copyMode: "copy_mode"
+    case .notMapped: "not_mapped"
     }
   }
 }

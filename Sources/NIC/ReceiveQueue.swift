@@ -35,8 +35,9 @@ public struct BufferRequirements: Hashable, Sendable {
 /// checked of a place is that it is one of these.
 public protocol PostingRun {
   var count: UInt32 { get }
-  /// Writes the descriptor of the `n`-th. Precondition: `n < count`.
-  func post(_ address: IOVA, at n: UInt32)
+  /// Writes the descriptor of the `n`-th, as `ReceiveQueue.post`. False: it is as it was, and so are those behind it, which are
+  /// not to be posted through this run. Precondition: `n < count`.
+  func post(_ address: IOVA, at n: UInt32) -> Bool
 }
 
 /// The same of places whose buffers are out.
@@ -69,7 +70,10 @@ public protocol ReceiveQueue: ~Copyable {
   /// How many more can be posted now.
   var room: Int { get }
   /// Writes one descriptor. The hardware does not know of it before `ring`. Precondition: `room > 0`.
-  mutating func post(_ address: IOVA)
+  ///
+  /// - Returns: False if the hardware cannot reach the address now: nothing was posted, and the slot is free for another buffer.
+  ///   Memory that is mapped for as long as it lives, as host buffers are, is never refused.
+  mutating func post(_ address: IOVA) -> Bool
   /// Tells the hardware of everything posted so far: one doorbell.
   mutating func ring()
   /// Takes back the oldest buffer if the hardware has filled it.
@@ -106,9 +110,15 @@ public protocol ReceiveQueue: ~Copyable {
   mutating func quiesce() throws(RegisterError)
   /// As `quiesce`, without asking the hardware: it is known to write nothing any more, for it is gone or off the bus.
   mutating func abandon()
+
+  /// Where memory could not be unmapped from the IOMMU, so that the hardware may still reach a buffer that came back; nil: all
+  /// is well. From then on `reap` and `reaping` hand out nothing. After `quiesce` or `abandon` they hand out what came, for it to
+  /// be counted: none of those buffers may be given to a guest.
+  var unmapFailure: IOVA? { get }
 }
 
 extension ReceiveQueue where Self: ~Copyable {
+  @inlinable public var unmapFailure: IOVA? { nil }
   @inlinable public mutating func approach() {}
   @inlinable public mutating func prepare() -> Bool { true }
 }

@@ -23,7 +23,11 @@ public protocol TransmitQueue: ~Copyable {
   ///
   /// Precondition: `room > 0`. The pieces of a frame are not empty, no more than `pieceLimit`, and together have
   /// `frameByteCount` bytes, which is in `frameByteCounts`.
-  mutating func post(_ address: IOVA, byteCount: UInt32, of frameByteCount: UInt32, isLast: Bool)
+  ///
+  /// - Returns: False if the hardware cannot reach the piece now: no piece of the frame was posted, and the frame may be posted
+  ///   anew from other memory; a checksum that was posted for it holds for that. Memory that is mapped for as long as it lives, as
+  ///   host buffers are, is never refused.
+  mutating func post(_ address: IOVA, byteCount: UInt32, of frameByteCount: UInt32, isLast: Bool) -> Bool
   /// Tells the hardware of every whole frame posted so far.
   mutating func ring()
   /// How many frames, oldest first, the hardware is done with since the last call. Their buffers are the owner's again.
@@ -39,11 +43,17 @@ public protocol TransmitQueue: ~Copyable {
   mutating func quiesce() throws(RegisterError)
   /// As `quiesce`, without asking the hardware: it is known to read nothing any more, for it is gone or off the bus.
   mutating func abandon()
+
+  /// Where memory could not be unmapped from the IOMMU, so that the hardware may still reach a frame that it is done with; nil: all
+  /// is well. From then on `reap` answers 0; after `quiesce` or `abandon` it answers what was sent, for it to be counted: none of
+  /// those buffers may be given to a guest.
+  var unmapFailure: IOVA? { get }
 }
 
 extension TransmitQueue where Self: ~Copyable {
+  @inlinable public var unmapFailure: IOVA? { nil }
   /// Writes the descriptor of one whole frame in one buffer.
-  @inlinable public mutating func post(_ address: IOVA, byteCount: UInt32) {
+  @inlinable public mutating func post(_ address: IOVA, byteCount: UInt32) -> Bool {
     post(address, byteCount: byteCount, of: byteCount, isLast: true)
   }
 }

@@ -284,5 +284,7 @@ final class Rig {
   }
 
   /// Takes a machine's memory off the bus.
-  func closeWindow(of index: Int) { machines[index].window.close() }
+  func closeWindow(of index: Int) {
+    do throws(IOAddressSpaceError) { try machines[index].window.close() } catch { preconditionFailure("the simulated IOMMU does not unmap: \(error)") }
+  }
 }

@@ -16,6 +16,7 @@ public final class VFIOAddressSpace: IOAddressSpace {
   public let ranges: [ClosedRange<UInt64>]?
   /// The kernel has IOMMU_IOAS_MAP_FILE.
   public let mapsFiles: Bool
+  public let unmapFailures = UnmapFailures()
   /// By first address, bytes.
   private let mapped = Mutex<[UInt64: Int]>([:])
 

@@ -19,8 +19,8 @@ extension Backend {
     let stopped = staysWhole ? [] : rings.indices.filter { rings[$0].isRunning }
     stop(stopped, forgettingKick: false)
     do { try device.setMemory(nextMap) } catch {
-      // What is to go must go, also if there is nothing to put in its place.
-      if !staysWhole { forgetMemory() }
+      // What is to go must go, also if there is nothing to put in its place. What cannot be taken away is the same memory again, if any.
+      if !staysWhole { _ = forgetMemory() }
       for n in stopped { refuse(n, .device(error)) }
       throw .device(error)
     }
@@ -30,12 +30,15 @@ extension Backend {
     if nextMap == nil { for n in stopped { refuse(n, .device(RingRefusal("its memory was taken away"))) } }
   }
 
-  func forgetMemory() {
-    guard !memory.isEmpty else { return }
-    // Taking away cannot be refused: see `BackendDevice.setMemory`.
-    do { try device.setMemory(nil) } catch { preconditionFailure("the device kept memory: \(error)") }
+  /// Takes all memory away from the device. Answers why some of it may still be reached: then the front-end must not be told that it
+  /// is gone.
+  func forgetMemory() -> RingRefusal? {
+    guard !memory.isEmpty else { return nil }
+    var problem: RingRefusal?
+    do throws(RingRefusal) { try device.setMemory(nil) } catch { problem = error }
     (memory, map) = (MemoryTable(), nil)
     reportMemory()
+    return problem
   }
 
   private func reportMemory() {

@@ -112,7 +112,8 @@ public final class Backend {
   func disconnect(_ reason: DisconnectReason) {
     guard isConnected else { return }
     stop(Array(rings.indices), forgettingKick: true)
-    forgetMemory()
+    // The front-end learns nothing from a closed connection.
+    if let problem = forgetMemory() { report(.refused(.device(problem))) }
     forgetLog()
     (inflight, untold) = (nil, [])
     rings = [Ring](repeating: Ring(), count: offer.ringCount)

@@ -79,7 +79,10 @@ public protocol BackendDevice: AnyObject {
   func setCall(_ call: SharedDescriptor?, ring: Int)
   /// All of the guest's memory from now on; nil: none. Who calls has stopped every ring if a region of the old map is
   /// not in the new one; if all are, rings may go on running and are to use the new map.
-  /// If it throws, the old map stays as it was. Taking away, nil, never throws.
+  ///
+  /// - Throws: if new memory cannot be reached by the card: what is in the old map only is gone. Or if what goes may still be
+  ///   reached: the device keeps it for good, and the front-end must not be told that it is gone. After nil the device has no
+  ///   memory, whether it throws or not.
   func setMemory(_ map: MemoryMap?) throws(RingRefusal)
   /// Where writes of ours and of the card are marked from now on, for rings that run too; nil: nowhere.
   func setLog(_ log: DirtyLog?)

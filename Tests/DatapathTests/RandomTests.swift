@@ -59,6 +59,7 @@ import Virtio
       base: random.pick([0, 65530, 32760]), first: random.pick([0, size - 1, 2 * size - 1]), hostBuffers: random.pick([1, 4, 64, 256]),
       random: SeededGenerator(seed: random.next()))
     let isWild = random.once(in: 2)
+    let refuses = random.once(in: 3)
     let common = shape(&random)
     for turn in 0..<turns {
       for _ in 0..<random.pick([0, 1, 3, size]) {
@@ -67,6 +68,11 @@ import Virtio
       }
       // The guest has nothing more for a while.
       if random.once(in: 15) { for _ in 0..<10 { try rig.turn() } }
+      // Some pages cannot be mapped, now these, now others.
+      if refuses {
+        let salt = random.next()
+        rig.refuse { ($0 >> 12 ^ salt) % 3 == 0 }
+      }
       // Frames come while the path is at work, or before its turn.
       let atRing = random.pick([0, 0, 1, 5, 300])
       var source = SeededGenerator(seed: random.next())

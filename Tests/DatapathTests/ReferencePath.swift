@@ -42,6 +42,8 @@ final class ReferencePath {
   var frames: UInt64 = 0
   var empties = 0
   var stopReason: StopReason?
+  /// Whether the card cannot reach a guest address now.
+  var refuses: (UInt64) -> Bool = { _ in false }
   /// Changes with everything that goes out or comes back.
   var moves = 0
   /// Every byte of guest memory that was written for what came back, since somebody looked.
@@ -83,10 +85,13 @@ final class ReferencePath {
       moves += 1
       let target = landing(&buffer)
       if let target, tailFrames.count == tailSlots, !tailFrames.hasRest {
-        buffer.isLent = true
-        places.append(buffer)
-        slots.append(Slot(target: target))
-        continue
+        if !refuses(target) {
+          buffer.isLent = true
+          places.append(buffer)
+          slots.append(Slot(target: target))
+          continue
+        }
+        buffer.reason = .notMapped
       }
       if mode == .required {
         stopReason = .cannotLend(buffer.reason)

@@ -212,6 +212,13 @@ final class Rig {
 
   // MARK: Both
 
+  /// Which addresses of the guest's the card cannot reach from now on. Its host buffers it always can.
+  func refuse(_ refuses: @escaping (UInt64) -> Bool) {
+    reference.refuses = refuses
+    let base = window.base.rawValue
+    card.refuses = { $0.rawValue >= base && refuses($0.rawValue - base) }
+  }
+
   /// One turn of the path and of the reference, and everything that must hold after it.
   func turn() throws {
     let hadStopped = reference.stopReason != nil

@@ -14,6 +14,10 @@ internal import Glibc
   /// How many calls were made, and which of them fails, counted from 1.
   public private(set) var mapCalls = 0
   public var failingMap = 0
+  /// The same of unmappings: what was mapped stays so.
+  public private(set) var unmapCalls = 0
+  public var failingUnmap = 0
+  public let unmapFailures = UnmapFailures()
   /// Whether the pages were still there when they were taken off the bus.
   public private(set) var pagesAtUnmap: [Bool] = []
   public private(set) var wrongUnmaps = 0
@@ -38,6 +42,8 @@ internal import Glibc
   }
 
   public func unmap(_ address: IOVA, byteCount: Int) throws(IOAddressSpaceError) {
+    unmapCalls += 1
+    if unmapCalls == failingUnmap { throw .refused(address, byteCount: byteCount, "a call that a test makes fail") }
     guard let n = entries.firstIndex(where: { $0.start == address.rawValue && $0.byteCount == byteCount }) else {
       wrongUnmaps += 1
       throw .notMapped(address)

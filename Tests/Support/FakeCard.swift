@@ -23,6 +23,8 @@ public final class FakeCard {
   public var pollsUntilQuiet = 0
   public private(set) var isStopping = false
   public private(set) var quiescePolls = 0
+  /// Whether it cannot reach an address now.
+  public var refuses: (IOVA) -> Bool = { _ in false }
   /// Called in the middle of the path's work.
   public var onPost: (IOVA) -> Void = { _ in }
   public var onRing: () -> Void = {}
@@ -51,11 +53,13 @@ public final class FakeCard {
     (posted, known, completions, isQuiet, isStopping) = ([], 0, [], false, false)
   }
 
-  fileprivate func post(_ address: IOVA) {
+  fileprivate func post(_ address: IOVA) -> Bool {
+    if refuses(address) { return false }
     if posted.count == capacity { complaints.append("posted without room") }
     if isQuiet || isStopping { complaints.append("posted after it was stopped") }
     posted.append(address)
     onPost(address)
+    return true
   }
   fileprivate func ring() {
     if known == posted.count { complaints.append("rang for nothing") }
@@ -95,14 +99,14 @@ public struct FakeQueue: ~Copyable, ReceiveQueue {
   public var requirements: BufferRequirements { BufferRequirements(largestFrame: card.largestFrame) }
   public var capacity: Int { card.capacity }
   public var room: Int { card.capacity - card.posted.count }
-  public mutating func post(_ address: IOVA) { card.post(address) }
+  @discardableResult public mutating func post(_ address: IOVA) -> Bool { card.post(address) }
   public mutating func ring() { card.ring() }
   public mutating func reap() -> Completion? { card.reap() }
 
   public struct Posting: PostingRun {
     let card: FakeCard
     public let count: UInt32
-    public func post(_ address: IOVA, at n: UInt32) { card.post(address) }
+    public func post(_ address: IOVA, at n: UInt32) -> Bool { card.post(address) }
   }
   public struct Reaping: ReapingRun {
     let card: FakeCard

@@ -30,6 +30,8 @@ public final class FakeTransmitCard {
   public var pollsUntilQuiet = 0
   public private(set) var isStopping = false
   public private(set) var quiescePolls = 0
+  /// Whether it cannot reach an address now.
+  public var refuses: (IOVA) -> Bool = { _ in false }
   /// Called in the middle of the path's work.
   public var onRing: () -> Void = {}
   public var onQuiesce: () -> Void = {}
@@ -66,19 +68,25 @@ public final class FakeTransmitCard {
     (posted, known, done, out, begun, isQuiet, isStopping) = ([], 0, 0, 0, Frame(), false, false)
   }
 
-  fileprivate func post(_ address: IOVA, _ byteCount: UInt32, of frameBytes: UInt32, isLast: Bool) {
+  fileprivate func post(_ address: IOVA, _ byteCount: UInt32, of frameBytes: UInt32, isLast: Bool) -> Bool {
+    if refuses(address) {
+      out -= begun.pieces.count
+      begun = Frame()
+      return false
+    }
     if room == 0 { complaints.append("posted without room") }
     if isQuiet || isStopping { complaints.append("posted after it was stopped") }
     if byteCount == 0 { complaints.append("an empty piece") }
     if !frameByteCounts.contains(frameBytes) { complaints.append("a frame of \(frameBytes) bytes") }
     begun.pieces.append((address, byteCount))
     out += 1
-    guard isLast else { return }
+    guard isLast else { return true }
     if begun.pieces.count > pieceLimit { complaints.append("a frame of \(begun.pieces.count) pieces") }
     let total = begun.pieces.reduce(0) { $0 + UInt64($1.byteCount) }
     if total != UInt64(frameBytes) { complaints.append("pieces of \(total) bytes for a frame of \(frameBytes)") }
     posted.append(begun)
     begun = Frame()
+    return true
   }
   fileprivate func ring() {
     if known == posted.count { complaints.append("rang for nothing") }
@@ -121,7 +129,7 @@ public struct FakeTransmitQueue: ~Copyable, TransmitQueue {
   public var capacity: Int { card.capacity }
   public var room: Int { card.room }
   public mutating func post(_ checksum: TransmitChecksum) { preconditionFailure("finishes none") }
-  public mutating func post(_ address: IOVA, byteCount: UInt32, of frameByteCount: UInt32, isLast: Bool) {
+  @discardableResult public mutating func post(_ address: IOVA, byteCount: UInt32, of frameByteCount: UInt32, isLast: Bool) -> Bool {
     card.post(address, byteCount, of: frameByteCount, isLast: isLast)
   }
   public mutating func ring() { card.ring() }

@@ -103,6 +103,7 @@ final class AbsentNetworkCard: NetworkCard {
   static let suffix = ", away"
 
   private final class NoBus: IOAddressSpace {
+    let unmapFailures = UnmapFailures()
     func map(_ memory: HostMemory, at address: IOVA, access: DMAAccess) throws(IOAddressSpaceError) {
       throw .refused(address, byteCount: unsafe memory.byteCount, "the card is away")
     }

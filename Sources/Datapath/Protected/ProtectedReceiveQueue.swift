@@ -5,7 +5,8 @@ public import NIC
 /// handed out by `reap`.
 ///
 /// What the card has filled is taken back in one go, its pages are taken off the bus together, and only then is the first
-/// of it handed out: the guest never has a buffer that the card can still write to.
+/// of it handed out: the guest never has a buffer that the card can still write to. A page that cannot be mapped makes `post` refuse
+/// its buffer; one that cannot be unmapped keeps back everything from then on (`unmapFailure`).
 public struct ProtectedReceiveQueue<Base: ReceiveQueue & ~Copyable>: ~Copyable, ReceiveQueue {
   private var base: Base
   private let pages: LentPages
@@ -13,6 +14,8 @@ public struct ProtectedReceiveQueue<Base: ReceiveQueue & ~Copyable>: ~Copyable, 
   /// What was taken back and not handed out, in order.
   private var ready: [Completion] = []
   private var handedOut = 0
+  /// The card writes nothing any more.
+  private var isStopped = false
 
   public init(_ base: consuming Base, _ pages: LentPages) {
     posted = PostedBuffers(capacity: base.capacity)
@@ -26,22 +29,33 @@ public struct ProtectedReceiveQueue<Base: ReceiveQueue & ~Copyable>: ~Copyable, 
   public var requirements: BufferRequirements { base.requirements }
   public var capacity: Int { base.capacity }
   public var room: Int { base.room - (ready.count - handedOut) }
+  public var unmapFailure: IOVA? { pages.failure?.address }
+  /// What the card may still write to is not handed out, but for being counted when the card has stopped.
+  private var isWithholding: Bool { pages.failure != nil && !isStopped }
 
-  public mutating func post(_ address: IOVA) {
-    pages.lend(address, byteCount: requirements.largestFrame)
+  public mutating func post(_ address: IOVA) -> Bool {
+    guard pages.lend(address, byteCount: requirements.largestFrame) else { return false }
+    guard base.post(address) else {
+      pages.giveBack(address, byteCount: requirements.largestFrame)
+      pages.flush()
+      return false
+    }
     posted.append(address)
-    base.post(address)
+    isStopped = false
+    return true
   }
   public mutating func ring() { base.ring() }
 
   public mutating func reap() -> Completion? {
-    if handedOut == ready.count { takeBack() }
-    guard handedOut < ready.count else { return nil }
+    takeBack()
+    guard handedOut < ready.count, !isWithholding else { return nil }
     handedOut += 1
     return ready[handedOut - 1]
   }
 
+  /// If all was handed out.
   private mutating func takeBack() {
+    guard handedOut == ready.count, !isWithholding else { return }
     ready.removeAll(keepingCapacity: true)
     handedOut = 0
     while let completion = base.reap() {
@@ -70,6 +84,7 @@ public struct ProtectedReceiveQueue<Base: ReceiveQueue & ~Copyable>: ~Copyable, 
   }
   /// What was filled is kept to be handed out; the rest is nobody's any more.
   private mutating func forgetPosted() {
+    isStopped = true
     while let completion = base.reap() {
       giveBackOldest()
       ready.append(completion)
@@ -86,16 +101,24 @@ public struct ProtectedReceiveQueue<Base: ReceiveQueue & ~Copyable>: ~Copyable, 
     fileprivate let pages: LentPages
     fileprivate let byteCount: Int
     public var count: UInt32 { run.count }
-    public func post(_ address: IOVA, at n: UInt32) {
-      pages.lend(address, byteCount: byteCount)
+    public func post(_ address: IOVA, at n: UInt32) -> Bool {
+      guard pages.lend(address, byteCount: byteCount) else { return false }
+      guard run.post(address, at: n) else {
+        pages.giveBack(address, byteCount: byteCount)
+        pages.flush()
+        return false
+      }
       posted.append(address)
-      run.post(address, at: n)
+      return true
     }
   }
   public func posting(_ most: UInt32) -> Posting {
     Posting(run: base.posting(most), posted: posted, pages: pages, byteCount: requirements.largestFrame)
   }
-  public mutating func advance(posted count: UInt32) { base.advance(posted: count) }
+  public mutating func advance(posted count: UInt32) {
+    if count > 0 { isStopped = false }
+    base.advance(posted: count)
+  }
 
   /// Of what was taken back.
   public struct Reaping: ReapingRun {
@@ -108,8 +131,8 @@ public struct ProtectedReceiveQueue<Base: ReceiveQueue & ~Copyable>: ~Copyable, 
     }
   }
   public mutating func reaping(_ most: UInt32) -> Reaping {
-    if handedOut == ready.count { takeBack() }
-    return Reaping(ready: ready[handedOut..<min(handedOut + Int(most), ready.count)])
+    takeBack()
+    return Reaping(ready: ready[handedOut..<(isWithholding ? handedOut : min(handedOut + Int(most), ready.count))])
   }
   public mutating func advance(reaped count: UInt32) { handedOut += Int(count) }
 }

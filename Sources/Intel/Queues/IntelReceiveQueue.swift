@@ -68,12 +68,14 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
   @inlinable public var capacity: Int { size &- 1 }
   @inlinable public var room: Int { (oldest > next ? oldest : oldest &+ size) &- next &- 1 }
 
-  @inlinable @inline(__always) public mutating func post(_ address: IOVA) {
+  /// Never refuses: see `ReceiveQueue.post`.
+  @discardableResult @inlinable @inline(__always) public mutating func post(_ address: IOVA) -> Bool {
     let after = next &+ 1 == size ? 0 : next &+ 1
     precondition(after != oldest, "no room in the receive ring")
     // The header's address is not used; its bit 0 is where the card reports.
     descriptors.storePair(address.rawValue, 0, at: next)
     next = after
+    return true
   }
 
   @inlinable public mutating func ring() { tail.ring(UInt32(truncatingIfNeeded: next)) }
@@ -189,7 +191,10 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
   @usableFromInline let pairs: DMAPairs
   @inlinable init(pairs: DMAPairs) { self.pairs = pairs }
   @inlinable public var count: UInt32 { pairs.count }
-  @inlinable @inline(__always) public func post(_ address: IOVA, at n: UInt32) { pairs.store(address.rawValue, 0, at: n) }
+  @inlinable @inline(__always) public func post(_ address: IOVA, at n: UInt32) -> Bool {
+    pairs.store(address.rawValue, 0, at: n)
+    return true
+  }
 }
 
 @frozen public struct IntelReapingRun: ReapingRun {

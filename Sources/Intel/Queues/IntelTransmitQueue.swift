@@ -81,8 +81,9 @@ public struct IntelTransmitQueue: ~Copyable, TransmitQueue {
     fill(lengths, command)
   }
 
-  @inlinable @inline(__always)
-  public mutating func post(_ address: IOVA, byteCount: UInt32, of frameByteCount: UInt32, isLast: Bool) {
+  /// Never refuses: see `TransmitQueue.post`.
+  @discardableResult @inlinable @inline(__always)
+  public mutating func post(_ address: IOVA, byteCount: UInt32, of frameByteCount: UInt32, isLast: Bool) -> Bool {
     precondition(outCount < size &- 1, "no room in the transmit ring")
     precondition(byteCount > 0 && byteCount <= frameByteCount &- postedBytes, "a piece that is empty, or past its frame's end")
     postedBytes &+= byteCount
@@ -96,6 +97,12 @@ public struct IntelTransmitQueue: ~Copyable, TransmitQueue {
     }
     fill(address.rawValue, word)
     if isLast { (first, pieceCount, postedBytes, options) = (next, 0, 0, 0) }
+    return true
+  }
+
+  /// One whole frame in one buffer.
+  @discardableResult @inlinable @inline(__always) public mutating func post(_ address: IOVA, byteCount: UInt32) -> Bool {
+    post(address, byteCount: byteCount, of: byteCount, isLast: true)
   }
 
   @inlinable @inline(__always) mutating func fill(_ low: UInt64, _ high: UInt64) {

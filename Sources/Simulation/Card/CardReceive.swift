@@ -610,6 +610,7 @@ extension SimulatedCard {
   }
 
   private func storeAll(_ writeBacks: [HeldWriteBack], _ n: Int) {
+    guard isBusMaster else { return }
     for one in writeBacks where !store(one.address, one.words) {
       _ = failDMA(n, .descriptorWrite(address: one.address))
       return
@@ -630,6 +631,7 @@ extension SimulatedCard {
 
   func lateDMA(_ n: Int, buffer: UInt64, descriptor: UInt64) {
     unsafe sl_fill(scratch, 0xA5, 60)
+    guard isBusMaster else { return }
     guard unsafe dma.write(buffer, from: scratch, count: 60) else { return }
     _ = store(descriptor, (0, Status.done | Status.endOfPacket | 60 << 32))
   }

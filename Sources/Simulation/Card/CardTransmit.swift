@@ -49,7 +49,7 @@ extension SimulatedCard {
   /// - Returns: frames that have left their queues.
   public func transmit(budget: Int, to wire: any Wire) -> Int {
     let stopped = LineState.Block.removed.rawValue | LineState.Block.resetting.rawValue
-      | LineState.Block.masterDisabled.rawValue | LineState.Block.linkDown.rawValue
+      | LineState.Block.masterDisabled.rawValue | LineState.Block.linkDown.rawValue | LineState.Block.busMasterOff.rawValue
     guard line.blocked & stopped == 0, !line.senders.isEmpty, registers[Offset.DMATXCTL] & 1 != 0 else { return 0 }
     if line.filtersAreStale { rebuildFilters() }
     var sent = 0

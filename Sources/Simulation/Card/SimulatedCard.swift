@@ -147,6 +147,13 @@ internal import Synchronization
     line.block(.removed)
   }
 
+  /// Bus Master Enable of its configuration space: off, it reads and writes no memory by itself, as with CTRL's master disable. A reset
+  /// by CTRL leaves it as it is.
+  public var isBusMaster: Bool {
+    get { !line.isBlocked(.busMasterOff) }
+    set { line.set(.busMasterOff, !newValue) }
+  }
+
   func note(_ misuse: CardMisuse) { if misuses.count < 100 { misuses.append(misuse) } }
 }
 
@@ -282,8 +289,10 @@ extension SimulatedCard {
     interrupts = InterruptState()
     flowDirector.removeAll()
     let stamp = line.stamp
+    let isBusMaster = isBusMaster
     line = LineState()
     line.stamp = stamp &+ 1
+    self.isBusMaster = isBusMaster
     followFaults()
     line.block(.resetting)
     loadDefaults()
@@ -455,6 +464,7 @@ struct LineState {
     case masterDisabled = 4
     case receiveDisabled = 8
     case linkDown = 16
+    case busMasterOff = 32
   }
   func isBlocked(_ reason: Block) -> Bool { blocked & reason.rawValue != 0 }
   mutating func block(_ reason: Block) { blocked |= reason.rawValue }

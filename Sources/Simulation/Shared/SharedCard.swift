@@ -52,6 +52,7 @@ public final class SharedCard: @unchecked Sendable {
     tally = counters.writer
     wire = CountingWire(counters)
     waker = try Waker()
+    iommu.unmapFailures.onFirst { [weak self] in self?.stopBusMastering() }
     card.onInterrupt = { [unowned self] vector in lines[vector]?.event.signal() }
   }
 
@@ -119,6 +120,9 @@ extension SharedCard: IOAddressSpace {
   public func map(_ memory: HostMemory, at address: IOVA, access: DMAAccess) throws(IOAddressSpaceError) {
     try lock.withLock { _ throws(IOAddressSpaceError) in unsafe try iommu.map(memory, at: address, access: access) }
   }
+  public var unmapFailures: UnmapFailures { iommu.unmapFailures }
+  /// When it returns, no step of the card reads or writes memory any more.
+  private func stopBusMastering() { lock.withLock { _ in card.isBusMaster = false } }
   /// When it returns, no step of the card is under way that could still reach those pages.
   public func unmap(_ address: IOVA, byteCount: Int) throws(IOAddressSpaceError) {
     try lock.withLock { _ throws(IOAddressSpaceError) in try iommu.unmap(address, byteCount: byteCount) }
