@@ -284,10 +284,12 @@ final class GuestDevice: BackendDevice, @unchecked Sendable {
   func setCall(_ call: SharedDescriptor?, ring: Int) {
     guard setups[ring] != nil else { return }
     setups[ring]?.call = call
-    let notifier = Notifier(target: call)
-    if let lane = receiveLanes[ring] { perform { _ in lane.call = notifier } }
-    if let lane = transmitLanes[ring] { perform { _ in lane.call = notifier } }
-    notifier.signal()
+    let lane: Lane? = receiveLanes[ring] ?? transmitLanes[ring]
+    // On the worker, as any other: what it costs is its VM's.
+    perform { [number] worker in
+      lane?.call = Notifier(target: call)
+      worker.notify(vm: number, ring: ring, call)
+    }
   }
 
   /// The card spreads a pool's frames over as many queues as its guest takes from.

@@ -24,6 +24,8 @@ class Lane {
   var stopProblem: RegisterError?
   /// Which opening of the NIC its queue belongs to: the control thread's.
   var opening = 0
+  /// How its driver is notified; nil before a worker has it.
+  var notifications: Notifications?
 
   fileprivate init(session: Int, serial: UInt64, _ ring: RingSetup) {
     self.session = session
@@ -37,7 +39,12 @@ class Lane {
   @inline(__always) fileprivate final func signalIfWanted(_ wantsSignal: inout Bool) {
     guard wantsSignal else { return }
     wantsSignal = false
-    call.signal()
+    signal()
+  }
+
+  /// Notifies the driver. On the worker's thread: its VM is charged for the time.
+  final func signal() {
+    if let notifications { notifications.send(call.target, ring: ring) } else { call.signal() }
   }
 
   private func missing() -> Never { preconditionFailure("a lane without a path") }

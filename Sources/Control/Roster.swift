@@ -43,6 +43,18 @@
     let (base, count) = unsafe (state.pointee.walked, state.pointee.kept.count)
     for n in 0..<count { unsafe base[n]._withUnsafeGuaranteedRef { body($0) } }
   }
+
+  /// The same from one of them on, and round to the one before it, until `body` returns false. Returns where to go on.
+  @inline(__always) func forEach(from start: Int, while body: (Element) -> Bool) -> Int {
+    let (base, count) = unsafe (state.pointee.walked, state.pointee.kept.count)
+    var place = start < count ? start : 0
+    for _ in 0..<count {
+      let goesOn = unsafe base[place]._withUnsafeGuaranteedRef { body($0) }
+      place = place &+ 1 == count ? 0 : place &+ 1
+      if !goesOn { break }
+    }
+    return place
+  }
 }
 
 /// A path that one thread has, without a check of that at every turn, which would cost as much as some frames.

@@ -22,6 +22,8 @@ public final class Service: BackendService, @unchecked Sendable {
   private let store: RuleStore?
   private var hostPort: HostPort?
   let workers: [WorkerThread]
+  /// By VM: its part of its worker's time.
+  private let shares: [VMShare]
   private var threads: [ThreadBox] = []
   private var sessions: [Session] = []
   private var injection: Injection?
@@ -56,7 +58,7 @@ public final class Service: BackendService, @unchecked Sendable {
       guard let kept, let store, kept != configuration.rules, case .rule(let reason) = error else { throw error }
       throw .state("\(store.path), the rules as they were when the back-end last ran: \(reason); remove the file, and the configured rules count")
     }
-    workers = try Self.makeWorkers(configuration, host: host, loop: loop)
+    (workers, shares) = try Self.makeWorkers(configuration, host: host, loop: loop)
     try host.card.beginInterrupts()
     hostPort = try host.openHostPort(worker: 0)
     try startWorkers()
@@ -75,9 +77,14 @@ public final class Service: BackendService, @unchecked Sendable {
 
   private static func makeWorkers(
     _ configuration: Configuration, host: CardHost, loop: ControlLoop
-  ) throws(ServiceError) -> [WorkerThread] {
+  ) throws(ServiceError) -> ([WorkerThread], [VMShare]) {
     var workers: [WorkerThread] = []
     let rate = TickCounter.measureRate()
+    // Away from workers, where they are pinned.
+    let others = configuration.workers.processors.isEmpty ? [] : Thread.processors.filter { !configuration.workers.processors.contains($0) }
+    let shares = configuration.vms.indices.map { vm in
+      VMShare(vm: vm, queues: host.cardQueues(ofPool: vm), notifierProcessor: others.isEmpty ? nil : others[vm % others.count], ticksPerSecond: rate)
+    }
     for number in 0..<configuration.workers.count {
       let processor = configuration.workers.processors.isEmpty ? nil : configuration.workers.processors[number]
       if let processor, !Thread.processors.contains(processor) {
@@ -89,10 +96,12 @@ public final class Service: BackendService, @unchecked Sendable {
       workers.append(
         try onMachine { () throws(SystemError) in
           try WorkerThread(
-            number: number, processor: processor, spinMicroseconds: settings.spinMicroseconds, vector: vector, host: host, ticksPerSecond: rate)
+            number: number, processor: processor, spinMicroseconds: settings.spinMicroseconds, vector: vector, host: host, shares: shares,
+            ticksPerSecond: rate)
         })
     }
-    return workers
+    for worker in workers { worker.join(workers) }
+    return (workers, shares)
   }
 
   private func startWorkers() throws(ServiceError) {
@@ -147,6 +156,7 @@ public final class Service: BackendService, @unchecked Sendable {
       }
     }
     threads = []
+    for share in shares { share.notifications.stop() }
     hostPort?.stop()
     host.card.shutDown()
   }

@@ -22,6 +22,8 @@ final class Session {
   private var hasComplained = false
 
   private(set) var connections: UInt64 = 0
+  /// Times that the front-end was not read for a while: it had sent more than its share of dear messages.
+  private(set) var messagePauses: UInt64 = 0
   private(set) var peer: PeerCredentials?
   private(set) var lastViolation: String?
   /// By number, as last seen: nil for one that never ran.
@@ -52,6 +54,7 @@ final class Session {
     var tell: (Event) -> Void = { _ in }
     var limits = Limits()
     limits.mostKeptFiles = device.mostKeptFiles
+    (limits.mostGuestBytes, limits.largestRing) = (vm.memoryLimit, vm.ringSizeLimit)
     backend = Backend(offer, limits: limits, device: device) { tell($0) }
     tell = { [unowned self] in note($0) }
     device.ringFailed = { [weak self] ring, reason in
@@ -181,7 +184,21 @@ final class Session {
     guard let number = backend.descriptorNumber else { return }
     let token = try loop.watch(number) { [unowned self] in ready($0) }
     watched = (number, token, false)
-    keepTime()
+    follow()
+  }
+
+  /// Leaves the socket alone until the front-end may be read again.
+  private func pause(until time: UInt64, now: UInt64) {
+    guard let watched else { return }
+    loop.unwatch(watched.descriptor, token: watched.token)
+    self.watched = nil
+    messagePauses += 1
+    let connection = connections
+    loop.after(milliseconds: (time - now) / 1_000_000 + 1) { [weak self] in
+      guard let self, backend.isConnected, connections == connection, self.watched == nil else { return }
+      // One that cannot be waited for is of no use.
+      do throws(SystemError) { try watch() } catch { backend.disconnect() }
+    }
   }
 
   private func ready(_ readiness: Poller.Ready) {
@@ -196,6 +213,11 @@ final class Session {
   private func follow() {
     guard let watched, backend.isConnected else { return }
     let isWriting = backend.interest == .write
+    let now = MonotonicClock.now()
+    if !isWriting, let time = backend.pause(now: now) {
+      pause(until: time, now: now)
+      return keepTime()
+    }
     if isWriting != watched.isWriting {
       loop.setWriting(isWriting, watched.descriptor, token: watched.token)
       self.watched?.isWriting = isWriting

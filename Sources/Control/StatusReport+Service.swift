@@ -103,10 +103,21 @@ extension StatusReport.VM {
       mtu: device.mtu, memory_regions: session.memory.regions, memory_bytes: session.memory.bytes, numa_node: device.memoryNode,
       worker: device.worker.number, logging: device.isLogging,
       dirty_pages: device.receiveTotals.dirtyPages + device.transmitTotals.dirtyPages, quiesces: device.quiesces,
-      contained: device.standing.reason, containments: device.containments, last_violation: session.lastViolation,
+      contained: device.standing.reason, containments: device.containments, work: StatusReport.Work(session), last_violation: session.lastViolation,
       rings: session.rings.indices.map { StatusReport.Ring(session, $0) },
       receive: StatusReport.Frames(device.receiveTotals, card: host.card.drops(of: session.number, queues: vm.queuePairs)),
       transmit: StatusReport.Frames(device.transmitTotals))
+  }
+}
+
+extension StatusReport.Work {
+  fileprivate init(_ session: Session) {
+    let (device, worker) = (session.device, session.device.worker)
+    let share = worker.share(of: session.number)
+    self.init(
+      worker_s: Double(share.account.chargedTicks) * worker.secondsPerTick, longest_s: Double(share.account.longestTicks) * worker.secondsPerTick,
+      deferrals: share.account.deferrals, cut_polls: device.receiveTotals.cutPolls + device.transmitTotals.cutPolls,
+      notifier_signals: share.notifications.byThreadCount, message_pauses: session.messagePauses)
   }
 }
 

@@ -100,11 +100,33 @@ public struct StatusReport: Codable, Sendable {
     public var contained: String?
     /// Times that this happened.
     public var containments: UInt64
+    /// What it has cost others. Nil: of a report of an earlier version.
+    public var work: Work?
     /// The last thing that a front-end or a guest did wrong.
     public var last_violation: String?
     public var rings: [Ring]
     public var receive: Frames
     public var transmit: Frames
+  }
+
+  /// What a VM took of what it shares with others.
+  public struct Work: Codable, Sendable {
+    /// Time of its worker, for whatever it was: frames, descriptors, copies, notifications.
+    public var worker_s: Double
+    /// The most of it at once.
+    public var longest_s: Double
+    /// Iterations of its worker in which it was passed over, because others had to catch up.
+    public var deferrals: UInt64
+    /// Polls of its rings that ended at their budget of descriptors.
+    public var cut_polls: UInt64
+    /// Notifications that a thread of its own made, because they are dear.
+    public var notifier_signals: UInt64
+    /// Times that its front-end was not read for a while, because it had sent too many messages that others wait for.
+    public var message_pauses: UInt64
+    public init(worker_s: Double, longest_s: Double, deferrals: UInt64, cut_polls: UInt64, notifier_signals: UInt64, message_pauses: UInt64) {
+      (self.worker_s, self.longest_s, self.deferrals) = (worker_s, longest_s, deferrals)
+      (self.cut_polls, self.notifier_signals, self.message_pauses) = (cut_polls, notifier_signals, message_pauses)
+    }
   }
 
   /// How often a ring's queue of the card was brought to rest and its buffers were taken back, before the front-end had

@@ -7,12 +7,14 @@ struct PathTotals {
   var bouncedBy: [String: UInt64] = [:]
   var droppedBy: [String: UInt64] = [:]
   var dirtyPages: UInt64 = 0
+  var cutPolls: UInt64 = 0
 
   var delivered: UInt64 { lent.frames + bounced.frames }
   var dropped: UInt64 { droppedBy.values.reduce(0, +) }
 
   mutating func add(_ counters: ReceiveCounters) {
     dirtyPages += counters.dirtyPages
+    cutPolls += counters.cutPolls
     lent.frames += counters.lentFrames
     lent.bytes += counters.lentBytes
     bounced.frames += counters.bouncedFrames
@@ -23,6 +25,7 @@ struct PathTotals {
 
   mutating func add(_ counters: TransmitCounters) {
     dirtyPages += counters.dirtyPages
+    cutPolls += counters.cutPolls
     lent.frames += counters.lentFrames
     lent.bytes += counters.lentBytes
     bounced.frames += counters.copiedFrames

@@ -37,19 +37,31 @@ final class WorkerThread: @unchecked Sendable {
   // Ticks in which rings, and in which the card's model, moved something.
   private let datapathTicks = SharedWord()
   private let modelTicks = SharedWord()
-  private let secondsPerTick: Double
+  let secondsPerTick: Double
   private var isStopping = false
+  /// What a VM, or the host's port, is polled for at a time, and may be ahead of others by, in microseconds. A poll of a ring
+  /// that lends takes 1 to 10; one that ends at its budget of descriptors some 50.
+  private static let quantumMicroseconds = 50
 
   // The thread's own.
-  private let receiveLanes = Roster<ReceiveLane>()
-  private let transmitLanes = Roster<TransmitLane>()
+  /// VMs that have lanes here. All that it may have are in `allShares`, by their numbers.
+  private let shares = Roster<VMShare>()
+  private let allShares: [VMShare]
+  private let fairness: FairShares
   private let ports = Roster<HostPort>()
   /// Lanes that are being stopped, the next one to be polled first.
   private var draining: [(lane: Lane, group: DrainGroup)] = []
   private var lastDrainPoll: UInt64 = 0
   private let drainTicks: UInt64
+  private let portAccount = ShareAccount()
+  /// Receive lanes here; and of all workers, which the card's model serves together.
+  private let receiveLaneCount = SharedWord()
+  private let receiveLaneCounts = Roster<SharedWord>()
 
-  init(number: Int, processor: Int?, spinMicroseconds: Int, vector: IntelInterrupt, host: CardHost, ticksPerSecond: Double) throws(SystemError) {
+  /// - Parameter shares: of every VM, by number.
+  init(
+    number: Int, processor: Int?, spinMicroseconds: Int, vector: IntelInterrupt, host: CardHost, shares: [VMShare], ticksPerSecond: Double
+  ) throws(SystemError) {
     self.number = number
     self.processor = processor
     node = processor.flatMap(NUMA.node(ofProcessor:))
@@ -59,6 +71,9 @@ final class WorkerThread: @unchecked Sendable {
     interrupt = try EventDescriptor()
     poller = try Poller()
     secondsPerTick = 1 / ticksPerSecond
+    allShares = shares
+    fairness = FairShares(quantum: UInt64(Double(Self.quantumMicroseconds) * ticksPerSecond / 1e6))
+    fairness.add(portAccount)
     spinTicks = UInt64(Double(spinMicroseconds) * ticksPerSecond / 1e6)
     drainTicks = UInt64(Double(Self.drainInterval) * ticksPerSecond / 1e9)
     model = host.model
@@ -73,6 +88,11 @@ final class WorkerThread: @unchecked Sendable {
   /// The card's model, and its wire, is stepped by the first of the threads.
   private var drivesCard: Bool { number == 0 }
 
+  /// The workers of one card, before they run.
+  func join(_ workers: [WorkerThread]) { receiveLaneCounts.replace(with: workers.map(\.receiveLaneCount)) }
+
+  /// What a VM has taken of its worker.
+  func share(of vm: Int) -> VMShare { allShares[vm] }
   var turns: UInt64 { turnCount.value }
   var sleeps: UInt64 { sleepCount.value }
   var datapathSeconds: Double { Double(datapathTicks.value) * secondsPerTick }
@@ -168,23 +188,42 @@ final class WorkerThread: @unchecked Sendable {
 
   // MARK: On the thread: in `perform`
 
-  func add(_ lane: ReceiveLane) { receiveLanes.append(lane) }
-  func add(_ lane: TransmitLane) { transmitLanes.append(lane) }
+  func add(_ lane: Lane) {
+    let share = allShares[lane.session]
+    if share.lanes.count == 0 {
+      shares.append(share)
+      fairness.add(share.account)
+    }
+    lane.notifications = share.notifications
+    share.lanes.append(lane)
+    if lane is ReceiveLane { receiveLaneCount.set(receiveLaneCount.value &+ 1) }
+  }
+  private func remove(_ lane: Lane) {
+    let share = allShares[lane.session]
+    share.lanes.remove(lane)
+    if share.lanes.count == 0 {
+      shares.remove(share)
+      fairness.remove(share.account)
+    }
+    if lane is ReceiveLane { receiveLaneCount.set(receiveLaneCount.value &- 1) }
+  }
   func add(_ port: HostPort) { ports.replace(with: [port]) }
   func removePort() { if let port = ports.first { ports.remove(port) } }
 
   private func beginDetaching(_ receive: [ReceiveLane], _ transmit: [TransmitLane], cardIsGone: Bool, _ receipt: Receipt) {
     let group = DrainGroup(receipt, receive.count + transmit.count)
-    for lane in receive {
-      receiveLanes.remove(lane)
+    for lane in receive as [Lane] + transmit {
+      remove(lane)
       lane.beginStop(cardIsGone: cardIsGone)
       draining.append((lane, group))
     }
-    for lane in transmit {
-      transmitLanes.remove(lane)
-      lane.beginStop(cardIsGone: cardIsGone)
-      draining.append((lane, group))
-    }
+  }
+
+  /// Notifies the driver of a VM's ring, at the VM's cost.
+  func notify(vm: Int, ring: Int, _ target: SharedDescriptor?) {
+    let start = TickCounter.now()
+    allShares[vm].notifications.send(target, ring: ring)
+    fairness.charge(allShares[vm].account, TickCounter.now() &- start, moved: false)
   }
 
   /// Polls one of the lanes that are being stopped, every `drainInterval`: never more than one read of a register.
@@ -196,6 +235,8 @@ final class WorkerThread: @unchecked Sendable {
     guard now &- lastDrainPoll >= drainTicks else { return true }
     lastDrainPoll = now
     let (lane, group) = draining.removeFirst()
+    // What it takes is its VM's.
+    defer { fairness.charge(allShares[lane.session].account, TickCounter.now() &- now, moved: false) }
     do throws(RegisterError) {
       guard try lane.pollStop() else {
         draining.append((lane, group))
@@ -252,27 +293,49 @@ final class WorkerThread: @unchecked Sendable {
     }
   }
 
-  /// Everything once. Answers whether anything moved.
+  /// Everything once, but for VMs that others have to catch up with. Returns true if anything moved, or may have.
   private func round() -> Bool {
     var moved = false
     let start = TickCounter.now()
-    receiveLanes.forEach { if turn($0) { moved = true } }
-    transmitLanes.forEach { if turn($0) { moved = true } }
-    ports.forEach { if $0.turn() { moved = true } }
+    var middle = start
+    shares.forEach { share in
+      guard fairness.mayPoll(share.account) else { return }
+      let (end, hasMoved) = share.poll(from: middle, quantum: fairness.quantum) { turn($0) }
+      var ticks = end &- middle
+      models.forEach { ticks &+= share.takeModelTicks($0.counters) }
+      fairness.charge(share.account, ticks, moved: hasMoved)
+      if hasMoved { moved = true }
+      middle = end
+    }
+    ports.forEach { port in
+      guard fairness.mayPoll(portAccount) else { return }
+      let hasMoved = port.turn()
+      let end = TickCounter.now()
+      fairness.charge(portAccount, end &- middle, moved: hasMoved)
+      if hasMoved { moved = true }
+      middle = end
+    }
+    let isOwing = fairness.endIteration()
     turnCount.set(turnCount.value &+ 1)
-    let middle = moved || drivesCard ? TickCounter.now() : start
     if moved { datapathTicks.set(datapathTicks.value &+ middle &- start) }
     models.forEach { model in
       guard drivesCard else {
         if moved { model.waker.wake() }
         return
       }
-      if model.pump(modelBurst(rings: receiveLanes.count)) > 0 {
+      if model.pump(modelBurst(rings: ringsOfCard)) > 0 {
         modelTicks.set(modelTicks.value &+ TickCounter.now() &- middle)
         moved = true
       }
     }
-    return moved
+    return moved || isOwing
+  }
+
+  /// Receive rings that the card's model has frames for, whichever worker's they are.
+  private var ringsOfCard: Int {
+    var count: UInt64 = 0
+    receiveLaneCounts.forEach { count &+= $0.value }
+    return Int(truncatingIfNeeded: count)
   }
 
   private func turn(_ lane: Lane) -> Bool {
@@ -292,8 +355,7 @@ final class WorkerThread: @unchecked Sendable {
   /// came in between is found, what comes later wakes.
   private func sleep() {
     var maySleep = true
-    receiveLanes.forEach { if !$0.prepareToSleep() { maySleep = false } }
-    transmitLanes.forEach { if !$0.prepareToSleep() { maySleep = false } }
+    shares.forEach { share in share.lanes.forEach { if !$0.prepareToSleep() { maySleep = false } } }
     vector?.arm()
     if drivesCard, let model, !model.prepareToSleep() { maySleep = false }
     if maySleep && !isStopping && !round() && !mailbox.isPending {
@@ -305,8 +367,7 @@ final class WorkerThread: @unchecked Sendable {
     }
     vector?.disarm()
     if drivesCard { model?.wakeUp() }
-    receiveLanes.forEach { $0.wake() }
-    transmitLanes.forEach { $0.wake() }
+    shares.forEach { share in share.lanes.forEach { $0.wake() } }
   }
 
   /// Until the card has something to do by itself, in milliseconds; nil: nobody knows of anything.

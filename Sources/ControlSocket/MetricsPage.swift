@@ -133,6 +133,29 @@ struct MetricsPage {
     family("sluice_quiesce_longest_seconds", .gauge, "The longest time that it took once.") { add in
       for (name, vm) in vms { add([("vm", name)], vm.quiesces.longest_s) }
     }
+    work(vms)
+  }
+
+  private mutating func work(_ vms: VMs) {
+    let works = vms.compactMap { vm in vm.value.work.map { (vm.key, $0) } }
+    family("sluice_vm_worker_seconds_total", .counter, "Worker time charged to the VM.") { add in
+      for (name, work) in works { add([("vm", name)], work.worker_s) }
+    }
+    family("sluice_vm_worker_longest_seconds", .gauge, "The most worker time charged to the VM at once.") { add in
+      for (name, work) in works { add([("vm", name)], work.longest_s) }
+    }
+    family("sluice_vm_deferrals_total", .counter, "Worker iterations that passed over the VM because it was ahead of others.") { add in
+      for (name, work) in works { add([("vm", name)], work.deferrals) }
+    }
+    family("sluice_vm_cut_polls_total", .counter, "Polls of the VM's rings that ended at the descriptor budget.") { add in
+      for (name, work) in works { add([("vm", name)], work.cut_polls) }
+    }
+    family("sluice_vm_notifier_signals_total", .counter, "Notifications sent by a thread of the VM's own because they are slow.") { add in
+      for (name, work) in works { add([("vm", name)], work.notifier_signals) }
+    }
+    family("sluice_vm_message_pauses_total", .counter, "Pauses in reading the VM's vhost-user socket because of its message rate.") { add in
+      for (name, work) in works { add([("vm", name)], work.message_pauses) }
+    }
   }
 
   private mutating func containment(_ vms: VMs) {

@@ -41,6 +41,8 @@ public import GuestMemory
   @usableFromInline let entries: UnsafeMutablePointer<Entry>
   /// Beside the entries: where a frame lands that does not land in its header's piece.
   let frames: UnsafeMutablePointer<GuestAddress>
+  /// Beside the entries: descriptors of a chain that is to be copied into, which are read again then.
+  private let works: UnsafeMutablePointer<UInt16>
   @usableFromInline let entryMask: UInt32
   @usableFromInline var front: UInt32 = 0
   @usableFromInline var tail: UInt32 = 0
@@ -81,6 +83,8 @@ public import GuestMemory
     // Something to look ahead to in every place.
     unsafe entries.initialize(repeating: Entry(base: UnsafeMutableRawPointer(entries), byteCount: 0, id: 0, kind: .lent, reason: 0), count: places)
     unsafe frames = .allocate(capacity: places)
+    unsafe works = .allocate(capacity: places)
+    unsafe works.initialize(repeating: 1, count: places)
     entryMask = UInt32(places - 1)
     unsafe slots = .allocate(capacity: slotPlaces)
     unsafe slots.initialize(repeating: false, count: slotPlaces)
@@ -89,6 +93,7 @@ public import GuestMemory
   deinit {
     unsafe entries.deallocate()
     unsafe frames.deallocate()
+    unsafe works.deallocate()
     unsafe slots.deallocate()
   }
 
@@ -161,9 +166,12 @@ public import GuestMemory
   }
 
   /// Enters a buffer that is to be copied into.
+  ///
+  /// - Parameter work: its descriptors.
   mutating func enterWaiting(
-    _ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16, kind: Kind, reason: BounceReason
+    _ base: UnsafeMutableRawPointer, byteCount: UInt32, id: UInt16, kind: Kind, reason: BounceReason, work: Int = 1
   ) {
+    unsafe works[Int(tail & entryMask)] = UInt16(clamping: work)
     clipRun()
     if tail == runStart { (runUniform, runIsWhole) = (byteCount, true) } else if runUniform != byteCount { runUniform = 0 }
     if UInt64(byteCount) < need { runIsWhole = false }
@@ -279,6 +287,11 @@ public import GuestMemory
   /// Whether a place, or the oldest one, waits to be copied into.
   func isWaiting(_ place: UInt32) -> Bool { unsafe entries[Int(place & entryMask)].kind.rawValue >= Kind.piece.rawValue }
   var isFrontWaiting: Bool { isWaiting(front) }
+  /// Descriptors that are read again to fill a place.
+  func work(_ place: UInt32) -> Int {
+    let index = Int(place & entryMask)
+    return unsafe entries[index].kind == .chain ? Int(works[index]) : 1
+  }
 
   /// Takes the oldest place out.
   mutating func removeFront() {

@@ -116,6 +116,14 @@ public struct ReceiveCore: ~Copyable {
   /// nothing to do: together they are some milliseconds, in which a guest that runs posts more.
   var hopePatience = 16384
 
+  /// Descriptors that one poll walks in chains, each way: then it ends, with at least one buffer or frame more than before,
+  /// and the next goes on. A poll counts frames, and a frame may be 1,024 descriptors. With the last chain, which may begin with
+  /// one left, it is some 20 µs of walking each way. Buffers of one descriptor that are lent never come here.
+  public static var descriptorBudget: Int { @inlinable get { 256 } }
+  /// What is left of it in this poll, on the way out and on the way back. May fall below zero by one buffer or frame.
+  @usableFromInline var refillBudget = 0
+  @usableFromInline var completionBudget = 0
+
   @inlinable var isPlain: Bool { ledger.isPlain && !copiesAll }
 
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
@@ -132,6 +140,12 @@ public struct ReceiveCore: ~Copyable {
     if let fault = virtqueue.fault { stop(.virtqueue(fault)) }
   }
 
+  /// Counts a poll that ended at its budget.
+  #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
+  @_noLocks
+  #endif
+  @inline(never) @usableFromInline mutating func countCut() { tally.add(.cutPolls, 1) }
+
   // MARK: Out to the card, the long way
 
   /// Takes the next buffer, reads its whole chain, and finds out whether a frame can land in it.
@@ -140,6 +154,7 @@ public struct ReceiveCore: ~Copyable {
   #endif
   @inline(never) @usableFromInline mutating func enter(_ buffer: AvailableBuffer) -> Entry {
     guard let head = virtqueue.takeChain(buffer, .writable, into: &chain, in: &memory) else { return .stop }
+    refillBudget -= chain.work
     let byteCount = UInt32(min(chain.byteCount, UInt64(UInt32.max)))
     taken = head
     guard let (reason, address) = judge(byteCount) else { return .stop }
@@ -177,7 +192,7 @@ public struct ReceiveCore: ~Copyable {
     endHope()
     unsafe ledger.enterWaiting(
       chain.piece(0).base, byteCount: UInt32(min(chain.byteCount, UInt64(UInt32.max))), id: taken,
-      kind: chain.count == 1 ? .piece : .chain, reason: reason)
+      kind: chain.count == 1 ? .piece : .chain, reason: reason, work: chain.work)
     return true
   }
 
@@ -283,6 +298,7 @@ public struct ReceiveCore: ~Copyable {
   @_noLocks
   #endif
   @inline(never) @usableFromInline mutating func settle(_ completion: Completion) -> UInt16 {
+    completionBudget -= 1
     defer { if completion.flags.contains(.isEnd) { settledFrames += 1 } }
     if ledger.takeSlot() { return settleBounced(completion) }
     // What bounced frames left over lies before this buffer, and must go back before it.
@@ -380,17 +396,27 @@ public struct ReceiveCore: ~Copyable {
     // How many buffers it takes.
     var count: UInt16 = 0
     var capacity: UInt64 = 0
+    // Chains are read again when they are filled.
+    var work = 0
     var index = ledger.front
     while capacity < total {
       guard index != ledger.tail, ledger.isWaiting(index),
         merges || count == 0
       else {
+        completionBudget -= work
         drop(merges ? .insufficientBuffers : .tooLong)
         return 0
       }
       capacity += UInt64(unsafe ledger.entries[Int(index & ledger.entryMask)].byteCount)
+      work += ledger.work(index)
       count += 1
       index = index &+ 1
+    }
+    completionBudget -= work
+    guard work <= DescriptorChain.largestCount else {
+      virtqueue.poison(.chainTooLong(head: unsafe ledger.entries[Int(ledger.front & ledger.entryMask)].id))
+      drop(.ringViolation)
+      return 0
     }
     let reason = unsafe ledger.entries[Int(ledger.front & ledger.entryMask)].reason
     let source = unsafe pool.oldest(byteCount: Int(completion.byteCount))

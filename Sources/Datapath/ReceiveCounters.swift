@@ -9,7 +9,8 @@ public import CLinux
     case bounces  // one each BounceReason
     case suppressedSignals = 13, dirtyPages, postedBuffers
     case drops = 16  // one each PathDrop
-    static let count = 32
+    case cutPolls = 32
+    static let count = 40
   }
   @usableFromInline let cells: UnsafeMutablePointer<UInt64>
 
@@ -40,6 +41,8 @@ public import CLinux
   public var suppressedSignals: UInt64 { value(.suppressedSignals) }
   /// Pages that were marked in a log and had not been.
   public var dirtyPages: UInt64 { value(.dirtyPages) }
+  /// Polls that ended at their budget of descriptors, with work left.
+  public var cutPolls: UInt64 { value(.cutPolls) }
   /// Buffers that are with the card now, the guest's and ours.
   public var postedBuffers: UInt64 { value(.postedBuffers) }
   /// Delivered frames by why they were bounced.

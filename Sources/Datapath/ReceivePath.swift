@@ -129,6 +129,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
       if left > 0 { lendFrom(of: pending &- (count &- left)) }
     } else {
       core.turn &+= 1
+      core.refillBudget = ReceiveCore.descriptorBudget
       lendSlowly(pending)
     }
     if core.ledger.slotTail != rung {
@@ -168,6 +169,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     // Everything before this one is lent: what follows is a new run.
     core.ledger.closeRun()
     core.turn &+= 1
+    core.refillBudget = ReceiveCore.descriptorBudget
     if enter(odd) { lendSlowly(pending &- 1) }
   }
 
@@ -176,6 +178,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     postBounces()
     var left = core.copiesAll ? enterPieces(count) : count
     while true {
+      if core.refillBudget <= 0 { return core.countCut() }
       if left > 0 && queue.room > 0 {
         left -= 1
       } else if !core.isHoping() || core.virtqueue.pending() == 0 {
@@ -286,6 +289,7 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
       if count < most, let odd = queue.reap() { used = settleFrom(odd, after: used) }
       if used == 0 { return 0 }
     } else {
+      core.completionBudget = ReceiveCore.descriptorBudget
       used = settleSlowly(Self.batch)
       if used == 0 { return 0 }
     }
@@ -337,7 +341,8 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
 
   /// Settles a lent buffer that came back with something else than one whole frame, and the rest of a batch that it is in.
   @inline(never) @inlinable mutating func settleFrom(_ odd: Completion, after used: UInt16) -> UInt16 {
-    used &+ core.settle(odd) &+ settleSlowly(Self.batch &- UInt32(used) &- 1)
+    core.completionBudget = ReceiveCore.descriptorBudget
+    return used &+ core.settle(odd) &+ settleSlowly(Self.batch &- UInt32(used) &- 1)
   }
 
   @inline(never) @inlinable mutating func settleSlowly(_ most: UInt32) -> UInt16 {
@@ -345,6 +350,10 @@ public struct ReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
     var frames: UInt32 = 0
     // A broken ring gets nothing more: what went into it half would be followed by what came later.
     while frames < most, !core.virtqueue.isFaulted {
+      if core.completionBudget <= 0 {
+        core.countCut()
+        break
+      }
       let copied = copy(most &- frames)
       used &+= UInt16(truncatingIfNeeded: copied)
       frames &+= copied

@@ -34,6 +34,14 @@ public struct TransmitCore: ~Copyable {
   private var marks: PageMarks
   private var isLogging = false
 
+  /// Descriptors that one poll walks in chains: see `ReceiveCore.descriptorBudget`. Of what is copied each descriptor counts
+  /// twice, and `bytesPerDescriptor` as one.
+  public static var descriptorBudget: Int { @inlinable get { ReceiveCore.descriptorBudget } }
+  /// A copy of so many bytes takes as long as a walk of one descriptor.
+  private static var bytesPerDescriptor: Int { 1024 }
+  /// What is left of it in this poll. May fall below zero by one frame.
+  @usableFromInline var budget = 0
+
   /// Bytes that an Ethernet frame begins with; and those that it has on a wire at least, without its check sequence.
   private static let ethernetHeader: UInt32 = 14, shortestFrame: UInt32 = 60
 
@@ -102,6 +110,7 @@ public struct TransmitCore: ~Copyable {
   @inline(never) @usableFromInline mutating func take(_ buffer: AvailableBuffer) -> Step {
     if let step = takeWhole(buffer) { return step }
     guard let id = virtqueue.takeChain(buffer, .readable, into: &chain, in: &memory) else { return .stop }
+    budget -= chain.work
     // A chain has the header's bytes at least, and 2³² at most.
     let byteCount = UInt32(truncatingIfNeeded: chain.byteCount - UInt64(NetHeader.byteCount))
     readHeader()
@@ -177,6 +186,7 @@ public struct TransmitCore: ~Copyable {
     if length < frameByteCounts.lowerBound {
       length = min(max(Self.shortestFrame, frameByteCounts.lowerBound), frameByteCounts.upperBound)
     }
+    budget -= chain.work + Int(length) / Self.bytesPerDescriptor
     let address = copyChain(length)
     ledger.append(.init(id: id, fate: .copied(reason), byteCount: byteCount))
     return .postCopy(address, byteCount: length)
@@ -279,6 +289,7 @@ public struct TransmitCore: ~Copyable {
   #endif
   @usableFromInline mutating func countTurn(rang: Bool) {
     if rang { tally.add(.doorbells, 1) }
+    if budget <= 0 { tally.add(.cutPolls, 1) }
     tally.set(.postedFrames, UInt64(ledger.postedCount))
   }
 

@@ -6,7 +6,7 @@ internal import CLinux
 /// `@safe`: the cells live as long as this object, and every index is a case of an enum.
 @safe public final class TransmitCounters: @unchecked Sendable {
   enum Cell: Int {
-    case lentFrames, lentBytes, copiedFrames, copiedBytes, doorbells, signals, suppressedSignals, dirtyPages, postedFrames
+    case lentFrames, lentBytes, copiedFrames, copiedBytes, doorbells, signals, suppressedSignals, dirtyPages, postedFrames, cutPolls
     case copies = 16  // one each CopyReason
     case drops = 24  // one each TransmitDrop
     static let count = 32
@@ -35,6 +35,8 @@ internal import CLinux
   public var suppressedSignals: UInt64 { value(.suppressedSignals) }
   /// Pages that were marked in a log and had not been.
   public var dirtyPages: UInt64 { value(.dirtyPages) }
+  /// Polls that ended at their budget of descriptors.
+  public var cutPolls: UInt64 { value(.cutPolls) }
   /// Frames that are with the card now.
   public var postedFrames: UInt64 { value(.postedFrames) }
   /// Sent frames by why they were copied.

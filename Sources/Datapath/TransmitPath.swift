@@ -72,7 +72,8 @@ public struct TransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
   @inlinable @inline(__always) mutating func send() -> Bool {
     var left = min(core.virtqueue.pending(), Self.batch)
     var posted = false
-    while left > 0, core.isReady(room: queue.room), let buffer = core.virtqueue.next() {
+    core.budget = TransmitCore.descriptorBudget
+    while left > 0, core.budget > 0, core.isReady(room: queue.room), let buffer = core.virtqueue.next() {
       switch core.take(buffer) {
       case .post(let address, let byteCount):
         if !queue.post(address, byteCount: byteCount) { postCopy(core.copyWhole(address, byteCount)) }

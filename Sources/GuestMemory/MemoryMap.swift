@@ -10,6 +10,8 @@ internal import Linux
   /// In the order of guest addresses; no two overlap.
   public let regions: [MemoryRegion]
   @usableFromInline let table: UnsafeMutablePointer<Entry>
+  /// The same entries in the order of this process's addresses.
+  let hostTable: UnsafeMutablePointer<Entry>
 
   /// A region as the path looks it up. 24 bytes.
   @usableFromInline @unsafe struct Entry {
@@ -42,13 +44,43 @@ internal import Linux
       throw .overlap(a.guestStart, b.guestStart)
     }
     self.regions = sorted
-    unsafe table = .allocate(capacity: max(sorted.count, 1))
-    // There is always one to look at.
-    if sorted.isEmpty { unsafe table.initialize(to: Entry(nothingAt: UnsafeMutableRawPointer(table))) }
-    for (index, region) in sorted.enumerated() { unsafe (table + index).initialize(to: Entry(region)) }
+    unsafe (table, hostTable) = (Self.entries(sorted), Self.entries(sorted.sorted { unsafe $0.base < $1.base }))
   }
 
-  deinit { unsafe table.deallocate() }
+  deinit {
+    unsafe table.deallocate()
+    unsafe hostTable.deallocate()
+  }
+
+  /// There is always one to look at: of no regions one in which nothing lies.
+  @unsafe private static func entries(_ regions: [MemoryRegion]) -> UnsafeMutablePointer<Entry> {
+    let entries = UnsafeMutablePointer<Entry>.allocate(capacity: max(regions.count, 1))
+    if regions.isEmpty { unsafe entries.initialize(to: Entry(nothingAt: UnsafeMutableRawPointer(entries))) }
+    for (index, region) in regions.enumerated() { unsafe (entries + index).initialize(to: Entry(region)) }
+    return unsafe entries
+  }
+
+  /// Returns the index of the last of `count` entries that begins at or before an address, 0 if none does, where `start`
+  /// says where entry n begins. Binary search: a table has up to `largestRegionCount` regions, and a guest chooses which one
+  /// each of its descriptors lies in.
+  @inlinable @inline(__always) static func lastIndex(
+    of count: Int, atOrBefore address: UInt64, _ start: (_ n: Int) -> UInt64
+  ) -> Int {
+    var (first, left) = (0, count)
+    while left > 1 {
+      let half = left / 2
+      if start(first &+ half) <= address { first = first &+ half }
+      left = left &- half
+    }
+    return first
+  }
+
+  /// Returns the region that a guest address lies in; nil if none is there.
+  public func region(containing address: GuestAddress) -> MemoryRegion? {
+    guard !regions.isEmpty else { return nil }
+    let region = regions[Self.lastIndex(of: regions.count, atOrBefore: address.rawValue) { regions[$0].guestStart.rawValue }]
+    return address.rawValue &- region.guestStart.rawValue < UInt64(region.byteCount) ? region : nil
+  }
 
   /// Where the guest sees what the front-end names, if all of the range is one region's; nil if not.
   public func guestAddress(of start: FrontendAddress, byteCount: UInt64) -> GuestAddress? {
@@ -63,10 +95,10 @@ internal import Linux
 
   /// Where the guest sees a byte of this process that lies in one of the regions; nil for any other.
   public func guestAddress(ofHost address: UnsafeRawPointer) -> GuestAddress? {
-    for region in regions {
-      let offset = unsafe address - UnsafeRawPointer(region.base)
-      if offset >= 0 && offset < region.byteCount { return GuestAddress(region.guestStart.rawValue + UInt64(offset)) }
-    }
-    return nil
+    let place = UInt64(UInt(bitPattern: address))
+    let index = Self.lastIndex(of: regions.count, atOrBefore: place) { UInt64(UInt(bitPattern: unsafe hostTable[$0].host)) }
+    let entry = unsafe hostTable[index]
+    let offset = place &- UInt64(UInt(bitPattern: unsafe entry.host))
+    return unsafe offset < entry.byteCount ? GuestAddress(entry.start &+ offset) : nil
   }
 }

@@ -31,18 +31,18 @@
   @_noLocks
   #endif
   @inline(never) @usableFromInline mutating func search(_ range: GuestRange) -> GuestSlice? {
-    var index = 0
-    while index < count {
-      let entry = unsafe table + index
-      let offset = range.start.rawValue &- (unsafe entry.pointee.start)
-      if unsafe offset < entry.pointee.byteCount && UInt64(range.count) <= entry.pointee.byteCount &- offset {
-        unsafe last = entry
-        return unsafe GuestSlice(
-          unchecked: entry.pointee.host + Int(truncatingIfNeeded: offset), count: range.count)
-      }
-      index &+= 1
-    }
-    return nil
+    guard let entry = unsafe entry(at: range.start) else { return nil }
+    let offset = range.start.rawValue &- (unsafe entry.pointee.start)
+    guard unsafe UInt64(range.count) <= entry.pointee.byteCount &- offset else { return nil }
+    unsafe last = entry
+    return unsafe GuestSlice(unchecked: entry.pointee.host + Int(truncatingIfNeeded: offset), count: range.count)
+  }
+
+  /// The entry of the region that an address lies in. O(log n): see `MemoryMap.lastIndex`.
+  @unsafe @inline(__always) private func entry(at address: GuestAddress) -> UnsafeMutablePointer<MemoryMap.Entry>? {
+    let index = MemoryMap.lastIndex(of: count, atOrBefore: address.rawValue) { unsafe table[$0].start }
+    let entry = unsafe table + index
+    return unsafe address.rawValue &- entry.pointee.start < entry.pointee.byteCount ? entry : nil
   }
 }
 
@@ -52,11 +52,20 @@ extension MemoryView {
   @_noLocks
   #endif
   public mutating func leadingSlice(_ range: GuestRange) -> GuestSlice? {
-    if let whole = slice(range) { return whole }
-    guard let first = slice(GuestRange(range.start, count: 1)) else { return nil }
-    let entry = unsafe last.pointee
-    let left = unsafe entry.byteCount - (range.start.rawValue - entry.start)
-    return unsafe GuestSlice(unchecked: first.base, count: UInt32(min(left, UInt64(range.count))))
+    let offset = range.start.rawValue &- (unsafe last.pointee.start)
+    if unsafe offset < last.pointee.byteCount {
+      return unsafe leadingSlice(last, offset, range.count)
+    }
+    guard let found = unsafe entry(at: range.start) else { return nil }
+    unsafe last = found
+    return unsafe leadingSlice(found, range.start.rawValue &- found.pointee.start, range.count)
+  }
+
+  @unsafe @inline(__always) private func leadingSlice(
+    _ entry: UnsafeMutablePointer<MemoryMap.Entry>, _ offset: UInt64, _ count: UInt32
+  ) -> GuestSlice {
+    let left = unsafe entry.pointee.byteCount &- offset
+    return unsafe GuestSlice(unchecked: entry.pointee.host + Int(truncatingIfNeeded: offset), count: UInt32(min(left, UInt64(count))))
   }
 
   /// Where the guest sees a byte of this process that lies in one of the regions; nil for any other.
@@ -64,13 +73,6 @@ extension MemoryView {
   @_noLocks
   #endif
   public func guestAddress(ofHost address: UnsafeRawPointer) -> GuestAddress? {
-    var index = 0
-    while index < count {
-      let entry = unsafe table[index]
-      let offset = UInt(bitPattern: address) &- UInt(bitPattern: unsafe entry.host)
-      if UInt64(offset) < (unsafe entry.byteCount) { return GuestAddress(unsafe entry.start &+ UInt64(offset)) }
-      index += 1
-    }
-    return nil
+    unsafe map.guestAddress(ofHost: address)
   }
 }

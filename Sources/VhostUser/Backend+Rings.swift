@@ -24,6 +24,7 @@ extension Backend {
     guard RingPlace.isSize(state.number, isPacked: isPacked || features == nil) else {
       throw .badRing(n, .badSize(state.number))
     }
+    guard Int(state.number) <= limits.largestRing else { throw .badRing(n, .aboveLimit(Int(state.number), limit: limits.largestRing)) }
     rings[n].size = Int(state.number)
     startRings(changed: n)
   }

@@ -40,8 +40,20 @@ public final class Backend {
   /// The second that SEND_RARP was last counted in, and how many there were.
   var announcements: (second: UInt64, count: Int) = (0, 0)
 
-  /// - Parameter report: told what changes, on the control thread. Not to call back.
-  public init(_ offer: Offer, limits: Limits = Limits(), device: any BackendDevice, report: @escaping (Event) -> Void) {
+  /// What its front-ends may still ask for, and the last time that was given here.
+  private var budget = MessageBudget()
+  private var latest: UInt64 = 0
+  /// Measures how long a message took.
+  private let clock: () -> UInt64
+
+  /// - Parameters:
+  ///   - clock: nanoseconds, to measure how long a message takes.
+  ///   - report: told what changes, on the control thread. Not to call back.
+  public init(
+    _ offer: Offer, limits: Limits = Limits(), device: any BackendDevice, clock: @escaping () -> UInt64 = MonotonicClock.now,
+    report: @escaping (Event) -> Void
+  ) {
+    self.clock = clock
     self.offer = offer
     self.limits = limits
     self.device = device
@@ -67,16 +79,24 @@ public final class Backend {
     report(.connected)
   }
 
-  /// Reads and does what is there, up to a turn's worth of messages. Answers whether the connection goes on.
+  /// Reads and does what is there, up to a number of messages and a time: then others have their turn, and this is to be
+  /// called again. Nothing is read while `pause` says so. Answers whether the connection goes on.
   @discardableResult public func readable(now: UInt64) -> Bool {
+    latest = now
     var left = limits.messagesPerTurn
-    while left > 0, isConnected {
+    let start = clock()
+    while left > 0, isConnected, budget.pause(at: now) == nil {
       left -= 1
       device.beginOperation()
       do throws(MessageError) { if try !step(now) { break } } catch { disconnect(.error(error)) }
+      if clock() &- start >= limits.readableTime { break }
     }
     return isConnected
   }
+
+  /// When `readable` is to be called again, in the time that is given to it; nil: when the socket is readable. Its front-end
+  /// has sent more than its share of messages that others wait for. Do not wait for the socket meanwhile.
+  public func pause(now: UInt64) -> UInt64? { budget.pause(at: now) }
 
   /// Sends more of a reply that waited. Answers whether the connection goes on.
   @discardableResult public func writable(now: UInt64) -> Bool {
@@ -111,6 +131,8 @@ public final class Backend {
 
   func disconnect(_ reason: DisconnectReason) {
     guard isConnected else { return }
+    let start = clock()
+    defer { budget.take(MessageBudget.cost(tokens: 1, nanoseconds: clock() &- start), at: latest) }
     stop(Array(rings.indices), forgettingKick: true)
     // The front-end learns nothing from a closed connection.
     if let problem = forgetMemory() { report(.refused(.device(problem))) }
@@ -153,6 +175,11 @@ public final class Backend {
   private func handle(
     _ header: MessageHeader, _ payload: [UInt8], _ descriptors: consuming ReceivedDescriptors, _ now: UInt64
   ) throws(MessageError) {
+    let start = clock()
+    defer {
+      let tokens = Request(rawValue: header.request)?.tokens ?? 0
+      budget.take(MessageBudget.cost(tokens: tokens, nanoseconds: clock() &- start), at: now)
+    }
     do throws(MessageError) {
       let answer = try self.answer(header, payload, descriptors, now)
       // Nothing is acknowledged that is not so.

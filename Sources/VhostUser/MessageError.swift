@@ -117,7 +117,7 @@ extension MessageError: CustomStringConvertible {
     case .regionsOverlap(let a, let b): "memory regions at \(a) and \(b) overlap"
     case .frontendRegionsOverlap(let a, let b): "memory regions that the front-end has at \(a) and \(b) overlap"
     case .tooManyRegions(let count, let limit): "\(count) memory regions; at most \(limit)"
-    case .tooMuchMemory(let count, let limit): "\(count) bytes of guest memory; at most \(limit)"
+    case .tooMuchMemory(let count, let limit): "\(count) bytes of guest memory; at most \(limit) by this VM's memory-limit"
     case .noSuchRegion(let guest, let frontend, let count):
       "no memory region at \(guest), for the front-end at \(frontend), of \(count) bytes"
     case .memory(let error): "\(error)"

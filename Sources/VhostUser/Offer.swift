@@ -41,8 +41,11 @@ public struct Offer: Sendable {
 
 /// How much a front-end may ask of us.
 public struct Limits: Sendable {
-  /// Of guest memory, in bytes.
-  public var mostGuestBytes: UInt64 = 1 << 40
+  /// Of guest memory, in bytes. What a guest has not touched is not there yet, and is charged to who touches it first.
+  public var mostGuestBytes: UInt64 = Self.usualGuestBytes
+  /// Entries of a ring.
+  public var largestRing = RingLayout.largestSize
+  public static let usualGuestBytes: UInt64 = 1 << 40
   /// Files of guest memory that are kept open, so that a card can be told of it by them. They count against what the process
   /// may have open.
   public var mostKeptFiles = 0
@@ -54,6 +57,8 @@ public struct Limits: Sendable {
   public var reply: UInt64 = 10_000_000_000
   /// Messages in one call of `readable`: then others have their turn.
   public var messagesPerTurn = 64
+  /// The time after which a call of `readable` takes no further message, in nanoseconds.
+  public var readableTime: UInt64 = 1_000_000
   /// SEND_RARP: how many are passed on in a second. QEMU sends five after a migration.
   public var announcementsPerSecond = 20
   public init() {}

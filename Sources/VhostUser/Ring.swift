@@ -109,6 +109,8 @@ public enum RingProblem: Error, Hashable, Sendable, CustomStringConvertible {
     case device = "device area"
   }
   case badSize(UInt32)
+  /// Larger than the back-end was told to take.
+  case aboveLimit(Int, limit: Int)
   case unknownFlags(UInt32)
   case outsideMemory(Part, FrontendAddress, byteCount: Int)
   case misaligned(Part, GuestAddress, alignment: Int)
@@ -122,6 +124,7 @@ public enum RingProblem: Error, Hashable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .badSize(let size): "\(size) entries; must be 1 to 32768, and a power of two if the ring is split"
+    case .aboveLimit(let size, let limit): "\(size) entries; at most \(limit) by this VM's ring-size-limit"
     case .unknownFlags(let flags): "unknown flags 0x\(String(flags, radix: 16)) with its addresses"
     case .outsideMemory(let part, let address, let count):
       "\(part.rawValue) of \(count) bytes, for the front-end at \(address), is not in one region of guest memory"

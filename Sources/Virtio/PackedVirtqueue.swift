@@ -248,6 +248,7 @@ public import GuestMemory
     guard range.count > 0, range.count % 16 == 0, range.count / 16 <= ring.size else {
       return refuse(.badIndirectTable(head: head))
     }
+    guard range.count / 16 <= DescriptorChain.largestCount else { return refuse(.chainTooLong(head: head)) }
     guard let table = view.slice(range) else { return refuse(.outsideMemory(range)) }
     for entry in 0..<range.count / 16 {
       let offset = 16 * Int(entry)

@@ -12,6 +12,8 @@ public enum VirtqueueFault: Error, Hashable, Sendable, CustomStringConvertible {
   case headOutstanding(UInt16)
   /// A chain that loops, leaves its table, or is longer than the queue. virtio 1.3, 2.7.5.2.
   case malformedChain(head: UInt16)
+  /// A buffer of more descriptors than are taken, its table's included. See `DescriptorChain.largestCount`.
+  case chainTooLong(head: UInt16)
   /// An indirect table where none may be, or of an impossible length. virtio 1.3, 2.7.5.3.1.
   case badIndirectTable(head: UInt16)
   /// A receive buffer that the device may only read. virtio 1.3, 5.1.6.3.
@@ -29,6 +31,8 @@ public enum VirtqueueFault: Error, Hashable, Sendable, CustomStringConvertible {
     case .headOutOfRange(let head): "head \(head) is no descriptor of this queue"
     case .headOutstanding(let head): "head \(head) was made available while it was still out"
     case .malformedChain(let head): "the chain of head \(head) loops or is longer than its queue"
+    case .chainTooLong(let head):
+      "the buffer of head \(head) has more than \(DescriptorChain.largestCount) descriptors: no more are taken for one frame"
     case .badIndirectTable(let head): "the indirect table of head \(head) is not allowed there or has an impossible length"
     case .readOnlyBuffer(let head): "the receive buffer of head \(head) is not writable"
     case .writableBuffer(let head): "the transmit buffer of head \(head) is writable"

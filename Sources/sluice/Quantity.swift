@@ -1,7 +1,7 @@
 /// Numbers as people type them: `1.5M`, `64k`, `0x2A`, `500ms`. Each function answers nil for what is no such number.
 enum Quantity {
   private static let suffixes: [(text: String, factor: UInt64)] = [
-    ("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30),
+    ("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("Ti", 1 << 40),
     ("k", 1_000), ("K", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("T", 1_000_000_000_000),
   ]
 

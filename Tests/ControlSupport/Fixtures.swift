@@ -30,6 +30,7 @@ private let statusText = """
       "features":["VERSION_1","MRG_RXBUF","EVENT_IDX","RING_PACKED","MQ"],"protocol_features":["MQ","REPLY_ACK","CONFIGURE_MEM_SLOTS"],
       "mac":"02:00:00:00:00:01","vlan":100,"mtu":1500,"memory_regions":2,"memory_bytes":536870912,"numa_node":0,"worker":0,
       "logging":true,"dirty_pages":1234,"quiesces":{"count":6,"total_s":0.0012,"longest_s":0.00075},"containments":1,"last_violation":"ring 2: the available index ran ahead",
+      "work":{"worker_s":1.25,"longest_s":0.00006,"deferrals":1200,"cut_polls":34,"notifier_signals":5,"message_pauses":1},
       "rings":[
        {"index":0,"direction":"receive","state":"running","format":"packed","size":256,"outstanding":255,"signals":9000,"suppressed_signals":70,"doorbells":31250},
        {"index":1,"direction":"transmit","state":"running","format":"packed","size":256,"outstanding":0,"signals":12,"suppressed_signals":3,"doorbells":2000},

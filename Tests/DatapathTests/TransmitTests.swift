@@ -100,10 +100,10 @@ import Virtio
 
   @Test(arguments: formats)
   func `a chain with more bytes than a length can say is too long, not short`(format: Features) throws {
-    // 32768 pieces of 128 KiB: 2³² bytes, of which twelve are the header.
+    // 1024 pieces of 4 MiB: 2³² bytes, of which twelve are the header.
     var random = SeededGenerator(seed: 1)
-    let memory = try PlainMemory([(0x10_0000, 0x2_1000), (0x100_0000, 0x10_0000)], &random)
-    let size = 32768
+    let memory = try PlainMemory([(0x10_0000, 0x40_1000), (0x100_0000, 0x10_0000)], &random)
+    let size = 1024
     let isPacked = format.contains(.ringPacked)
     for extra in [0, 1] as [UInt32] {
       let layout = RingLayout(
@@ -111,11 +111,11 @@ import Virtio
         deviceArea: GuestAddress(0x109_1000))
       if isPacked {
         let driver = PlainPackedDriver(layout, in: memory)
-        driver.offer((0..<size).map { .init(0x10_0000, 0x2_0000 + ($0 == 9 ? extra : 0), flags: 0) }, id: 1)
+        driver.offer((0..<size).map { .init(0x10_0000, 0x40_0000 + ($0 == 9 ? extra : 0), flags: 0) }, id: 1)
       } else {
         let driver = PlainDriver(SplitRingLayout(layout), in: memory)
         for n in 0..<size {
-          driver.describe(n, 0x10_0000, 0x2_0000 + (n == 9 ? extra : 0), flags: n + 1 < size ? 1 : 0, next: UInt16((n + 1) % size))
+          driver.describe(n, 0x10_0000, 0x40_0000 + (n == 9 ? extra : 0), flags: n + 1 < size ? 1 : 0, next: UInt16((n + 1) % size))
         }
         driver.offer(0)
       }

@@ -1,4 +1,4 @@
-import GuestMemory
+@testable import GuestMemory
 import Linux
 import Support
 import Testing
@@ -54,6 +54,49 @@ import Testing
         }
         try check(Int(leading?.count ?? 0), is: wanted, "leading bytes of \(start) + \(count)")
       }
+    }
+  }
+
+  @Test func `of as many regions as there may be, the one is found that a search from first to last finds`() throws {
+    try withSeeds(3) { random in
+      var regions: [(start: UInt64, byteCount: Int)] = []
+      var next: UInt64 = 0
+      for _ in 0..<509 {
+        let byteCount = random.int(1...3) * 4096
+        regions.append((next, byteCount))
+        next += UInt64(byteCount) + (random.once(in: 2) ? 0 : UInt64(random.int(1...3)) * 4096)
+      }
+      let memory = try PlainMemory(regions.shuffled(using: &random), &random)
+      var view = MemoryView(memory.map)
+      for _ in 0..<2000 {
+        let place = UInt64.random(in: 0..<next + 8192, using: &random)
+        let start = random.once(in: 2) ? place : place & ~4095
+        let wanted = regions.first { start >= $0.start && start - $0.start < UInt64($0.byteCount) }
+        try check(memory.map.region(containing: GuestAddress(start))?.guestStart.rawValue, is: wanted?.start, "region of \(start)")
+        let found = view.slice(GuestRange(GuestAddress(start), count: 1))
+        try check(found != nil, is: wanted != nil, "\(start)")
+        guard found != nil else { continue }
+        let host = memory.address(of: start)
+        let back = unsafe memory.map.guestAddress(ofHost: UnsafeRawPointer(bitPattern: host)!)
+        try check(back, is: GuestAddress(start), "the way back")
+        let viewed = unsafe view.guestAddress(ofHost: UnsafeRawPointer(bitPattern: host)!)
+        try check(viewed, is: GuestAddress(start), "the view's way back")
+      }
+      try check(unsafe memory.map.guestAddress(ofHost: UnsafeRawPointer(bitPattern: 4096)!) == nil, "an address of no region")
+      try check(unsafe memory.map.guestAddress(ofHost: UnsafeRawPointer(bitPattern: UInt.max)!) == nil, "an address of no region")
+    }
+  }
+
+  @Test(arguments: [0, 1, 2, 3, 509, 512])
+  func `a lookup looks at no more entries than halving takes`(count: Int) {
+    for address in 0..<UInt64(count + 2) {
+      var looks = 0
+      let found = MemoryMap.lastIndex(of: count, atOrBefore: address) { n in
+        looks += 1
+        return UInt64(n) + 1
+      }
+      #expect(found == max(0, min(Int(address), count) - 1))
+      #expect(looks <= 9)
     }
   }
 

@@ -78,11 +78,18 @@ final class Frontend {
   final class Log { var events: [Event] = [] }
   var events: [Event] { log.events }
 
-  init(_ offer: Offer? = nil, limits: Limits = Limits(), device: RecordingDevice = RecordingDevice()) throws {
+  /// What measures how long messages take: nothing takes any time, so that no test depends on the machine's.
+  final class Stopwatch { var now: UInt64 = 0 }
+
+  init(
+    _ offer: Offer? = nil, limits: Limits = Limits(), device: RecordingDevice = RecordingDevice(), stopwatch: Stopwatch = Stopwatch()
+  ) throws {
     self.device = device
     let log = Log()
     self.log = log
-    backend = Backend(offer ?? Offer(features: offered, queuePairs: 2), limits: limits, device: device) { log.events.append($0) }
+    backend = Backend(offer ?? Offer(features: offered, queuePairs: 2), limits: limits, device: device, clock: { stopwatch.now }) {
+      log.events.append($0)
+    }
     socket = try Self.connect(backend, now)
   }
 

@@ -24,6 +24,8 @@ final class RecordingDevice: BackendDevice {
   var refusesStart = false
   var refusesMemory = false
   var refusesMTU = false
+  /// Called when a ring is turned on or off.
+  var onEnable: () -> Void = {}
 
   func forget() { calls = [] }
 
@@ -49,6 +51,7 @@ final class RecordingDevice: BackendDevice {
   func setEnabled(_ isEnabled: Bool, ring: Int) {
     if running[ring] == nil { violations.append("ring \(ring) enabled without running") }
     calls.append(.enabled(ring, isEnabled))
+    onEnable()
   }
   func setCall(_ call: SharedDescriptor?, ring: Int) {
     if let old = running[ring] {

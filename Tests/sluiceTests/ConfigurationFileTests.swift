@@ -113,9 +113,9 @@ struct ConfigurationFileTests {
     ("nic: {}\nvms: []\nnic: {}", "f:1:1: nic: given twice"),
     ("vms:\n- name: a\n  name: b\n  socket: /a", "f:2:3: name: given twice"),
     ("vms:\n- socket: /a\n", "f:2:3: vms[0].name: is missing"), ("vms:\n- name: a\n", "f:2:3: vms[0].socket: is missing"),
-    ("vms:\n- {name: a, socket: /a, sokcet: /b}", "f:2:25: vms[0].sokcet: no such key; keys are name, socket, mode, permissions, mac, vlan, queues, packed, config, datapath"),
+    ("vms:\n- {name: a, socket: /a, sokcet: /b}", "f:2:25: vms[0].sokcet: no such key; keys are name, socket, mode, permissions, mac, vlan, queues, packed, config, datapath, ring-size-limit, memory-limit"),
     ("vms:\n- {name: a, socket: /a, permissions: {mod: 0660}}", "f:2:39: vms[0].permissions.mod: no such key; keys are mode, owner, group"),
-    ("vms:\n- 7", "f:2:3: vms[0]: must have keys: name, socket, mode, permissions, mac, vlan, queues, packed, config, datapath"),
+    ("vms:\n- 7", "f:2:3: vms[0]: must have keys: name, socket, mode, permissions, mac, vlan, queues, packed, config, datapath, ring-size-limit, memory-limit"),
   ])
   func `a file that is none, or a key that is none, is refused with its place`(text: String, message: String) {
     expectRefusal(message) { () throws(ConfigurationFileError) in try parse(text) }
@@ -190,7 +190,7 @@ struct ConfigurationFileTests {
       f:8:3: vms[1].mac: of several VMs each needs its address, or rules: they decide whose a frame is
       f:8:9: vms[1].name: a is taken
       f:9:11: vms[1].socket: /a is a's
-      f:10:11: vms[1].qeues: no such key; keys are name, socket, mode, permissions, mac, vlan, queues, packed, config, datapath
+      f:10:11: vms[1].qeues: no such key; keys are name, socket, mode, permissions, mac, vlan, queues, packed, config, datapath, ring-size-limit, memory-limit
       """.replacing("f:10:11: vms[1].qeues", with: "f:10:3: vms[1].qeues")
     ) { () throws(ConfigurationFileError) in
       try parse(
@@ -304,6 +304,6 @@ struct EffectiveConfigurationTests {
     let file = try ConfigurationFile.parse("wire: tap=t\nvms: [{name: a, socket: /a, mode: client}]", name: "f")
     #expect(
       EffectiveConfiguration(file.configuration, file.log).json
-        == #"{"nic":{"kind":"sim","protect":"static","mtu":1500,"ring-size":1024,"moderation-us":20,"exact-flows":2046},"wire":{"tap":"t"},"workers":{"count":1,"cpus":[],"spin-us":50},"vms":[{"name":"a","socket":"/a","mode":"client","queues":1,"packed":true,"config":false,"datapath":"auto"}],"rules":[],"log":{"level":"info","format":"text"}}"#)
+        == #"{"nic":{"kind":"sim","protect":"static","mtu":1500,"ring-size":1024,"moderation-us":20,"exact-flows":2046},"wire":{"tap":"t"},"workers":{"count":1,"cpus":[],"spin-us":50},"vms":[{"name":"a","socket":"/a","mode":"client","queues":1,"packed":true,"config":false,"datapath":"auto","ring-size-limit":32768,"memory-limit":1099511627776}],"rules":[],"log":{"level":"info","format":"text"}}"#)
   }
 }

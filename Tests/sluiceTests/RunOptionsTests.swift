@@ -26,7 +26,7 @@ struct BackendOptionTests {
   @Test(arguments: [
     ("web", "socket is missing; write socket=/run/sluice/web.sock"), ("web,socket=", "socket has no value; write socket=/run/sluice/web.sock"),
     ("socket=/a", "the name comes first: --vm NAME,socket=/a"),
-    ("web,sock=/a", "no such key \"sock\"; keys are socket, server, client, mac, vlan, queues, packed, config, datapath"),
+    ("web,sock=/a", "no such key \"sock\"; keys are socket, server, client, mac, vlan, queues, packed, config, datapath, ring-size-limit, memory-limit"),
     ("web,socket=/a,server,client", "server or client is given twice"), ("web,socket=/a,client,client", "server or client is given twice"),
     ("web,socket=/a,socket=/b", "socket is given twice"), ("web,socket=/a,client=yes", "client takes no value"),
     ("web,socket=/a,mac", "mac has no value; write mac=02:00:00:00:00:01"),

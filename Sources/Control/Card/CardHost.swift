@@ -135,6 +135,8 @@ final class CardHost {
     guard let tables = program.tables else { preconditionFailure("a card has tables") }
     return tables
   }
+  /// The card's queues that are a pool's, whether they run or not.
+  func cardQueues(ofPool pool: Int) -> Range<Int> { pool * plan.queuesEach..<(pool + 1) * plan.queuesEach }
   private var plan: PoolPlan { Self.tables(of: program).plan }
 
   /// What rules make of the card.

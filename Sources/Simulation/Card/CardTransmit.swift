@@ -45,7 +45,7 @@ private struct TransmitDescriptor {
 extension SimulatedCard {
   /// Sends what is waiting, one frame a queue in turn, until nothing is or the budget is used up.
   ///
-  /// - Parameter budget: frames.
+  /// - Parameter budget: frames, each with its copies for other pools: a broadcast to 31 of them is as much work as 32 frames.
   /// - Returns: frames that have left their queues.
   public func transmit(budget: Int, to wire: any Wire) -> Int {
     let stopped = LineState.Block.removed.rawValue | LineState.Block.resetting.rawValue
@@ -53,11 +53,13 @@ extension SimulatedCard {
     guard line.blocked & stopped == 0, !line.senders.isEmpty, registers[Offset.DMATXCTL] & 1 != 0 else { return 0 }
     if line.filtersAreStale { rebuildFilters() }
     var sent = 0
+    var left = budget
     // Turns since the last frame: when every queue has had one, nothing waits.
     var idle = 0
-    while sent < budget, line.blocked & stopped == 0, let n = line.senders.next(after: line.lastSender) {
+    while left > 0, line.blocked & stopped == 0, let n = line.senders.next(after: line.lastSender) {
       line.lastSender = n
       if maySend(n) && sendFrame(n, to: wire) {
+        left -= 1 + line.lastCopyCount
         sent += 1
         idle = 0
       } else {
@@ -135,6 +137,7 @@ extension SimulatedCard {
     counters.left(length, statistic: Int(unsafe transmitQueues[n].statistic), isRefused: route.isRefused)
     if route.isForWire { put(length, on: wire) }
     if interrupts.isUsed && descriptor.reports { raiseTransmit(n) }
+    line.lastCopyCount = route.copyCount
     wire.left(
       Departure(
         queue: n, byteCount: length, isOnWire: route.isForWire, copyCount: route.copyCount, isRefused: route.isRefused),

@@ -453,6 +453,8 @@ struct LineState {
   /// Transmit queues that run, and the one that had the last turn.
   var senders = QueueSet()
   var lastSender = SimulatedCard.queueCount - 1
+  /// Copies for other pools that the frame had which was sent last.
+  var lastCopyCount = 0
   /// Without the check sequence and without a tag.
   var largestFrame = 1514
   /// Descriptors written back since the card was made.

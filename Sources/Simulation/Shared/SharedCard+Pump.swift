@@ -52,6 +52,7 @@ extension SharedCard {
     let now = followTime()
     var moved = 0
     for port in ports { moved += receive(from: port, budget, now) }
+    wire.begin()
     moved += card.transmit(budget: budget, to: wire)
     tally.setBusFaults(iommu.faultCount)
     return moved

@@ -143,6 +143,7 @@ extension SharedCard: Timekeeper {
       followTime()
       ahead &+= nanoseconds
       clock.advance(by: nanoseconds)
+      wire.begin()
       _ = card.transmit(budget: Self.pauseBudget, to: wire)
       tellSleeper()
     }

@@ -11,7 +11,7 @@ internal import CLinux
   private enum Cell: Int, CaseIterable {
     case receivedFrames, receivedBytes, replicated, uplinkLostFrames, uplinkLostBytes, busFaults
   }
-  private enum Sent: Int, CaseIterable { case frames, bytes, onWire, onWireBytes, copies, refused, nowhere }
+  private enum Sent: Int, CaseIterable { case frames, bytes, onWire, onWireBytes, copies, refused, nowhere, ticks }
   private static let queueCount = SimulatedCard.queueCount
   /// Delivered frames and bytes, and one cell each drop.
   private static let arrivalStride = 2 + CardDrop.allCases.count
@@ -79,6 +79,9 @@ extension TrafficCounters {
   /// Of these: neither for the wire nor for another pool, such as those for the sender itself.
   public func nowhereFrames(queue: Int) -> UInt64 { value(.nowhere, queue) }
 
+  /// Ticks of the processor's counter that sending a queue's frames took the pump, copies for other pools and the uplink with it.
+  public func sendTicks(queue: Int) -> UInt64 { value(.ticks, queue) }
+
   /// Laws of conservation: sums of what was counted at one end and at the other.
   public var laws: [(name: String, left: UInt64, right: UInt64)] {
     func arrivals(_ origin: Origin) -> UInt64 {
@@ -141,6 +144,8 @@ extension TrafficCounters {
       add(place, 1)
       add(place + 1, UInt64(count))
     }
+
+    func sent(queue: Int, ticks: UInt64) { add(TrafficCounters.sent(.ticks, queue), ticks) }
 
     func left(_ departure: Departure) {
       let (queue, count) = (departure.queue, UInt64(departure.byteCount))

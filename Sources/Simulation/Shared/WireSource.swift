@@ -1,3 +1,5 @@
+internal import Linux
+
 /// Where frames on a card's wire come from: a trace, a TAP device, a test.
 ///
 /// Asked with the card's lock held: it must not call the card, and must not block.
@@ -79,7 +81,13 @@ final class CountingWire: Wire {
 
   private let tally: TrafficCounters.Writer
 
+  /// When the frame began that leaves next: where the one before it ended.
+  private var start: UInt64 = 0
+
   init(_ counters: TrafficCounters) { (self.counters, tally) = (counters, counters.writer) }
+
+  /// Frames leave from now on: the time that each takes is counted for its queue.
+  func begin() { start = TickCounter.now() }
 
   func take(_ bytes: UnsafeRawPointer, _ count: Int, from card: SimulatedCard) {
     if let uplink, unsafe !uplink.take(UnsafeRawBufferPointer(start: bytes, count: count)) { tally.lost(count) }
@@ -90,5 +98,8 @@ final class CountingWire: Wire {
       let copy = card.copyRecord[index]
       tally.arrived(copy.drop, queue: copy.queue, departure.byteCount, from: .pools)
     }
+    let now = TickCounter.now()
+    tally.sent(queue: departure.queue, ticks: now &- start)
+    start = now
   }
 }

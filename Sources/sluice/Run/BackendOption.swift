@@ -4,7 +4,7 @@ import FlowSteering
 
 /// `--vm NAME,socket=PATH[,key=value…]`: one virtual machine, and where its front-end is met.
 enum BackendOption {
-  static let keys = ["socket", "server", "client", "mac", "vlan", "queues", "packed", "config", "datapath"]
+  static let keys = ["socket", "server", "client", "mac", "vlan", "queues", "packed", "config", "datapath", "ring-size-limit", "memory-limit"]
 
   static func parse(_ text: String) throws(Failure) -> Configuration.VM {
     let parts = text.split(separator: ",", omittingEmptySubsequences: false)
@@ -58,6 +58,14 @@ enum BackendOption {
       vm.queuePairs = number
     case "packed": vm.offersPacked = try flag(value)
     case "config": vm.offersConfig = try flag(value)
+    case "ring-size-limit":
+      guard let number = Quantity.count(value), (1...32768).contains(number) else { throw Refusal(reason: "must be from 1 to 32768") }
+      vm.ringSizeLimit = Int(number)
+    case "memory-limit":
+      guard let number = Quantity.count(value), number >= 1 << 20, number <= Int64.max else {
+        throw Refusal(reason: "must be a number of bytes, 1Mi or more")
+      }
+      vm.memoryLimit = number
     default:
       guard let mode = PathMode(name: String(value)) else {
         throw Refusal(reason: "no such mode; modes are \(PathMode.allCases.map(\.name).joined(separator: ", "))")
@@ -78,6 +86,8 @@ enum BackendOption {
     case "vlan": "vlan=100"
     case "queues": "queues=2"
     case "datapath": "datapath=required"
+    case "ring-size-limit": "ring-size-limit=1024"
+    case "memory-limit": "memory-limit=64Gi"
     default: "\(key)=on"
     }
   }

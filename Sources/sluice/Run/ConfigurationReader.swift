@@ -191,6 +191,8 @@ final class ConfigurationReader {
         ("packed", { node, key in vm.offersPacked = self.flag(node, key) ?? vm.offersPacked }),
         ("config", { node, key in vm.offersConfig = self.flag(node, key) ?? vm.offersConfig }),
         ("datapath", { node, key in vm.mode = self.datapath(node, key) ?? vm.mode }),
+        ("ring-size-limit", { node, key in vm.ringSizeLimit = self.number(node, key) ?? vm.ringSizeLimit }),
+        ("memory-limit", { node, key in vm.memoryLimit = self.number(node, key).map { UInt64($0) } ?? vm.memoryLimit }),
       ], required: ["name", "socket"])
     switch side {
     case .server: vm.endpoint = .server(socket)

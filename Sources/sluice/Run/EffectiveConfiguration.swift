@@ -64,7 +64,8 @@ struct EffectiveConfiguration {
     return .keys(
       keys + [
         ("queues", .number(vm.queuePairs)), ("packed", .flag(vm.offersPacked)), ("config", .flag(vm.offersConfig)),
-        ("datapath", .word(vm.mode.name)),
+        ("datapath", .word(vm.mode.name)), ("ring-size-limit", .number(vm.ringSizeLimit)),
+        ("memory-limit", .number(Int(clamping: vm.memoryLimit))),
       ])
   }
 

@@ -87,11 +87,20 @@ struct StatusText: CustomStringConvertible {
       lines += row("quiesced", "\(plural(vm.quiesces.count, "time")), \(nanoseconds(vm.quiesces.longest_s * 1e9)) at the longest")
     }
     if let reason = vm.contained { lines += row("contained", printable(reason), paint: style.bad) }
+    if let work = vm.work, work.worker_s > 0 { lines += row("work", Self.text(work)) }
     lines += rings(vm.rings)
     lines += path("received", vm.receive)
     lines += path("sent", vm.transmit)
     if let violation = vm.last_violation { lines += row("violation", printable(violation), paint: style.bad) }
     return lines
+  }
+
+  private static func text(_ work: StatusReport.Work) -> String {
+    let counts = [
+      (work.deferrals, "deferral", "deferrals"), (work.cut_polls, "poll cut short", "polls cut short"),
+      (work.notifier_signals, "slow signal", "slow signals"), (work.message_pauses, "message pause", "message pauses"),
+    ].filter { $0.0 > 0 }.map { "\(grouped($0.0)) \($0.0 == 1 ? $0.1 : $0.2)" }
+    return (["\(nanoseconds(work.worker_s * 1e9)) of its worker, \(nanoseconds(work.longest_s * 1e9)) at the longest"] + counts).joined(separator: ", ")
   }
 
   private func rings(_ rings: [StatusReport.Ring]) -> [String] {
