@@ -44,16 +44,17 @@
     for n in 0..<count { unsafe base[n]._withUnsafeGuaranteedRef { body($0) } }
   }
 
-  /// The same from one of them on, and round to the one before it, until `body` returns false. Returns where to go on.
-  @inline(__always) func forEach(from start: Int, while body: (Element) -> Bool) -> Int {
+  /// The same from one of them on, and round to the one before it, until `body` returns false. Returns where to go on, and
+  /// whether that was before the last.
+  @inline(__always) func forEach(from start: Int, while body: (Element) -> Bool) -> (next: Int, isCut: Bool) {
     let (base, count) = unsafe (state.pointee.walked, state.pointee.kept.count)
     var place = start < count ? start : 0
-    for _ in 0..<count {
+    for n in 0..<count {
       let goesOn = unsafe base[place]._withUnsafeGuaranteedRef { body($0) }
       place = place &+ 1 == count ? 0 : place &+ 1
-      if !goesOn { break }
+      if !goesOn { return (place, n &+ 1 < count) }
     }
-    return place
+    return (place, false)
   }
 }
 

@@ -35,15 +35,17 @@ final class VMShare: @unchecked Sendable {
   /// - Parameters:
   ///   - start: the tick counter.
   ///   - poll: polls a lane. Returns true if that moved something.
-  /// - Returns: the tick counter at the end, and whether anything moved.
-  @inline(__always) func poll(from start: UInt64, quantum: UInt64, _ poll: (Lane) -> Bool) -> (end: UInt64, moved: Bool) {
+  /// - Returns: the tick counter at the end, whether anything moved, and whether a lane was not polled.
+  @inline(__always) func poll(
+    from start: UInt64, quantum: UInt64, _ poll: (Lane) -> Bool
+  ) -> (end: UInt64, moved: Bool, isCut: Bool) {
     var (end, moved) = (start, false)
-    let next = lanes.forEach(from: Int(truncatingIfNeeded: cursor.value)) { lane in
+    let (next, isCut) = lanes.forEach(from: Int(truncatingIfNeeded: cursor.value)) { lane in
       if poll(lane) { moved = true }
       end = TickCounter.now()
       return end &- start < quantum
     }
     cursor.set(UInt64(next))
-    return (end, moved)
+    return (end, moved, isCut)
   }
 }

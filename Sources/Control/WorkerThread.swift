@@ -26,8 +26,10 @@ final class WorkerThread: @unchecked Sendable {
   private var vector: IntelInterrupt?
   private let host: CardHost
   /// The card, if it is a model.
-  private var model: SharedCard? { didSet { models.replace(with: model.map { [$0] } ?? []) } }
+  private var model: SharedCard? { didSet { keepModel() } }
   private let models = Roster<SharedCard>()
+  /// What it has counted: in reach without a reference to count.
+  private let modelCounters = Roster<TrafficCounters>()
   /// Called on this thread when a path has stopped by itself.
   var report: @Sendable (_ session: Int, _ ring: Int, _ lane: UInt64, _ reason: String) -> Void = { _, _, _, _ in }
   private let poller: Poller
@@ -77,12 +79,17 @@ final class WorkerThread: @unchecked Sendable {
     spinTicks = UInt64(Double(spinMicroseconds) * ticksPerSecond / 1e6)
     drainTicks = UInt64(Double(Self.drainInterval) * ticksPerSecond / 1e9)
     model = host.model
-    models.replace(with: model.map { [$0] } ?? [])
+    keepModel()
     try host.card.connect(vector: number, to: interrupt)
     // Nothing is asked of what is ready but that it wakes: everything is looked at then.
     try poller.add(mailbox.wakeUp.descriptor.number, for: .read, token: 0)
     try poller.add(interrupt.descriptor.number, for: .read, token: 0)
     try followModel()
+  }
+
+  private func keepModel() {
+    models.replace(with: model.map { [$0] } ?? [])
+    modelCounters.replace(with: model.map { [$0.counters] } ?? [])
   }
 
   /// The card's model, and its wire, is stepped by the first of the threads.
@@ -295,16 +302,18 @@ final class WorkerThread: @unchecked Sendable {
 
   /// Everything once, but for VMs that others have to catch up with. Returns true if anything moved, or may have.
   private func round() -> Bool {
-    var moved = false
+    // A lane that was not polled may have something: then the thread must not sleep.
+    var (moved, isCut) = (false, false)
     let start = TickCounter.now()
     var middle = start
     shares.forEach { share in
       guard fairness.mayPoll(share.account) else { return }
-      let (end, hasMoved) = share.poll(from: middle, quantum: fairness.quantum) { turn($0) }
+      let (end, hasMoved, wasCut) = share.poll(from: middle, quantum: fairness.quantum) { turn($0) }
       var ticks = end &- middle
-      models.forEach { ticks &+= share.takeModelTicks($0.counters) }
+      modelCounters.forEach { ticks &+= share.takeModelTicks($0) }
       fairness.charge(share.account, ticks, moved: hasMoved)
       if hasMoved { moved = true }
+      if wasCut { isCut = true }
       middle = end
     }
     ports.forEach { port in
@@ -328,7 +337,7 @@ final class WorkerThread: @unchecked Sendable {
         moved = true
       }
     }
-    return moved || isOwing
+    return moved || isOwing || isCut
   }
 
   /// Receive rings that the card's model has frames for, whichever worker's they are.

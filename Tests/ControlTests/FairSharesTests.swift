@@ -95,6 +95,33 @@ import Testing
     #expect(b.chargedTicks == 2100 && b.longestTicks == 1600 && b.deferrals == 0)
   }
 
+  private final class Item {
+    let number: Int
+    init(_ number: Int) { self.number = number }
+  }
+
+  @Test func `a walk that ends early says so, and the next goes on behind it`() {
+    let items = (0..<5).map(Item.init)
+    let roster = Roster<Item>()
+    roster.replace(with: items)
+    var seen: [Int] = []
+    var (next, isCut) = roster.forEach(from: 3) { item in
+      seen.append(item.number)
+      return seen.count < 3
+    }
+    #expect(seen == [3, 4, 0] && next == 1 && isCut)
+    seen = []
+    (next, isCut) = roster.forEach(from: next) { item in
+      seen.append(item.number)
+      return true
+    }
+    #expect(seen == [1, 2, 3, 4, 0] && next == 1 && !isCut)
+    // One that is gone: from the first on. The last of them is no cut.
+    roster.replace(with: Array(items.prefix(1)))
+    (next, isCut) = roster.forEach(from: 4) { _ in false }
+    #expect(next == 0 && !isCut)
+  }
+
   // MARK: Notifications
 
   @Test func `one dear notification is an accident, and two of the last 64 are not`() {

@@ -35,6 +35,8 @@ struct StatusTextTests {
           memory      2 regions, 512 MiB, node 0; writes are logged
           logged      1,234 pages as written to, for migrations
           quiesced    6 times, 750 µs at the longest
+          work        1.25 s of its worker, 60.0 µs at the longest, 1,200 deferrals, 34
+                      polls cut short, 5 slow signals, 1 message pause
           rings       0  receive   running   packed 256    255 posted, 9,000 signals
                       1  transmit  running   packed 256    0 posted, 12 signals
                       2  receive   failed    split 1,024   0 posted, 0 signals
