@@ -118,7 +118,7 @@ let package = Package(
       ],
       swiftSettings: looseSettings),
     .testTarget(
-      name: "HostileTests", dependencies: ["Control", "Simulation", "Bus", "Datapath", "FlowSteering", "CLinux"], swiftSettings: looseSettings),
+      name: "HostileTests", dependencies: ["Control", "Simulation", "Bus", "Datapath", "FlowSteering", "Linux", "CLinux"], swiftSettings: looseSettings),
     .testTarget(name: "MachineTests", dependencies: ["sluice", "CardConformance", "Support"], swiftSettings: looseSettings),
     .testTarget(name: "TidyTests", swiftSettings: looseSettings),
     // Benchmarks, one folder a question
@@ -159,7 +159,7 @@ let package = Package(
     tests(of: "VFIO", "Bus", "Linux"),
     tests(of: "Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Support"),
     .target(
-      name: "ControlSupport", dependencies: ["Control"], path: "Tests/ControlSupport", swiftSettings: looseSettings),
+      name: "ControlSupport", dependencies: ["Control", "Linux"], path: "Tests/ControlSupport", swiftSettings: looseSettings),
     .testTarget(name: "ControlTests", dependencies: ["Control", "VhostUser", "Virtio", "Bus", "FlowSteering", "Linux"], swiftSettings: looseSettings),
     .testTarget(
       name: "ControlSocketTests", dependencies: ["ControlSocket", "Control", "ControlSupport", "Linux", "Support"] + nio, swiftSettings: looseSettings),

@@ -1,4 +1,4 @@
-internal import Synchronization
+internal import Linux
 
 /// Hands out bus addresses for our own rings and pools, from a window that no guest's memory uses, and takes them back.
 ///

@@ -1,5 +1,4 @@
 internal import Linux
-internal import Synchronization
 
 /// The control thread's loop: descriptors that may be read or written, moments that come due, and work that other
 /// threads have given it.

@@ -1,5 +1,4 @@
 internal import Linux
-internal import Synchronization
 
 /// Commands for a thread that polls, executed in order between two iterations of its loop.
 ///

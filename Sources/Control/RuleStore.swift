@@ -1,6 +1,5 @@
 internal import FlowSteering
 internal import Linux
-internal import Synchronization
 
 /// Where rules that were changed while the back-end ran are kept: a file of rules in the state directory, that a restart
 /// reads. Written whole beside the old one and then put in its place, so that there is always a whole one.

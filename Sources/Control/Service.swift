@@ -4,7 +4,6 @@ internal import FlowTables
 internal import Linux
 internal import Replay
 internal import Simulation
-internal import Synchronization
 internal import VhostUser
 internal import Virtio
 

@@ -4,7 +4,6 @@ internal import Linux
 internal import NIOCore
 internal import NIOHTTP1
 internal import NIOPosix
-internal import Synchronization
 
 /// The control socket of a running back-end: HTTP/1.1 with JSON, one request a connection, on one thread of its own.
 ///

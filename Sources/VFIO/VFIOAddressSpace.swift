@@ -2,7 +2,6 @@ public import Bus
 internal import CLinux
 internal import Glibc
 internal import Linux
-internal import Synchronization
 
 /// The addresses that a real device can reach: a container of type 1, or an I/O address space of iommufd.
 ///

@@ -3,7 +3,7 @@ import ControlSocket
 import ControlSupport
 import Foundation
 import Glibc
-import Synchronization
+import Linux
 import Testing
 
 /// A client without manners: it sends what it is told, and reads what comes.

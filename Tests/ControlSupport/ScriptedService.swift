@@ -1,6 +1,6 @@
 import Control
 import Foundation
-import Synchronization
+import Linux
 
 /// A back-end of which a test says what it answers. There is no card and no guest behind it.
 public final class ScriptedService: BackendService {

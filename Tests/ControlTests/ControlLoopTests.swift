@@ -1,5 +1,4 @@
 import Linux
-import Synchronization
 import Testing
 
 @testable import Control

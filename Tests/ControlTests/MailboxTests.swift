@@ -1,6 +1,5 @@
 import Glibc
 import Linux
-import Synchronization
 import Testing
 
 @testable import Control

@@ -3,7 +3,7 @@ import Bus
 import Datapath
 import FlowSteering
 import Foundation
-import Synchronization
+import Linux
 import Testing
 
 /// A whole back-end against front-ends and guests that break its rules. What a test looks at in this process it tells from

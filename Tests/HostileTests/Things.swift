@@ -1,6 +1,6 @@
 import CLinux
 import Foundation
-import Synchronization
+import Linux
 
 /// A descriptor of the test's own, closed with it.
 final class Handle: Sendable {

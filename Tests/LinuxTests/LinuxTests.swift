@@ -2,7 +2,6 @@ import CLinux
 import Glibc
 import Linux
 import Support
-import Synchronization
 import Testing
 
 @Suite struct LinuxTests {

@@ -54,11 +54,12 @@ SL_INLINE void sl_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 SL_INLINE void sl_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
 SL_INLINE void sl_fence_acquire(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
 
-// Device registers: volatile; a write is ordered after every earlier store to memory.
+// Device registers: volatile; a write is ordered after every earlier store to memory. It is a release store by itself, too: a
+// model's doorbell is a word that another thread loads with acquire. A processor's instruction for it is the same.
 SL_INLINE uint32_t sl_mmio_read32(const void *p) { return *(const volatile uint32_t *)p; }
 SL_INLINE void sl_mmio_write32(void *p, uint32_t v) {
   __atomic_thread_fence(__ATOMIC_RELEASE);
-  *(volatile uint32_t *)p = v;
+  __atomic_store_n((volatile uint32_t *)p, v, __ATOMIC_RELEASE);
 }
 
 // Copies. The source may change while it is read: what is copied is then checked, not the source.

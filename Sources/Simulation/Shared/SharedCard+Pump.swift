@@ -1,5 +1,4 @@
 internal import Linux
-internal import Synchronization
 
 // The pump: what happens at the wire, a burst at a time. One thread runs it.
 

@@ -1,6 +1,5 @@
 public import Bus
 public import Linux
-internal import Synchronization
 
 /// A simulated card, its IOMMU and its clock, for the threads of a program: a device that several drivers' threads use
 /// while one thread, the pump, is what happens at the wire.

@@ -2,7 +2,6 @@ import Control
 import ControlSocket
 import Glibc
 import Linux
-import Synchronization
 
 /// A back-end from its start to its end: its log, its signals, its control socket, and who started it.
 struct Daemon {

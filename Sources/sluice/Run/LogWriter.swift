@@ -1,5 +1,4 @@
 import Linux
-import Synchronization
 
 /// Writes lines on a thread of its own: whoever logs never waits for who reads the log. Where that one is too slow,
 /// lines are dropped and their number is said.

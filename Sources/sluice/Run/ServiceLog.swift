@@ -1,7 +1,7 @@
 import Control
 import FoundationEssentials
 import Logging
-import Synchronization
+import Linux
 
 /// The log of a running back-end: swift-log's events as lines on standard error, so many of each source.
 final class ServiceLog: Sendable {
