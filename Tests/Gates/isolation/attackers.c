@@ -396,8 +396,8 @@ static _Noreturn void drive(struct ring *r, uint32_t nap_us) {
 static int chains(char **words) {
   bool receives = !strcmp(words[0], "rx");
   uint32_t size = (uint32_t)atoi(words[1]), regions = (uint32_t)atoi(words[2]), entries = (uint32_t)atoi(words[3]);
-  // A table for each head, or one for all if they would take too much.
-  uint32_t tables = (uint64_t)size * entries <= 1 << 20 ? size : 1, least = receives ? 2048 : 1400, length = (least + entries - 1) / entries;
+  // A table for each head, or one for all if they would take too much. Together the pieces hold one frame that is not too long.
+  uint32_t tables = (uint64_t)size * entries <= 1 << 20 ? size : 1, length = receives ? (2047 + entries) / entries : entries < 1500 ? 1500 / entries : 1;
   const uint64_t small = 4096, step = 0x10000, first = 0x10000000, large = 1ull << 30, large_bytes = 64 << 20, table_at = 2 << 20;
   struct peer p = connected("b", true, P_USUAL);
   struct region memory = make_region(0, table_at + (uint64_t)tables * entries * 16 + small), data = make_region(large, large_bytes);
@@ -544,6 +544,20 @@ static void again(struct peer *p, bool negotiates) {
   }
 }
 
+// A thread that gives a receive ring's buffers back, while another sends messages.
+static struct ring *_Atomic refilled;
+static void *refill(void *unused) {
+  (void)unused;
+  for (;; usleep(20)) {
+    struct ring *r = refilled;
+    if (!r) continue;
+    uint16_t fresh = ring_used(r);
+    for (uint16_t n = fresh; n; n--) ring_post(r, (uint16_t)r->view.used->ring[r->seen++ & (r->size - 1)].id);
+    if (fresh) ring_publish(r), ring_kick(r);
+  }
+  return NULL;
+}
+
 static int flood(char **words) {
   const char *what = words[0];
   struct peer p = {.socket = -1};
@@ -621,7 +635,7 @@ static int flood(char **words) {
         if (toggles_rings) {
           struct { uint32_t request, flags, size, index, value; } batch[64];
           for (uint32_t k = 0; k < 64; k++) {
-            batch[k].request = set_vring_enable, batch[k].flags = 1, batch[k].size = 8, batch[k].index = k >> 1 & 1, batch[k].value = k >> 2 & 1;
+            batch[k].request = set_vring_enable, batch[k].flags = 1, batch[k].size = 8, batch[k].index = k & 1, batch[k].value = k >> 1 & 1;
           }
           open = peer_raw(&v.peer, batch, sizeof batch, NULL, 0);
         } else for (uint64_t k = 0; k < 16 && open; k++) {
@@ -634,21 +648,27 @@ static int flood(char **words) {
     }
   }
   if (!strcmp(what, "slots")) {
-    // One region more and less while the others stay, and rings run.
-    for (bool first = true;;) {
-      if (vm_start(&v, path("b"), 1, 256, 256) != done) { vm_end(&v), pause_for(0.005); continue; }
+    // One region more and less while the others stay, and the ring runs, whose buffers come back at once.
+    static struct vm vms[2];
+    pthread_t thread;
+    for (int n = 0, started = 0;; n ^= 1) {
+      // Of two, so that the thread can let go of the one before.
+      struct vm *w = &vms[n];
+      if (vm_start(w, path("b"), 1, 1024, 0) != done) { vm_end(w), pause_for(0.005); continue; }
       struct region extra = make_unmapped(1ull << 32, 1 << 20);
-      ring_kick(&v.receive);
-      if (first) first = false, say("fired");
-      for (;;) {
-        int result = peer_add_region(&v.peer, &extra);
-        if (result == done) result = peer_remove_region(&v.peer, &extra);
-        if (result == lost) break;
-        // Buffers come back, so that the ring goes on.
-        for (uint16_t n = ring_used(&v.receive); n; n--) ring_post(&v.receive, (uint16_t)v.receive.view.used->ring[v.receive.seen++ & 255].id);
-        ring_publish(&v.receive), ring_kick(&v.receive);
+      struct { uint64_t padding, guest, bytes, user, offset; } slot = {0, extra.guest, extra.bytes, extra.guest + USER_OFFSET, 0};
+      ring_kick(&w->receive);
+      refilled = &w->receive;
+      if (!started) started = 1, pthread_create(&thread, NULL, refill, NULL), say("fired");
+      for (uint64_t value, open = true; open;) {
+        for (int k = 0; k < 16 && open; k++) {
+          open = peer_send(&w->peer, add_mem_reg, 0, &slot, sizeof slot, &extra.fd, 1) && peer_send(&w->peer, rem_mem_reg, 0, &slot, sizeof slot, NULL, 0);
+        }
+        open = open && peer_value(&w->peer, get_features, &value);
       }
-      close(extra.fd), vm_end(&v);
+      refilled = NULL;
+      pause_for(0.01);
+      close(extra.fd), vm_end(w);
     }
   }
   return 64;
@@ -751,9 +771,11 @@ static int full_call(char **words) {
   pthread_t threads[2];
   pthread_create(&threads[0], NULL, take_back, &v.transmit.call), pthread_create(&threads[1], NULL, take_back, &v.receive.call);
   for (uint32_t n = 0; n < v.transmit.size; n++) put_frame(vm_transmit_buffer(&v, n) + net_header, 0xfe, 2, -1, "full"), ring_post(&v.transmit, (uint16_t)n);
-  say("fired");
   ring_publish(&v.transmit), ring_kick(&v.transmit);
-  drive(&v.transmit, 100);
+  // The first notification was made, or is being made, once something was used.
+  for (double end = now() + 3; !ring_used(&v.transmit) && now() < end;) pause_for(0.001);
+  say("fired");
+  drive(&v.transmit, 20);
 }
 
 static const struct { const char *name; int (*run)(char **); int words; } kinds[] = {

@@ -101,7 +101,7 @@ static void run_moment(const struct attack_entry *entry) {
   for (const struct variant *v = m->variants; v->words[0]; v++) {
     if (settings.quick && !v->quick) continue;
     struct attacker a = attacker_start(0, v->words[0], v->words[1], v->words[2], v->words[3], NULL);
-    const char *line = attacker_wait(&a, "armed", 15);
+    const char *line = attacker_wait(&a, "armed", 40);
     if (!strncmp(line, "skipped", 7)) { if (!made) snprintf(note, sizeof note, "%s", line + 8); attacker_end(&a); continue; }
     if (strcmp(line, "armed")) refusals++, snprintf(refusal, sizeof refusal, "%s: %s", v->words[1] ? v->words[1] : v->words[0], line[0] ? line : "not prepared in time");
     probes_reset();
@@ -192,7 +192,7 @@ static void run_share(const struct attack_entry *entry) {
   struct attacker other = {.pid = -1};
   if (!victim_start()) { row("the victim is served", "yes", "BROKEN", "", "no"); finish(); return; }
   if (s->sends_to_b) { other = attacker_start(10, "sender", "16", "150", NULL); attacker_wait(&other, "fired", 10); }
-  if (!inject_start("top")) { row("frames can be injected", "yes", "BROKEN", "", "no"); goto end; }
+  if (!inject_start('a')) { row("frames can be injected", "yes", "BROKEN", "", "no"); goto end; }
   probes_start("d");
   for (int n = 0; n < rounds; n++) {
     pause_for(0.05);
@@ -261,8 +261,32 @@ static const struct share tx_256 = TX("256", "2", "256"), tx_1024 = TX("1024", "
   flood_connect = {.words = {"flood", "connect"}, .flood = true, .honest = "tx"}, flood_status = {.words = {"flood", "status"}, .honest = "tx"},
   flood_descriptors = {.words = {"flood", "descriptors"}, .flood = true, .honest = "tx"}, flood_tables = {.words = {"flood", "tables"}, .honest = "tx"},
   flood_restart = {.words = {"flood", "restart"}, .flood = true, .honest = "tx", .counts_losses = true}, flood_toggle = {.words = {"flood", "toggle"}, .honest = "tx", .counts_losses = true},
-  flood_slots = {.words = {"flood", "slots"}, .flood = true, .honest = "tx", .counts_losses = true},
-  flood_slots_strict = {.words = {"flood", "slots"}, .flood = true, .honest = "rx", .sends_to_b = true, .extra = {"--protect", "strict"}};
+  flood_slots = {.words = {"flood", "slots"}, .flood = true, .honest = "tx", .counts_losses = true};
+
+// --- regions that change while pages are lent ---
+
+static void run_strict(const struct attack_entry *entry) {
+  (void)entry;
+  struct stage_options options = {.vms = 3, .extra = {"--protect", "strict"}};
+  // The control thread and the worker have to run at the same time, and nothing is compared.
+  settings.other_cpu = -1;
+  if (!begin(&options)) return;
+  probes_start("c");
+  struct attacker b = attacker_start(0, "flood", "slots", NULL);
+  attacker_wait(&b, "fired", 10);
+  inject_start('b');
+  double start = now(), limit = settings.quick ? 4 : 10;
+  while (now() - start < limit && stage_is_alive()) pause_for(0.02);
+  bool alive = stage_is_alive();
+  struct answers a = probes_read();
+  double frames = stage_metric("sluice_rx_frames_total{vm=\"b\"");
+  inject_stop(), attacker_end(&b);
+  if (getenv("ISOLATION_VERBOSE")) fprintf(stderr, "strict: b received %.0f frames\n", frames);
+  row("sluice run under changing regions", "lives", verdict(alive), "", alive ? "lives (%.0f s)" : "died after %.1f s", now() - start);
+  if (alive) show_answers(a, "");
+  probes_stop();
+  if (alive) finish(); else stage_end(NULL);
+}
 
 // --- who sends as whom ---
 
@@ -337,7 +361,8 @@ static void run_spoof(const struct attack_entry *entry) {
     through++;
     if (strlen(note) + strlen(f->what) + 3 < sizeof note) strcat(strcat(note, note[0] ? "; " : ""), f->what);
   }
-  row("forged frames that reached a VM or the wire", "0", verdict(through == 0), note, "%d of %d", through, count);
+  bool is_known = !isnan(stage_metric("sluice_nic_sent_frames_total"));
+  row("forged frames that reached a VM or the wire", "0", verdict(through == 0 && is_known), is_known ? note : "what went to the wire is not known", "%d of %d", through, count);
   vm_end(&a), vm_end(&b), vm_end(&c);
   finish();
 }
@@ -629,7 +654,7 @@ static const struct attack_entry attacks[] = {
   {"flood-restart", "front-end", "SET_VRING_KICK without end: rings stop and start", false, run_share, &flood_restart},
   {"flood-toggle", "front-end", "SET_VRING_ENABLE without end, 64 at a time", true, run_share, &flood_toggle},
   {"flood-slots", "front-end", "a region added and removed while rings run", false, run_share, &flood_slots},
-  {"flood-slots-strict", "front-end", "the same with --protect strict, under traffic", true, run_share, &flood_slots_strict},
+  {"strict-regions", "front-end", "the same with --protect strict, while frames come for it", true, run_strict, NULL},
   {"flood-features", "front-end", "GET_FEATURES without end", false, run_share, &flood_features},
   {"flood-half", "front-end", "messages byte by byte", false, run_share, &flood_half},
   {"flood-connect", "front-end", "connections without end", false, run_share, &flood_connect},

@@ -454,7 +454,7 @@ static const char *trace(char vm) {
   uint32_t header[6] = {0xa1b2c3d4, 4 << 16 | 2, 0, 0, 65535, 1};
   fwrite(header, sizeof header, 1, f);
   for (uint32_t n = 0; n < trace_frames; n++) {
-    uint8_t frame[1514] = {0};
+    uint8_t frame[frame_bytes] = {0};
     uint32_t record[4] = {0, n, sizeof frame, sizeof frame};
     put_frame(frame, (uint8_t)(number + 1), 9, -1, "from the wire");
     fwrite(record, sizeof record, 1, f), fwrite(frame, sizeof frame, 1, f);
@@ -469,7 +469,7 @@ static bool inject_request(struct peer *p, char vm, const char *speed, long loop
   int length = snprintf(text, sizeof text, "POST /v1/inject HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s", strlen(body), body);
   return peer_open(p, in_folder("control"), timeout) && send(p->socket, text, (size_t)length, MSG_NOSIGNAL) == length;
 }
-bool inject_start(const char *speed) { return inject_request(&injection, 'a', speed, 1000000000, 5); }
+bool inject_start(char vm) { return inject_request(&injection, vm, "top", 1000000000, 5); }
 void inject_stop(void) { peer_close(&injection); }
 long inject_all(char vm, const char *speed, long loops, double timeout) {
   struct peer p;

@@ -56,8 +56,8 @@ void victim_stop(void);
 // for a processor; the gap is the time from one delivery to the next that 99.9 % of them do not exceed, in seconds.
 struct sample victim_measure(double seconds);
 uint64_t victim_frames(void);
-// Puts frames for VM a on the wire: at top speed, or so many per second. Frames of the trace are repeated until it ends.
-bool inject_start(const char *speed);
+// Puts frames for a VM on the wire, as fast as it takes them, until it is stopped.
+bool inject_start(char vm);
 void inject_stop(void);
 // Injects the trace's frames for a VM so many times, and waits for the report. Returns how many were sent, or -1.
 long inject_all(char vm, const char *speed, long loops, double timeout);
