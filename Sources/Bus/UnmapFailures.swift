@@ -1,4 +1,4 @@
-internal import Synchronization
+internal import Linux
 
 /// Mappings of an address space that could not be removed, and what follows from that.
 ///

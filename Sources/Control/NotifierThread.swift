@@ -1,5 +1,4 @@
 internal import Linux
-internal import Synchronization
 internal import VhostUser
 
 /// A thread that notifies the drivers of one VM whose notifications are dear: who raises an eventfd walks all that wait for it,

@@ -3,7 +3,6 @@ import GuestMemory
 import Linux
 import NIC
 import Support
-import Synchronization
 import Testing
 
 @testable import Datapath

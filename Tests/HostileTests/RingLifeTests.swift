@@ -2,7 +2,7 @@ import Bus
 import Foundation
 import Glibc
 import Simulation
-import Synchronization
+import Linux
 import Testing
 
 @testable import Control
