@@ -122,9 +122,11 @@ import Testing
         let then = try sink.soFar().good
         try eventually("traffic goes on") { try sink.soFar().good > then + 500 }
         injection.cancel()
-        let tally = try sink.settled()
+        try backEnd.settle()
+        let end = try backEnd.delivered(to: "vm")
+        let tally = try sink.settled(at: (end ?? 0) - (start ?? 0))
         // Each change of the memory table stops the rings for a moment, and what comes then is dropped.
-        if let start, let end = try backEnd.delivered(to: "vm") {
+        if let start, let end {
           try #require(tally.isSound && tally.good == end - start, "round \(round): delivered \(end - start), \(tally)")
         } else {
           try #require(tally.isUnbroken, "round \(round): \(tally)")

@@ -6,7 +6,7 @@ import Testing
   @Test func `the unit starts, is watched, started again when it hangs or dies, and ends`() throws {
     try withStage { stage in
       let words = [Rig.package.path + "/Tests/Rig/systemd.sh", Rig.sluice, try stage.place("systemd")]
-      let said = try Shell.check(words).split(separator: "\n").map(String.init)
+      let said = try Shell.check(words, within: 3 * Deadline.patience).split(separator: "\n").map(String.init)
       try #require(
         Array(said.prefix(7)) == [
           "started: yes, restarts 0", "socket: sluice:games 660", "reloaded: yes, restarts 0", "hung: yes, restarts 1",

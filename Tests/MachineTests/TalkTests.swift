@@ -37,13 +37,13 @@ import Testing
       let file = stage.folder + "/file"
       let host = try Subprocess(
         "host", network.words(["sh", "-c", "busybox nc -l -p 9000 > \(file)"]), folder: stage.place("host"))
-      try machine.guest.check("for i in $(seq 100); do nc 10.98.0.1 9000 < /run/file && exit; usleep 100000; done; exit 1")
-      try host.end(within: 60)
+      try machine.guest.check("until nc 10.98.0.1 9000 < /run/file; do usleep 100000; done")
+      try host.end()
       let there = try Shell.check(["sh", "-c", "sha256sum < \(file); stat -c %s \(file)"])
       try #require(there.hasPrefix(sum.prefix(64)), "sent \(sum), received \(there)")
       // and back.
       try machine.guest.check("tail -f /dev/null | nc -l -p 9001 > /run/back & echo $! > /run/nc.pid")
-      try network.check("for i in $(seq 100); do busybox nc 10.98.0.2 9001 < \(file) && exit; sleep 0.1; done; exit 1")
+      try network.check("until busybox nc 10.98.0.2 9001 < \(file); do sleep 0.1; done")
       let back = try machine.guest.check("while kill -0 $(cat /run/nc.pid) 2> /dev/null; do usleep 20000; done; sha256sum < /run/back")
       try #require(back == sum)
       let complaints = try machine.guest.complaints()
@@ -68,7 +68,7 @@ import Testing
       try other.check("ping -c 3 -i 0.2 -W 10 -s 1400 10.98.0.1")
       let sum = try one.check("dd if=/dev/urandom of=/run/file bs=1M count=\(Self.megabytes) 2> /dev/null; sha256sum < /run/file")
       try other.check("tail -f /dev/null | nc -l -p 9000 > /run/file & echo $! > /run/nc.pid")
-      try one.check("for i in $(seq 100); do nc 10.98.0.2 9000 < /run/file && exit; usleep 100000; done; exit 1")
+      try one.check("until nc 10.98.0.2 9000 < /run/file; do usleep 100000; done")
       let there = try other.check("while kill -0 $(cat /run/nc.pid) 2> /dev/null; do usleep 20000; done; sha256sum < /run/file")
       try #require(there == sum)
       try backEnd.settle()

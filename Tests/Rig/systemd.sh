@@ -50,24 +50,26 @@ FILE
 cat > "$root/probe.sh" << 'FILE'
 pid() { systemctl show -p MainPID --value sluice; }
 restarts() { systemctl show -p NRestarts --value sluice; }
-answers() { for i in $(seq 300); do sluice status --control /run/sluice/control.sock > /status 2>&1 && return; sleep 0.1; done; cat /status; false; }
+state() { systemctl show -p ActiveState --value sluice; }
+# Waits are for what happens; 4 minutes are for what does not.
+answers() { for i in $(seq 2400); do sluice status --control /run/sluice/control.sock > /status 2>&1 && return; sleep 0.1; done; cat /status; false; }
 said() { if "$@"; then echo yes; else echo no; fi; }
 echo "started: $(said answers), restarts $(restarts)"
 echo "socket: $(stat -c '%U:%G %a' /run/sluice/web.sock)"
 systemctl reload sluice
 echo "reloaded: $(said answers), restarts $(restarts)"
 kill -STOP "$(pid)"
-for i in $(seq 300); do [ "$(restarts)" = 0 ] || break; sleep 0.1; done
+for i in $(seq 2400); do [ "$(restarts)" = 0 ] || break; sleep 0.1; done
 echo "hung: $(said answers), restarts $(restarts)"
 kill -KILL "$(pid)"
-for i in $(seq 300); do [ "$(restarts)" -lt 2 ] || break; sleep 0.1; done
+for i in $(seq 2400); do [ "$(restarts)" -lt 2 ] || break; sleep 0.1; done
 echo "killed: $(said answers), restarts $(restarts)"
 systemctl stop sluice
 echo "stopped: $(systemctl show -p Result --value sluice)"
 echo "nonsense: 1" >> /etc/sluice/sluice.yaml
 systemctl start sluice 2> /dev/null
-sleep 1
-echo "wrong file: $(systemctl show -p ActiveState --value sluice), status $(systemctl show -p ExecMainStatus --value sluice)"
+for i in $(seq 2400); do [ "$(state)" != failed ] || break; sleep 0.1; done
+echo "wrong file: $(state), status $(systemctl show -p ExecMainStatus --value sluice)"
 journalctl -u sluice --no-pager -o cat
 FILE
 contain --boot systemd.unit=probe.target > "$folder/console.log" 2>&1 || true

@@ -135,7 +135,16 @@ final class Sink {
     return try Tally(guest.check(script))
   }
 
-  /// A count that does not change any more: what was in the guest's ring has been counted.
+  /// Waits until it has counted `count` frames, which a back-end says it has delivered; more may follow, and are in the tally.
+  func settled(at count: Int) throws -> Tally {
+    try eventually("\(count) frames are counted; \((try? soFar())?.description ?? "no count")") { try soFar().good >= count }
+    return try settled()
+  }
+
+  /// A count that does not change any more. For a back-end that cannot say what it has delivered, because it was killed.
+  ///
+  /// Each look is a script that the guest runs after what interrupts it, on QEMU's loop behind the ring's signals: frames in
+  /// the ring are counted by then, however slow the machine is.
   func settled() throws -> Tally {
     var last = try soFar()
     return try eventually("no more frames") {
