@@ -33,6 +33,9 @@ public struct StatusReport: Codable, Sendable {
     public var replicated: UInt64?
     /// Before any VM was known to be the one.
     public var dropped_by: [String: UInt64]
+    /// Times that the NIC signalled the loss of received frames for want of a buffer or of room: at least as many are lost, and a
+    /// NIC that does not count them in `dropped_by` shows them here only. Nil if the NIC does not signal that.
+    public var overruns: UInt64?
     /// What the card and the ports above it have counted since the machine's boot (Advanced Error Reporting), by severity and
     /// then by name; nil: the card is a model, or none of them reports any.
     public var bus_errors: [String: [String: UInt64]]?

@@ -54,6 +54,9 @@ struct MetricsPage {
     family("sluice_nic_drops_total", .counter, "Frames that the card dropped before it knew whose they are.") { add in
       for (reason, count) in nic.dropped_by.sorted(by: { $0.key < $1.key }) { add(labels + [("reason", reason)], count) }
     }
+    family("sluice_nic_overruns_total", .counter, "Times that the NIC signalled the loss of received frames for want of a buffer or of room.") {
+      if let count = nic.overruns { $0(labels, count) }
+    }
     family("sluice_bus_errors_total", .counter, "Errors on the bus, of the card and of the ports above it, since the machine's boot.") { add in
       for (severity, errors) in (nic.bus_errors ?? [:]).sorted(by: { $0.key < $1.key }) {
         for (name, count) in errors.sorted(by: { $0.key < $1.key }) { add([("severity", severity), ("error", name)], count) }

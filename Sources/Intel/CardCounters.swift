@@ -23,6 +23,9 @@ public struct CardCounters: Hashable, Sendable {
   public var switched: UInt64?
   /// Dropped before any pool was the one, by reason; those that occurred.
   public var dropped: [String: UInt64]
+  /// Readings before which the NIC signalled an overrun: it lost at least one frame for want of a buffer or of room, whether
+  /// or not it counts that frame elsewhere. Nil if it signals none.
+  public var overruns: UInt64?
   /// By number; nil: the card cannot tell this one from another.
   public var pools: [Pool?]
 }
@@ -36,6 +39,7 @@ extension Igb {
       dropped: [
         "packet_buffer_full": all.missedFrames, "damaged": all.checksumErrors + all.lengthErrors, "too_short": all.undersized, "too_long": all.oversized,
       ].filter { $0.value > 0 },
+      overruns: all.overruns,
       pools: all.pools.map {
         .init(
           received: .init(frames: $0.receivedFrames, wireBytes: $0.receivedBytes), sent: .init(frames: $0.sentFrames, wireBytes: $0.sentBytes),
@@ -61,6 +65,6 @@ extension Ixgbe {
       dropped: [
         "packet_buffer_full": all.missedFrames, "damaged": all.checksumErrors + all.symbolErrors + all.byteErrors + all.lengthErrors,
         "too_short": all.undersized + all.fragments, "too_long": all.oversized + all.jabbers,
-      ].filter { $0.value > 0 }, pools: pools)
+      ].filter { $0.value > 0 }, overruns: nil, pools: pools)
   }
 }

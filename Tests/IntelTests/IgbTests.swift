@@ -330,6 +330,18 @@ import Testing
     #expect(counted.pools[2].droppedFrames == (kind.queues == 16 ? 7 : 3) && counted.pools[2].receivedFrames == 100)
   }
 
+  @Test(arguments: Card.allCases) func `an overrun that the NIC signals is counted once for each reading that finds it`(_ kind: Card) throws {
+    let bench = try Bench(kind)
+    #expect(bench.device.readCounters().overruns == 0)
+    // RXDW and RXO; then RXDW alone.
+    for cause: UInt32 in [1 << 7 | 1 << 6, 1 << 6, 1 << 7] {
+      bench.registers.write(cause, 0xC0)
+      _ = bench.device.readStatistics()
+    }
+    bench.registers.write(0, 0xC0)
+    #expect(bench.device.readCounters().overruns == 2)
+  }
+
   @Test(arguments: Card.allCases) func `moderation is in microseconds, of the vector's own register, and off after a reset`(_ kind: Card) throws {
     let bench = try Bench(kind)
     let card = bench.registers

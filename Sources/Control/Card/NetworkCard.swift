@@ -45,6 +45,8 @@ protocol NetworkCard: AnyObject {
   func drops(of pool: Int, queues: Int) -> [String: UInt64]
   /// Dropped before any pool was known to be the one.
   func unroutedDrops() -> [String: UInt64]
+  /// How often the NIC signalled that it lost received frames for want of room; nil if it does not signal that.
+  var overruns: UInt64? { get }
   var laws: [StatusReport.Law] { get }
   /// Frames by filter; nil: the card counts none.
   var filterCounts: [FilterPlace: FilterCount]? { get }
@@ -125,6 +127,7 @@ final class AbsentNetworkCard: NetworkCard {
   func arrived(in pool: Int, queues: Int) -> StatusReport.Traffic? { nil }
   func drops(of pool: Int, queues: Int) -> [String: UInt64] { [:] }
   func unroutedDrops() -> [String: UInt64] { [:] }
+  var overruns: UInt64? { nil }
   var laws: [StatusReport.Law] { [] }
   var filterCounts: [FilterPlace: FilterCount]? { nil }
   var mapCount: Int { 0 }

@@ -110,6 +110,8 @@ final class SimulatedNetworkCard: NetworkCard {
   /// Queues that are no VM's, and nil for those of no queue.
   private var queuesOfNobody: [Int?] { (plan.vmCount * plan.queuesEach..<SimulatedCard.queueCount).map { $0 } + [nil] }
 
+  /// The model counts every frame that it drops.
+  var overruns: UInt64? { nil }
   func unroutedDrops() -> [String: UInt64] {
     var result: [String: UInt64] = [:]
     for queue in queuesOfNobody {

@@ -152,6 +152,7 @@ final class VFIONetworkCard: NetworkCard {
     return ["no_buffers": dropped]
   }
   func unroutedDrops() -> [String: UInt64] { counters.dropped }
+  var overruns: UInt64? { counters.overruns }
   var laws: [StatusReport.Law] { [] }
   var filterCounts: [FilterPlace: FilterCount]? { nil }
 

@@ -332,6 +332,8 @@ extension Igb {
   struct ICR: Register32 {
     static func offset(_ n: Int) -> Int { 0x000C0 }
     var rawValue: UInt32
+    /// RXO: a received frame was lost for want of room.
+    var isOverrun: Bool { self[bit: 6] }
   }
   struct IMC: Register32 {
     static func offset(_ n: Int) -> Int { 0x000D8 }

@@ -188,7 +188,7 @@ public final class IgbVF: IntelCard {
     let pool = CardCounters.Pool(
       received: .init(frames: total.receivedFrames, wireBytes: total.receivedBytes), sent: .init(frames: total.sentFrames, wireBytes: total.sentBytes),
       dropped: 0)
-    return CardCounters(received: pool.received, sent: pool.sent, switched: nil, dropped: [:], pools: [pool])
+    return CardCounters(received: pool.received, sent: pool.sent, switched: nil, dropped: [:], overruns: nil, pools: [pool])
   }
 
   public func shutDown() throws(IntelError) {

@@ -40,6 +40,7 @@ struct StatusText: CustomStringConvertible {
     if let switched = nic.switched, switched > 0 { lines += row("switched", "\(plural(switched, "frame")) from one VM to another") }
     if let replicated = nic.replicated, replicated > 0 { lines += row("replicated", "\(plural(replicated, "frame")), for several VMs") }
     if let drops = reasons(nic.dropped_by) { lines += row("dropped", drops, paint: style.odd) }
+    if let overruns = nic.overruns, overruns > 0 { lines += row("overruns", "\(grouped(overruns)): at least as many received frames were lost", paint: style.odd) }
     let faults = nic.iommu_faults.map { $0 == 0 ? "no fault" : style.bad(plural($0, "fault")) } ?? "faults unknown: the kernel's log cannot be read"
     let errors = (nic.bus_errors ?? [:]).flatMap { severity, errors in errors.filter { $0.value > 0 }.map { "\(grouped($0.value)) \(severity) \($0.key)" } }
     if !errors.isEmpty { lines += row("bus", errors.sorted().map(printable).joined(separator: ", "), paint: style.odd) }

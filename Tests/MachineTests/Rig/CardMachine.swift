@@ -115,7 +115,7 @@ final class CardMachine {
   }
   func plug() throws {
     try qmp.run("device_add", ["driver": "igb", "id": "card", "netdev": "wire", "bus": "slot1", "mac": Self.macs[0]])
-    try guest.check("for i in $(seq 300); do [ -e /sys/bus/pci/devices/\(card) ] && exit; usleep 100000; done; exit 1")
+    try guest.check("until [ -e /sys/bus/pci/devices/\(card) ]; do usleep 20000; done")
     try bind()
   }
   /// A reset of the function alone, by whoever may: not by us.
@@ -160,14 +160,18 @@ final class CardMachine {
   private func vm(_ name: String) throws -> [String: Any] { (try status()["vms"] as? [String: [String: Any]])?[name] ?? [:] }
   func receive(_ name: String) throws -> [String: Any] { try vm(name)["receive"] as? [String: Any] ?? [:] }
 
-  /// Sends a trace to front-ends that acknowledge, as fast as they do, so that none of it is lost.
-  func deliver(_ trace: Trace, to vms: [String]) throws {
-    // A front-end that is ready has made its buffers available; they are not all posted to the NIC yet.
+  /// Waits until the NIC has every buffer of these front-ends. One that is ready has made them available, and not more.
+  func buffersArePosted(_ vms: [String]) throws {
     for name in vms {
       try eventually("the buffers of \(name) are posted") {
         (try vm(name)["rings"] as? [[String: Any]])?.first?["outstanding"] as? Int == FrontEnd.bufferCount
       }
     }
+  }
+
+  /// Sends a trace to front-ends that acknowledge, as fast as they do, so that none of it is lost.
+  func deliver(_ trace: Trace, to vms: [String]) throws {
+    try buffersArePosted(vms)
     try wire.send(trace)
   }
 
@@ -229,6 +233,9 @@ final class FrontEnd {
     let start = try soFar()
     do { try eventually("frames come again") { try soFar() > start + 500 } } catch { throw RigError("\(error): \(try machine.log())") }
   }
+  /// Lets it do nothing, or go on.
+  func pause() throws { try machine.guest.check("kill -STOP $(cat \(file).pid)") }
+  func resume() throws { try machine.guest.check("kill -CONT $(cat \(file).pid)") }
   func interrupt() throws { try machine.guest.check("kill $(cat \(file).pid)") }
   /// Its tally, and that nothing outside its frames was touched.
   func tally(within seconds: Int = 700) throws -> Tally {
