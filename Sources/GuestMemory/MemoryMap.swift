@@ -60,26 +60,11 @@ internal import Linux
     return unsafe entries
   }
 
-  /// Returns the index of the last of `count` entries that begins at or before an address, 0 if none does, where `start`
-  /// says where entry n begins. Binary search: a table has up to `largestRegionCount` regions, and a guest chooses which one
-  /// each of its descriptors lies in.
-  @inlinable @inline(__always) static func lastIndex(
-    of count: Int, atOrBefore address: UInt64, _ start: (_ n: Int) -> UInt64
-  ) -> Int {
-    var (first, left) = (0, count)
-    while left > 1 {
-      let half = left / 2
-      if start(first &+ half) <= address { first = first &+ half }
-      left = left &- half
-    }
-    return first
-  }
-
   /// Returns the region that a guest address lies in; nil if none is there.
   public func region(containing address: GuestAddress) -> MemoryRegion? {
-    guard !regions.isEmpty else { return nil }
-    let region = regions[Self.lastIndex(of: regions.count, atOrBefore: address.rawValue) { regions[$0].guestStart.rawValue }]
-    return address.rawValue &- region.guestStart.rawValue < UInt64(region.byteCount) ? region : nil
+    let entry = unsafe RegionOrder.last(table, regions.count, atOrBefore: address.rawValue)
+    guard unsafe address.rawValue &- entry.pointee.start < entry.pointee.byteCount else { return nil }
+    return regions[unsafe entry - table]
   }
 
   /// Where the guest sees what the front-end names, if all of the range is one region's; nil if not.
@@ -95,10 +80,41 @@ internal import Linux
 
   /// Where the guest sees a byte of this process that lies in one of the regions; nil for any other.
   public func guestAddress(ofHost address: UnsafeRawPointer) -> GuestAddress? {
-    let place = UInt64(UInt(bitPattern: address))
-    let index = Self.lastIndex(of: regions.count, atOrBefore: place) { UInt64(UInt(bitPattern: unsafe hostTable[$0].host)) }
-    let entry = unsafe hostTable[index]
-    let offset = place &- UInt64(UInt(bitPattern: unsafe entry.host))
-    return unsafe offset < entry.byteCount ? GuestAddress(entry.start &+ offset) : nil
+    unsafe RegionOrder.guestAddress(ofHost: address, in: hostTable, count: regions.count)
+  }
+}
+
+/// How a region is found in a table that is in order: by halving, for a table has up to `MemoryMap.largestRegionCount` entries,
+/// and a guest chooses which one each of its descriptors lies in. Without closures, which would count references.
+enum RegionOrder {
+  /// Returns the last of `count` entries that begins at or before a guest address; the first if none does.
+  @unsafe @inline(__always) static func last(
+    _ table: UnsafeMutablePointer<MemoryMap.Entry>, _ count: Int, atOrBefore address: UInt64
+  ) -> UnsafeMutablePointer<MemoryMap.Entry> {
+    var first = unsafe table
+    var left = count
+    while left > 1 {
+      let half = left / 2
+      if unsafe first[half].start <= address { unsafe first += half }
+      left = left &- half
+    }
+    return unsafe first
+  }
+
+  /// Returns where the guest sees a byte of this process; nil if it is in none of `count` regions in the order of this
+  /// process's addresses.
+  @unsafe @inline(__always) static func guestAddress(
+    ofHost address: UnsafeRawPointer, in table: UnsafeMutablePointer<MemoryMap.Entry>, count: Int
+  ) -> GuestAddress? {
+    let place = UInt(bitPattern: address)
+    var first = unsafe table
+    var left = count
+    while left > 1 {
+      let half = left / 2
+      if unsafe UInt(bitPattern: first[half].host) <= place { unsafe first += half }
+      left = left &- half
+    }
+    let offset = UInt64(place &- UInt(bitPattern: unsafe first.pointee.host))
+    return unsafe offset < first.pointee.byteCount ? GuestAddress(first.pointee.start &+ offset) : nil
   }
 }

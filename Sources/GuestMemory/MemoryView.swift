@@ -5,12 +5,13 @@
   public let map: MemoryMap
   @usableFromInline let table: UnsafeMutablePointer<MemoryMap.Entry>
   @usableFromInline let count: Int
+  private let hosts: UnsafeMutablePointer<MemoryMap.Entry>
   /// The entry of the region hit last; of a map without regions one in which nothing lies.
   @usableFromInline var last: UnsafeMutablePointer<MemoryMap.Entry>
 
   public init(_ map: MemoryMap) {
     self.map = map
-    unsafe table = map.table
+    unsafe (table, hosts) = (map.table, map.hostTable)
     unsafe last = map.table
     count = map.regions.count
   }
@@ -38,10 +39,9 @@
     return unsafe GuestSlice(unchecked: entry.pointee.host + Int(truncatingIfNeeded: offset), count: range.count)
   }
 
-  /// The entry of the region that an address lies in. O(log n): see `MemoryMap.lastIndex`.
+  /// The entry of the region that an address lies in. O(log n): see `RegionOrder`.
   @unsafe @inline(__always) private func entry(at address: GuestAddress) -> UnsafeMutablePointer<MemoryMap.Entry>? {
-    let index = MemoryMap.lastIndex(of: count, atOrBefore: address.rawValue) { unsafe table[$0].start }
-    let entry = unsafe table + index
+    let entry = unsafe RegionOrder.last(table, count, atOrBefore: address.rawValue)
     return unsafe address.rawValue &- entry.pointee.start < entry.pointee.byteCount ? entry : nil
   }
 }
@@ -73,6 +73,6 @@ extension MemoryView {
   @_noLocks
   #endif
   public func guestAddress(ofHost address: UnsafeRawPointer) -> GuestAddress? {
-    unsafe map.guestAddress(ofHost: address)
+    unsafe RegionOrder.guestAddress(ofHost: address, in: hosts, count: count)
   }
 }

@@ -47,7 +47,7 @@ public import GuestMemory
   }
 
   /// What it took to read it, in descriptors: the unit of a poll's budget.
-  public var work: Int { max(descriptorCount, count) }
+  @inlinable public var work: Int { max(descriptorCount, count) }
 
   mutating func removeAll() {
     (count, descriptorCount) = (0, 0)

@@ -1,4 +1,4 @@
-@testable import GuestMemory
+import GuestMemory
 import Linux
 import Support
 import Testing
@@ -84,19 +84,6 @@ import Testing
       }
       try check(unsafe memory.map.guestAddress(ofHost: UnsafeRawPointer(bitPattern: 4096)!) == nil, "an address of no region")
       try check(unsafe memory.map.guestAddress(ofHost: UnsafeRawPointer(bitPattern: UInt.max)!) == nil, "an address of no region")
-    }
-  }
-
-  @Test(arguments: [0, 1, 2, 3, 509, 512])
-  func `a lookup looks at no more entries than halving takes`(count: Int) {
-    for address in 0..<UInt64(count + 2) {
-      var looks = 0
-      let found = MemoryMap.lastIndex(of: count, atOrBefore: address) { n in
-        looks += 1
-        return UInt64(n) + 1
-      }
-      #expect(found == max(0, min(Int(address), count) - 1))
-      #expect(looks <= 9)
     }
   }
 
