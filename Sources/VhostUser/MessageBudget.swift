@@ -36,10 +36,11 @@ public struct MessageBudget: Hashable, Sendable {
     min(tokens + nanoseconds / nanosecondsPerToken, mostPerMessage)
   }
 
-  /// Takes tokens out. It may have fewer than none after that.
+  /// Takes tokens out. It may have fewer than none after that, by `mostPerMessage`: no pause is longer than that takes, however
+  /// fast front-ends come and go.
   public mutating func take(_ tokens: UInt64, at now: UInt64) {
     guard tokens > 0 else { return }
-    fullAt = max(fullAt, now) &+ tokens &* Self.interval
+    fullAt = min(max(fullAt, now) &+ tokens &* Self.interval, now &+ (Self.burst + Self.mostPerMessage) * Self.interval)
     if missing(at: now) >= Self.burst * Self.interval { isEmptied = true }
   }
 

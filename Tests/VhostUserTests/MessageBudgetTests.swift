@@ -38,6 +38,13 @@ import Virtio
     #expect(pauses[0] == nil && pauses[1] != nil)
   }
 
+  @Test func `no pause is longer than the dearest message is worth, whatever was taken`() throws {
+    var budget = MessageBudget()
+    for _ in 0..<1_000_000 { budget.take(MessageBudget.mostPerMessage, at: start) }
+    let until = try #require([budget.pause(at: start)].first ?? nil)
+    #expect(until == start + (MessageBudget.mostPerMessage + MessageBudget.restart) * second / MessageBudget.perSecond)
+  }
+
   @Test func `over a long time a flood gets its rate and no more`() {
     var budget = MessageBudget()
     var (now, taken) = (start, UInt64(0))
