@@ -687,7 +687,8 @@ static int inflight(char **words) {
   peer_value(&p, get_queue_num, &rings), rings = 2;
   struct { uint64_t bytes, offset; uint16_t rings, size; } __attribute__((packed)) wanted = {0, 0, (uint16_t)rings, 32768}, given;
   armed(), say("fired");
-  for (int n = 0; n < count && got < 10000; n++) {
+  double end = now() + 20;
+  for (int n = 0; n < count && got < 10000 && now() < end; n++) {
     int fd = -1;
     if (peer_send(&p, get_inflight_fd, 0, &wanted, sizeof wanted, NULL, 0) && peer_reply(&p, get_inflight_fd, &given, sizeof given, &fd)) {
       if (fd >= 0) files[got++] = fd;

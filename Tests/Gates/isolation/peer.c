@@ -94,13 +94,21 @@ bool peer_reply(struct peer *p, uint32_t request, void *body, uint32_t size, int
   return came;
 }
 
+_Thread_local void (*peer_timing)(bool begins);
+static bool exchange(struct peer *p, uint32_t request, uint32_t flags, const void *body, uint32_t size, const int *fds, int count, void *reply, uint32_t reply_size) {
+  if (peer_timing) peer_timing(true);
+  bool came = peer_send(p, request, flags, body, size, fds, count) && peer_reply(p, request, reply, reply_size, NULL);
+  if (peer_timing) peer_timing(false);
+  return came;
+}
+
 bool peer_value(struct peer *p, uint32_t request, uint64_t *value) {
-  return peer_send(p, request, 0, NULL, 0, NULL, 0) && peer_reply(p, request, value, sizeof *value, NULL);
+  return exchange(p, request, 0, NULL, 0, NULL, 0, value, sizeof *value);
 }
 
 int peer_order(struct peer *p, uint32_t request, const void *body, uint32_t size, int fd) {
   uint64_t result;
-  if (!peer_send(p, request, needs_reply, body, size, &fd, fd >= 0) || !peer_reply(p, request, &result, sizeof result, NULL)) return lost;
+  if (!exchange(p, request, needs_reply, body, size, &fd, fd >= 0, &result, sizeof result)) return lost;
   return result ? refused : done;
 }
 int peer_order_value(struct peer *p, uint32_t request, uint64_t value, int fd) { return peer_order(p, request, &value, sizeof value, fd); }
@@ -146,7 +154,7 @@ int peer_table(struct peer *p, const struct region *regions, int count) {
   uint64_t result;
   for (int n = 0; n < count; n++) body.regions[n] = describe(&regions[n]), fds[n] = regions[n].fd;
   uint32_t size = 8 + (uint32_t)count * sizeof(struct description);
-  if (!peer_send(p, set_mem_table, needs_reply, &body, size, fds, count) || !peer_reply(p, set_mem_table, &result, sizeof result, NULL)) return lost;
+  if (!exchange(p, set_mem_table, needs_reply, &body, size, fds, count, &result, sizeof result)) return lost;
   return result ? refused : done;
 }
 
@@ -179,7 +187,7 @@ int start_ring(struct peer *p, struct ring *r, uint16_t base) {
 
 int stop_ring(struct peer *p, uint32_t index) {
   uint32_t state[2] = {index, 0};
-  if (!peer_send(p, get_vring_base, 0, state, sizeof state, NULL, 0) || !peer_reply(p, get_vring_base, state, sizeof state, NULL)) return lost;
+  if (!exchange(p, get_vring_base, 0, state, sizeof state, NULL, 0, state, sizeof state)) return lost;
   return (int)(state[1] & 0xffff);
 }
 

@@ -48,6 +48,8 @@ bool peer_send(struct peer *p, uint32_t request, uint32_t flags, const void *bod
 bool peer_raw(struct peer *p, const void *bytes, size_t size, const int *fds, int count);
 // Receives the reply to `request`. `fd` receives the descriptor that came with it, or -1; NULL if none is wanted.
 bool peer_reply(struct peer *p, uint32_t request, void *body, uint32_t size, int *fd);
+// Called on this thread before each message that is answered, and after its answer.
+extern _Thread_local void (*peer_timing)(bool begins);
 // Requests a 64-bit value.
 bool peer_value(struct peer *p, uint32_t request, uint64_t *value);
 // Sends with NEED_REPLY and waits for the acknowledgement.

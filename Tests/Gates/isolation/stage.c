@@ -280,27 +280,26 @@ static void *health_run(void *unused) {
   return NULL;
 }
 
+static void time_message(bool begins) { if (begins) watch_begin(&message_watch); else watch_end(&message_watch); }
+
 static void *message_run(void *unused) {
   (void)unused;
   struct vm v = {.peer.socket = -1};
   bool open = false;
+  peer_timing = time_message;
   for (int n = 0; !probes_end; n++) {
     if (!open) {
       vm_end(&v);
-      watch_begin(&message_watch);
       open = vm_start(&v, in_folder(probed), 5, 256, 0) == done;
-      watch_end(&message_watch);
       if (!open) { is_cut = true; pause_for(0.02); continue; }
     }
     uint64_t value;
-    watch_begin(&message_watch);
-    // One in ten is answered only when the worker was asked: the ring is stopped and started again.
+    // One in ten times the ring is stopped and started again, for which the worker is asked.
     if (n % 10 == 9) {
       int base = stop_ring(&v.peer, 0);
       open = base >= 0 && start_ring(&v.peer, &v.receive, (uint16_t)base) == done;
     } else if (n % 5 == 3) open = peer_order_value(&v.peer, set_vring_call, 0, v.receive.call) == done;
     else open = peer_value(&v.peer, get_features, &value);
-    watch_end(&message_watch);
     if (!open && !probes_end) is_cut = true;
     pause_for(0.01);
   }
