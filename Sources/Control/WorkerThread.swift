@@ -110,11 +110,11 @@ final class WorkerThread: @unchecked Sendable {
   /// How long the control thread waits for this thread in all that one message of a front-end asks for, in nanoseconds.
   /// A worker's poll of every lane takes far less, and a NIC's queue stops within 110 ms or not at all; a service manager's
   /// watchdog waits for some seconds.
-  static let commandLimit: UInt64 = 400_000_000
+  static let commandLimit: UInt64 = 480_000_000
   /// How long it waits for a command at least, when that time is used up by others: nanoseconds.
   static let leastWait: UInt64 = 20_000_000
   /// How long a report waits for this thread, in nanoseconds: it goes without its figures then.
-  static let reportLimit: UInt64 = 40_000_000
+  static let reportLimit: UInt64 = 100_000_000
   /// Between two polls of queues that are being stopped, in nanoseconds: each reads a register of the NIC.
   private static let drainInterval: UInt64 = 20_000
 

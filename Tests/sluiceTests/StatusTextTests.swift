@@ -53,6 +53,7 @@ struct StatusTextTests {
           front-end   listening
           socket      /run/sluice/db.sock
           gets        frames for 02:00:00:00:00:02; MTU 1,500; worker 1
+          contained   ring 1: the NIC does not stop its queue
 
         Sums
           ✓ received + replicated = delivered + dropped: 1,000,004 = 1,000,000 + 4 under
