@@ -121,7 +121,11 @@ public final class Service: BackendService, @unchecked Sendable {
   /// A path that stops by itself is the control thread's business from then on.
   private func listenToWorkers() {
     let report: @Sendable (Int, Int, UInt64, String) -> Void = { [weak self] number, ring, lane, reason in
-      self?.loop.post { [weak self] in self?.sessions[number].pathStopped(ring: ring, lane: lane, reason: reason) }
+      self?.loop.post { [weak self] in
+        // One that stopped for the card's sake goes with the card, and comes again with it.
+        self?.host.look()
+        self?.sessions[number].pathStopped(ring: ring, lane: lane, reason: reason)
+      }
     }
     for worker in workers { worker.perform { $0.report = report } }
   }
@@ -158,6 +162,7 @@ public final class Service: BackendService, @unchecked Sendable {
     for share in shares { share.notifications.stop() }
     hostPort?.stop()
     host.card.shutDown()
+    logUnmapFailures()
   }
 
   public func stop() { loop.post { [loop] in loop.end() } }
@@ -170,6 +175,7 @@ public final class Service: BackendService, @unchecked Sendable {
   /// Looks for what nobody tells us: accesses of the card that the IOMMU refused, and memory that a front-end took back.
   private func watch() {
     attendCard()
+    logUnmapFailures()
     if let count = host.card.faultCount, count > faultsSeen {
       for (address, text) in host.card.faults(after: faultsSeen) {
         let number = address.flatMap(host.pool)
@@ -180,6 +186,18 @@ public final class Service: BackendService, @unchecked Sendable {
     }
     for session in sessions { session.checkMemory() }
     loop.after(milliseconds: 200) { [weak self] in self?.watch() }
+  }
+
+  private func logUnmapFailures() {
+    for entry in host.unmapLog.takeNew() {
+      log(
+        LogEvent(
+          .error, "memory could not be unmapped from the IOMMU: it stays allocated until the back-end ends, and the card's bus mastering is off",
+          [
+            "vm": entry.vm.map { sessions[$0].vm.name } ?? "none", "device": entry.device, "address": "\(entry.failure.address)",
+            "bytes": "\(entry.failure.byteCount)", "reason": "\(entry.failure.error)",
+          ]))
+    }
   }
 
   // MARK: A card that goes, and comes again

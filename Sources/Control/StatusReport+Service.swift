@@ -71,7 +71,7 @@ extension StatusReport.NIC {
     let (link, card) = (host.link, host.card)
     self.init(
       kind: card.kind, link_up: link?.isUp ?? false, megabits: link?.megabits ?? 0, mtu: host.mtu, iommu_faults: card.faultCount.map { Int($0) },
-      iommu_maps: card.mapCount, wire: wire.map { "\($0)" } ?? (card.model == nil ? "its own" : "none"), received: card.received, sent: card.sent,
+      iommu_maps: card.mapCount, unmap_failures: host.unmapLog.count, wire: wire.map { "\($0)" } ?? (card.model == nil ? "its own" : "none"), received: card.received, sent: card.sent,
       switched: card.switchedFrames, replicated: card.replicatedFrames, dropped_by: card.unroutedDrops(), overruns: card.overruns,
       bus_errors: card.busErrors)
   }

@@ -23,6 +23,8 @@ public struct StatusReport: Codable, Sendable {
     /// Nil: the kernel's log, which tells of them, may not be read.
     public var iommu_faults: Int?
     public var iommu_maps: Int
+    /// Mappings that the IOMMU did not remove, since the start: their memory stays allocated.
+    public var unmap_failures: Int
     /// `tap NAME`, `none`, `its own`: the card is real.
     public var wire: String
     /// Frames and bytes from the wire, and to it.

@@ -63,6 +63,7 @@ struct MetricsPage {
       }
     }
     family("sluice_iommu_faults_total", .counter, "Accesses of the card that the IOMMU refused.") { if let count = nic.iommu_faults { $0([], count) } }
+    family("sluice_unmap_failures_total", .counter, "Mappings that the IOMMU did not remove; their memory stays allocated.") { $0([], nic.unmap_failures) }
     family("sluice_iommu_maps", .gauge, "Ranges that the card may reach.") { $0([], nic.iommu_maps) }
   }
 

@@ -33,12 +33,9 @@ internal import CLinux
   public private(set) var mapCount = 0
   public private(set) var unmapCount = 0
 
-  /// Calls so far, and which of them fail, counted from 1: for tests. A mapping then meets the limit; an unmapping is refused, and
-  /// what was mapped stays so.
-  public private(set) var mapCalls = 0
-  public private(set) var unmapCalls = 0
-  public var failingMapCalls: Range<Int> = 0..<0
-  public var failingUnmapCalls: Range<Int> = 0..<0
+  /// Which calls fail, asked at each: for tests. A mapping then meets the limit; an unmapping is refused, and what was mapped stays so.
+  public var failsMapping: (_ address: IOVA, _ byteCount: Int) -> Bool = { _, _ in false }
+  public var failsUnmapping: (_ address: IOVA, _ byteCount: Int) -> Bool = { _, _ in false }
   public let unmapFailures = UnmapFailures()
 
   /// An access that was refused.
@@ -105,9 +102,8 @@ extension SimulatedIOMMU {
     try check(address, byteCount: count)
     guard host & 4095 == 0 else { throw .misaligned(address, byteCount: count) }
     let length = UInt64(count)
-    mapCalls += 1
     if let other = mappings.overlapping(address.rawValue, length) { throw .overlap(IOVA(other)) }
-    guard mappings.count < mappingLimit, !failingMapCalls.contains(mapCalls) else { throw .limitReached }
+    guard mappings.count < mappingLimit, !failsMapping(address, count) else { throw .limitReached }
     mappings.insert(address.rawValue, length)
     table.enter(address.rawValue, byteCount: length, host: host, access: access)
     mapCount += 1
@@ -124,8 +120,7 @@ extension SimulatedIOMMU {
   /// `generation` stays as it was. For tests.
   public func unmapWithoutInvalidation(_ address: IOVA, byteCount: Int) throws(IOAddressSpaceError) {
     try check(address, byteCount: byteCount)
-    unmapCalls += 1
-    if failingUnmapCalls.contains(unmapCalls) { throw .refused(address, byteCount: byteCount, "a call that a test makes fail") }
+    if failsUnmapping(address, byteCount) { throw .refused(address, byteCount: byteCount, "a call that a test makes fail") }
     guard mappings.remove(address.rawValue, UInt64(byteCount)) else { throw .notMapped(address) }
     table.clear(address.rawValue, byteCount: UInt64(byteCount))
     unmapCount += 1

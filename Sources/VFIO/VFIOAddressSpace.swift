@@ -97,6 +97,8 @@ public final class VFIOAddressSpace: IOAddressSpace {
       let code: CInt
       if let ioas { code = sl_iommufd_unmap(file.number, ioas, address.rawValue, count) } else { code = unsafe sl_vfio_unmap(file.number, address.rawValue, &count) }
       guard code == 0 else { throw .refused(address, byteCount: byteCount, SystemError.text(code)) }
+      // Type 1 says how much it has unmapped, and no error if that is less. <linux/vfio.h>, VFIO_IOMMU_UNMAP_DMA.
+      guard count == byteCount else { throw .refused(address, byteCount: byteCount, "\(count) bytes of it were unmapped") }
       known[address.rawValue] = nil
     }
   }

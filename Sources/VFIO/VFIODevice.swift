@@ -2,6 +2,7 @@ public import Bus
 internal import CLinux
 internal import Glibc
 public import Linux
+internal import Synchronization
 
 /// A PCI function that this process drives, and the addresses that it can reach. Documentation/driver-api/vfio.rst.
 ///
@@ -16,9 +17,8 @@ public final class VFIODevice {
   public let interface: Interface
   public let space: VFIOAddressSpace
   public let canReset: Bool
-  private let device: OwnedDescriptor
+  private let file: FunctionFile
   private let group: OwnedDescriptor?
-  private let configurationOffset: UInt64
 
   /// Opens a device that vfio-pci has.
   ///
@@ -39,11 +39,14 @@ public final class VFIODevice {
     let code = unsafe sl_vfio_device_info(opened.device.number, &canReset, &regions, &interrupts)
     guard code == 0 else { throw .system("VFIO_DEVICE_GET_INFO", code: code) }
     self.canReset = canReset != 0
-    configurationOffset = try Self.region(SL_VFIO_CONFIG, of: opened.device, address).offset
-    device = opened.device
+    let offset = try Self.region(SL_VFIO_CONFIG, of: opened.device, address).offset
+    let file = FunctionFile(opened.device, configurationOffset: offset, address)
+    self.file = file
     group = opened.group
     // Registers are only there while the function decodes their addresses; on the bus it is nobody yet.
-    try setCommand { $0 & ~4 | 2 }
+    try file.setCommand { $0 & ~4 | 2 }
+    // By whichever thread has met it; the device may be gone by then.
+    space.unmapFailures.onFirst { [weak file] in file?.stopBusMastering() }
   }
 
   /// What must be so before the kernel is asked: it would say no more than "Invalid argument".
@@ -119,8 +122,8 @@ public final class VFIODevice {
   }
 
   deinit {
-    try? setCommand { $0 & ~4 }
-    _ = sl_vfio_interrupts_disable(device.number, UInt32(SL_VFIO_MSIX))
+    try? file.setCommand { $0 & ~4 }
+    _ = sl_vfio_interrupts_disable(file.descriptor.number, UInt32(SL_VFIO_MSIX))
   }
 }
 
@@ -138,7 +141,7 @@ extension VFIODevice {
     return info
   }
 
-  public func region(_ index: Int) throws(VFIOError) -> RegionInfo { try Self.region(index, of: device, address) }
+  public func region(_ index: Int) throws(VFIOError) -> RegionInfo { try Self.region(index, of: file.descriptor, address) }
 
   /// The registers of a BAR, 0 to 5, mapped whole.
   public func registers(bar index: Int) throws(VFIOError) -> DeviceRegisters {
@@ -149,7 +152,7 @@ extension VFIODevice {
       throw .region(address, index: index, "only parts of it can be mapped: the MSI-X table lies among its registers; such cards are not known here")
     }
     do throws(SystemError) {
-      return DeviceRegisters(try Mapping(ofForeign: device, byteCount: Int(info.byteCount), offset: Int(info.offset), alignment: 4096, page: 4096))
+      return DeviceRegisters(try Mapping(ofForeign: file.descriptor, byteCount: Int(info.byteCount), offset: Int(info.offset), alignment: 4096, page: 4096))
     } catch { throw .system("mmap of region \(index)", code: error.code) }
   }
 }
@@ -180,26 +183,67 @@ public final class DeviceRegisters: RegisterFile {
 // MARK: Configuration space
 
 extension VFIODevice: ConfigurationSpace {
-  public func read(_ offset: Int) -> UInt32? {
-    var value: UInt32 = 0
-    let count = unsafe pread(device.number, &value, 4, off_t(configurationOffset) + off_t(offset))
-    return count == 4 ? UInt32(littleEndian: value) : nil
+  public func read(_ offset: Int) -> UInt32? { file.read(offset) }
+
+  func write16(_ value: UInt16, _ offset: Int) throws(VFIOError) { try file.write16(value, offset) }
+
+  /// Whether it may read and write memory by itself. The last thing to be set on, and the first off.
+  ///
+  /// - Throws: also if it is to be set on after memory could not be unmapped (`UnmapFailures`): it stays off then.
+  public func setBusMaster(_ isOn: Bool) throws(VFIOError) { try file.setCommand { isOn ? $0 | 4 : $0 & ~4 } }
+  public var isBusMaster: Bool { (read16(4) ?? 0) & 4 != 0 }
+}
+
+/// The file of a PCI function, and its configuration space: for those threads that have to turn bus mastering off.
+///
+/// Any thread may call: changes of the command register take a lock.
+final class FunctionFile: ConfigurationSpace, Sendable {
+  let descriptor: OwnedDescriptor
+  private let configurationOffset: UInt64
+  private let address: PCIAddress
+  /// Whether bus mastering may never be on again.
+  private let isStopped = Mutex(false)
+
+  init(_ descriptor: consuming OwnedDescriptor, configurationOffset: UInt64, _ address: PCIAddress) {
+    self.descriptor = descriptor
+    self.configurationOffset = configurationOffset
+    self.address = address
   }
 
+  func read(_ offset: Int) -> UInt32? {
+    var value: UInt32 = 0
+    let count = unsafe pread(descriptor.number, &value, 4, off_t(configurationOffset) + off_t(offset))
+    return count == 4 ? UInt32(littleEndian: value) : nil
+  }
   func write16(_ value: UInt16, _ offset: Int) throws(VFIOError) {
     var value = value.littleEndian
-    let count = unsafe pwrite(device.number, &value, 2, off_t(configurationOffset) + off_t(offset))
+    let count = unsafe pwrite(descriptor.number, &value, 2, off_t(configurationOffset) + off_t(offset))
     guard count == 2 else { throw .system("write to the configuration space at \(offset)", code: errno) }
   }
 
-  private func setCommand(_ change: (UInt16) -> UInt16) throws(VFIOError) {
-    guard let now = read16(4) else { throw .removed(address) }
-    if change(now) != now { try write16(change(now), 4) }
+  /// Changes the command register.
+  func setCommand(_ change: (UInt16) -> UInt16) throws(VFIOError) {
+    try isStopped.withLock { isStopped throws(VFIOError) in
+      guard let now = read16(4) else { throw .removed(address) }
+      let wanted = change(now)
+      if isStopped && wanted & 4 != 0 { throw .unsupported("\(address): bus mastering stays off: memory could not be unmapped") }
+      if wanted != now { try write16(wanted, 4) }
+    }
   }
 
-  /// Whether it may read and write memory by itself. The last thing to be set on, and the first off.
-  public func setBusMaster(_ isOn: Bool) throws(VFIOError) { try setCommand { isOn ? $0 | 4 : $0 & ~4 } }
-  public var isBusMaster: Bool { (read16(4) ?? 0) & 4 != 0 }
+  /// Turns bus mastering off for good: when this returns, what the function had sent to memory has arrived, and it sends nothing more. A
+  /// function that does not take it is reset. PCI Express Base 4.0, 2.4.1: the write's completion does not pass what was posted before.
+  func stopBusMastering() {
+    do throws(VFIOError) {
+      try isStopped.withLock { isStopped throws(VFIOError) in
+        isStopped = true
+        guard let now = read16(4) else { throw .removed(address) }
+        try write16(now & ~4, 4)
+      }
+      if let now = read16(4), now & 4 == 0 { return }
+    } catch {}
+    _ = sl_vfio_reset(descriptor.number)
+  }
 }
 
 // MARK: Interrupts
@@ -208,7 +252,7 @@ extension VFIODevice {
   /// MSI-X vectors that it has.
   public var vectorCount: Int {
     var count: UInt32 = 0
-    return unsafe sl_vfio_interrupt_info(device.number, UInt32(SL_VFIO_MSIX), &count) == 0 ? Int(count) : 0
+    return unsafe sl_vfio_interrupt_info(file.descriptor.number, UInt32(SL_VFIO_MSIX), &count) == 0 ? Int(count) : 0
   }
 
   /// Gives the first vectors an eventfd each, in order, and turns MSI-X on. The kernel keeps what it needs of them.
@@ -222,13 +266,13 @@ extension VFIODevice {
     for (index, event) in [(SL_VFIO_ERROR, error.descriptor.number), (SL_VFIO_REQUEST, request.descriptor.number)] {
       var count: UInt32 = 0
       // A kernel, or a device, without one has nothing to report by it.
-      guard unsafe sl_vfio_interrupt_info(device.number, UInt32(index), &count) == 0, count > 0 else { continue }
+      guard unsafe sl_vfio_interrupt_info(file.descriptor.number, UInt32(index), &count) == 0, count > 0 else { continue }
       try set(UInt32(index), [event])
     }
   }
 
   private func set(_ index: UInt32, _ events: [CInt]) throws(VFIOError) {
-    let code = unsafe sl_vfio_interrupts_set(device.number, index, 0, UInt32(events.count), events)
+    let code = unsafe sl_vfio_interrupts_set(file.descriptor.number, index, 0, UInt32(events.count), events)
     guard code == 0 else { throw .system("VFIO_DEVICE_SET_IRQS", code: code) }
   }
 }
@@ -241,10 +285,10 @@ extension VFIODevice {
   public func reset(on clock: any Timekeeper = SystemTimekeeper()) throws(VFIOError) {
     guard canReset else { throw .cannotReset(address) }
     try setBusMaster(false)
-    let code = sl_vfio_reset(device.number)
+    let code = sl_vfio_reset(file.descriptor.number)
     guard code == 0 else { throw code == ENODEV ? .removed(address) : .system("VFIO_DEVICE_RESET", code: code) }
     try PCIReadiness.wait(for: address, on: clock) { vendorID }
-    try setCommand { $0 & ~4 | 2 }
+    try file.setCommand { $0 & ~4 | 2 }
   }
 }
 

@@ -13,6 +13,8 @@ enum ReasonText {
     "behind_smaller":
       "The buffer could be lent but waits with smaller ones before it, which together hold one frame: post buffers of one size.",
     "copy_mode": "--mode copy was asked for: leave it out to lend.",
+    "not_mapped":
+      "The IOMMU could not map the buffer's page: raise dma_entry_limit of vfio_iommu_type1, or LimitMEMLOCK= of the unit, or leave out --protect strict.",
   ]
 
   private static let drops = [

@@ -20,7 +20,7 @@ private func decoded<T: Decodable>(_ text: String) -> T {
 
 private let statusText = """
   {"schema":1,"version":"0.1.0","pid":4711,"uptime_s":3725.5,
-   "nic":{"kind":"sim","link_up":true,"megabits":10000,"mtu":1500,"iommu_faults":0,"iommu_maps":6,"wire":"tap tap0",
+   "nic":{"kind":"sim","link_up":true,"megabits":10000,"mtu":1500,"iommu_faults":0,"iommu_maps":6,"unmap_failures":0,"wire":"tap tap0",
           "received":{"frames":1000000,"bytes":355000000},"sent":{"frames":2000,"bytes":132000},"switched":12,
           "replicated":4,"dropped_by":{"no_route":3},"overruns":0},
    "workers":[{"cpu":1,"numa_node":0,"turns":123456,"sleeps":78,"datapath_s":1.5,"model_s":0.25},{"turns":5,"sleeps":4,"datapath_s":0,"model_s":0}],

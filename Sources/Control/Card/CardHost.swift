@@ -30,6 +30,8 @@ final class CardHost {
   /// How often the rules have been changed.
   private(set) var generation: UInt64 = 0
   private var counter = RuleCounter()
+  /// Mappings that the IOMMU did not remove, of all cards that there were.
+  var unmapLog = UnmapFailureLog()
   /// Whose the card's filters are; nil: to be found out anew.
   private var knownOwners: RuleCounter.Owners?
 
@@ -57,6 +59,7 @@ final class CardHost {
     let tables = Self.tables(of: program)
     card = try Self.open(configuration, tables, after: nil, registers, log)
     driver = card.driver
+    unmapLog.follow(card)
     do throws(IntelError) { try prepare(tables) } catch {
       card.shutDown()
       throw .card("\(error)")
@@ -88,7 +91,7 @@ final class CardHost {
   var onLoss: () -> Void = {}
   /// Looks whether the card is there still, and ours, before something is asked of it: one that was pulled a moment ago must
   /// not make a ring fail that could wait.
-  func look() { if let driver, !driver.isThere || !driver.isOurs { onLoss() } }
+  func look() { if let driver, !driver.isThere || !driver.isOurs || space.unmapFailures.count > 0 { onLoss() } }
 
   /// How often a card was opened: queues of an earlier one are not for this one.
   private(set) var openings = 1
@@ -114,6 +117,7 @@ final class CardHost {
       let found = try Self.open(configuration, tables, after: card, registers, log)
       let away = card
       (card, driver) = (found, found.driver)
+      unmapLog.follow(found)
       do throws(IntelError) { try prepare(tables) } catch {
         (card, driver) = (away, nil)
         found.shutDown()

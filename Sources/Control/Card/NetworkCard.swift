@@ -77,6 +77,8 @@ enum CardLoss: Hashable, CustomStringConvertible {
   case reset
   /// The bus reports an error that nobody could mend.
   case error
+  /// Memory could not be unmapped from the IOMMU: bus mastering is off until the card was opened anew.
+  case unmapFailed
 
   /// Whether it is off the bus already.
   var isGone: Bool { self == .removed }
@@ -86,6 +88,7 @@ enum CardLoss: Hashable, CustomStringConvertible {
     case .requested: "the kernel asks for it back: it is being taken out"
     case .reset: "somebody has reset it"
     case .error: "the bus reports an error that the card could not mend"
+    case .unmapFailed: "memory could not be unmapped from the IOMMU; bus mastering is off"
     }
   }
 }

@@ -157,7 +157,7 @@ final class SimulatedNetworkCard: NetworkCard {
   }
 
   /// As a real one: a model can be pulled, or be reset by another.
-  func attend() -> CardLoss? { !ixgbe.isThere ? .removed : ixgbe.isOurs ? nil : .reset }
+  func attend() -> CardLoss? { !ixgbe.isThere ? .removed : !ixgbe.isOurs ? .reset : card.unmapFailures.count > 0 ? .unmapFailed : nil }
   func shutDown() { try? ixgbe.shutDown() }
 }
 

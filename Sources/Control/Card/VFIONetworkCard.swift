@@ -188,7 +188,7 @@ final class VFIONetworkCard: NetworkCard {
     if requestEvent.clear() { return .requested }
     if !unit.isThere { return .removed }
     if errorEvent.clear() { return .error }
-    return unit.isOurs ? nil : .reset
+    return !unit.isOurs ? .reset : device.space.unmapFailures.count > 0 ? .unmapFailed : nil
   }
 
   func shutDown() {

@@ -44,7 +44,8 @@ struct StatusText: CustomStringConvertible {
     let faults = nic.iommu_faults.map { $0 == 0 ? "no fault" : style.bad(plural($0, "fault")) } ?? "faults unknown: the kernel's log cannot be read"
     let errors = (nic.bus_errors ?? [:]).flatMap { severity, errors in errors.filter { $0.value > 0 }.map { "\(grouped($0.value)) \(severity) \($0.key)" } }
     if !errors.isEmpty { lines += row("bus", errors.sorted().map(printable).joined(separator: ", "), paint: style.odd) }
-    return lines + row("IOMMU", "\(plural(nic.iommu_maps, "map")), \(faults)")
+    let failures = nic.unmap_failures == 0 ? "" : ", " + style.bad("\(plural(nic.unmap_failures, "mapping")) not removed: restart the back-end")
+    return lines + row("IOMMU", "\(plural(nic.iommu_maps, "map")), \(faults)\(failures)")
   }
 
   private var host: [String] {
