@@ -111,9 +111,10 @@ public struct Configuration: Hashable, Sendable {
     public var vlan: UInt16?
     /// Pairs of queues: 1, 2 or 4.
     public var queuePairs = 1
+    static let queuePairCounts = [1, 2, 4]
     /// Offers VIRTIO_F_RING_PACKED.
     public var offersPacked = true
-    /// Offers VHOST_USER_PROTOCOL_F_CONFIG: Cloud Hypervisor and crosvm take address and MTU from it.
+    /// Offers VHOST_USER_PROTOCOL_F_CONFIG, for front-ends that take address, link state and MTU from the back-end.
     public var offersConfig = false
     public var mode = PathMode.auto
     /// The most entries that a ring of its may have, 1 to 32,768. The default is virtio's own limit, which DPDK's front-ends use:
@@ -236,7 +237,7 @@ extension Configuration {
     }
     expect((1...32768).contains(vm.ringSizeLimit), "ring-size-limit", "\(vm.ringSizeLimit); 1 to 32768")
     expect(vm.memoryLimit >= 1 << 20, "memory-limit", "\(vm.memoryLimit) bytes; at least 1Mi, and no guest runs in less than some 64Mi")
-    expect([1, 2, 4].contains(vm.queuePairs), "queues", "\(vm.queuePairs); 1, 2 or 4")
+    expect(VM.queuePairCounts.contains(vm.queuePairs), "queues", "\(vm.queuePairs); 1, 2 or 4")
     if let vlan = vm.vlan {
       expect((1...4094).contains(vlan), "vlan", "\(vlan); 1 to 4094")
       expect(vm.address != nil, "vlan", "needs mac too")

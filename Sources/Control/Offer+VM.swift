@@ -18,16 +18,18 @@ extension Offer {
   ///   - mtu: The NIC's, in bytes.
   init(for vm: Configuration.VM, packed: Bool, mtu: Int) {
     var features: Features = [
-      .version1, .mergeableBuffers, .eventIndex, .indirectDescriptors, .inOrder, .mtu, .guestChecksum, .guestAnnounce,
-      .status, .ctrlVQ,
+      .version1, .mergeableBuffers, .eventIndex, .indirectDescriptors, .inOrder, .mtu, .guestChecksum,
     ]
     if vm.queuePairs > 1 { features.insert(.multiqueue) }
     if packed { features.insert(.ringPacked) }
     var config: NetConfig?
     if vm.offersConfig {
-      features.insert(.mac)
+      features.formUnion([.mac, .status])
       config = NetConfig(address: vm.address ?? MACAddress.local(1), maxQueuePairs: vm.queuePairs, mtu: mtu)
     }
+    // A front-end that has its configuration from the back-end may leave it the control queue as well, which is not served. With
+    // several queue pairs there must be one: virtio 1.3, 5.1.3.1.
+    if !vm.offersConfig || vm.queuePairs > 1 { features.formUnion([.ctrlVQ, .guestAnnounce]) }
     self.init(features: features, queuePairs: vm.queuePairs, config: config)
   }
 }

@@ -304,8 +304,9 @@ final class Session {
       device.abandon(ring: ring)
       level = .warning
     case .refused(let error):
-      lastViolation = "\(error)"
-      level = .warning
+      let fix = error.fix(for: vm)
+      lastViolation = "\(error)\(fix)"
+      return log(LogEvent(.warning, "\(event)\(fix)", ["vm": vm.name]))
     default: break
     }
     log(LogEvent(level, event, vm: vm.name, peer: peer))
@@ -314,6 +315,16 @@ final class Session {
   private final class Listener {
     let socket: UnixListener
     init(_ socket: consuming UnixListener) { self.socket = socket }
+  }
+}
+
+extension MessageError {
+  /// The option that would let the message through, to stand behind the error's words; empty if there is none.
+  func fix(for vm: Configuration.VM) -> String {
+    guard case .noSuchRing(_, let index, _) = self else { return "" }
+    let counts = Configuration.VM.queuePairCounts.filter { UInt32(2 * $0) > index }
+    guard !counts.isEmpty else { return "; a VM has at most \(Configuration.VM.queuePairCounts.max() ?? 1)" }
+    return "; " + counts.map { "queues=\($0)" }.joined(separator: " or ") + " on the VM allows it"
   }
 }
 

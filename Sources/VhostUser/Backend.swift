@@ -222,7 +222,7 @@ public final class Backend {
     case .setOwner: break
     case .resetOwner: disableAll()
     case .resetDevice: resetDevice()
-    case .getQueueNum: return .number(UInt64(offer.queuePairs))
+    case .getQueueNum: return .number(UInt64(offer.ringCount))
     case .getMaxMemSlots: return .number(UInt64(offer.memorySlots))
     case .setMemTable(let regions): try adopt(memory.replaced(by: regions, &descriptors, request, limits: limits))
     case .addMemReg(let region):

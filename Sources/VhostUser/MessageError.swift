@@ -127,7 +127,8 @@ extension MessageError: CustomStringConvertible {
       "a region for what is in flight in \(rings) rings of \(size) entries; must be 1 to \(limit) rings, of 1 to 32768"
     case .badInflightPlace(let count, let offset, let size, let needed):
       "SET_INFLIGHT_FD: \(count) bytes from \(offset) on, in a file of \(size): not \(needed) on a whole page"
-    case .noSuchRing(let request, let index, let count): "\(request): ring \(index) of \(count)"
+    case .noSuchRing(let request, let index, let count):
+      "\(request): ring \(index) of \(count): the front-end has more than \(count / 2) queue pair\(count == 2 ? "" : "s")"
     case .badEnable(let value, let ring): "SET_VRING_ENABLE: \(value) for ring \(ring); must be 0 or 1"
     case .ringRuns(let request, let ring): "\(request): ring \(ring) runs; stop it first"
     case .badRing(let ring, let problem): "ring \(ring): \(problem)"

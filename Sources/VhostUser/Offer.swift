@@ -36,6 +36,7 @@ public struct Offer: Sendable {
 
   /// What GET_FEATURES answers.
   var allFeatures: Features { features.union(.ofTheProtocol) }
+  /// What GET_QUEUE_NUM answers: see `Readings.md`.
   var ringCount: Int { 2 * queuePairs }
 }
 

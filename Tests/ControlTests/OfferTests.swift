@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 import VhostUser
 import Virtio
@@ -35,12 +36,28 @@ import Virtio
     "IN_ORDER": (35, [.rule("buffers are used in the order in which they were made available, with the bit or without")]),
   ]
 
-  private static func vm(pairs: Int = 1, config: Bool = false) -> Configuration.VM {
+  static let protocolFeatures: [String: [Carrier]] = [
+    "MQ": [.message("GET_QUEUE_NUM")],
+    "LOG_SHMFD": [.message("SET_LOG_BASE"), .message("SET_LOG_FD")],
+    "RARP": [.message("SEND_RARP")],
+    "REPLY_ACK": [.rule("need_reply in a message's flags")],
+    "NET_MTU": [.message("NET_SET_MTU")],
+    "BACKEND_REQ": [.message("SET_BACKEND_REQ_FD")],
+    "CONFIG": [.message("GET_CONFIG"), .message("SET_CONFIG")],
+    "INFLIGHT_SHMFD": [.message("GET_INFLIGHT_FD"), .message("SET_INFLIGHT_FD")],
+    "RESET_DEVICE": [.message("RESET_DEVICE")],
+    "CONFIGURE_MEM_SLOTS": [.message("GET_MAX_MEM_SLOTS"), .message("ADD_MEM_REG"), .message("REM_MEM_REG")],
+  ]
+
+  private static func offer(pairs: Int = 1, config: Bool = false, packed: Bool = true) -> Offer {
     var vm = Configuration.VM(name: "vm", endpoint: .client(path: "/run/vm.sock"))
     (vm.queuePairs, vm.offersConfig) = (pairs, config)
-    return vm
+    return Offer(for: vm, packed: packed, mtu: 1500)
   }
-  private static let all: Features = Offer(for: vm(pairs: 4, config: true), packed: true, mtu: 1500).features
+  /// All that is offered in any configuration.
+  private static let all: Features = [1, 2, 4].reduce(into: []) { all, pairs in
+    for config in [false, true] { all.formUnion(offer(pairs: pairs, config: config).features) }
+  }
 
   @Test func `every feature that is offered has a carrier`() {
     let offered = Self.all.union([.logAll, .protocolFeatures])
@@ -52,8 +69,62 @@ import Virtio
     for (name, entry) in Self.features { #expect(Features(rawValue: 1 << UInt64(entry.bit)).names == [name]) }
   }
 
+  @Test func `every protocol feature that is offered has a carrier`() {
+    #expect(Set(ProtocolFeatures.built.names) == Set(Self.protocolFeatures.keys))
+    #expect(Self.offer(config: true).protocolFeatures == .built)
+    #expect(Self.offer().protocolFeatures == ProtocolFeatures.built.subtracting(.config))
+    #expect(Self.protocolFeatures.allSatisfy { !$0.value.isEmpty })
+  }
+
+  @Test func `every message that carries a bit is one that is known`() {
+    let known = Set(Request.allCases.map(\.description))
+    for carrier in Self.features.values.flatMap(\.carriers) + Self.protocolFeatures.values.flatMap(\.self) {
+      if case .message(let name) = carrier { #expect(known.contains(name), "\(name)") }
+    }
+  }
+
+  /// The tables of `Readings.md`, "What is offered", by their first column.
+  @Test func `what is offered is what is documented`() throws {
+    let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/../../Sources/VhostUser/Readings.md"
+    let text = try String(contentsOfFile: path, encoding: .utf8)
+    let part = try #require(text.components(separatedBy: "## What is offered\n").last)
+    let rows = part.split(separator: "\n").filter { $0.hasPrefix("| ") }.compactMap { $0.split(separator: " ").dropFirst().first.map(String.init) }
+    let tables = rows.split(whereSeparator: { $0 == "feature" || $0 == "protocol" }).map(Set.init)
+    #expect(tables == [Set(Self.features.keys), Set(Self.protocolFeatures.keys)])
+  }
+
   /// virtio 1.3, 2.6.1 "Virtqueue Reset". QEMU passes it on to vhost of a TAP device only; no vhost-user message carries it.
   @Test func `the reset of a single queue is not offered`() {
     #expect(!Self.all.contains(.ringReset))
+  }
+
+  /// Without GET_CONFIG a guest whose front-end passes the bit on reads that its link is down.
+  @Test(arguments: [1, 2, 4]) func `the link's state is offered only where it can be read`(pairs: Int) {
+    #expect(!Self.offer(pairs: pairs).features.contains(.status))
+    #expect(Self.offer(pairs: pairs, config: true).features.isSuperset(of: [.status, .mac]))
+  }
+
+  /// virtio 1.3, 5.1.3.1: GUEST_ANNOUNCE and MQ need CTRL_VQ; a Linux driver does not start with one of them alone.
+  @Test(arguments: [1, 2, 4], [false, true])
+  func `what needs a control queue is offered with one only`(pairs: Int, config: Bool) {
+    let features = Self.offer(pairs: pairs, config: config).features
+    #expect(features.contains(.multiqueue) == (pairs > 1))
+    #expect(features.contains(.ctrlVQ) || features.isDisjoint(with: [.multiqueue, .guestAnnounce]))
+    #expect(features.contains(.ctrlVQ) == (pairs > 1 || !config))
+    #expect(!Self.offer(pairs: pairs, config: config, packed: false).features.contains(.ringPacked))
+  }
+
+  @Test func `a front-end with too many queue pairs is told which option allows them`() {
+    func fix(_ pairs: Int, ring: UInt32) -> String {
+      var vm = Configuration.VM(name: "vm", endpoint: .client(path: "/run/vm.sock"))
+      vm.queuePairs = pairs
+      return MessageError.noSuchRing(.setVringCall, ring, count: 2 * pairs).fix(for: vm)
+    }
+    #expect(fix(1, ring: 2) == "; queues=2 or queues=4 on the VM allows it")
+    #expect(fix(1, ring: 4) == "; queues=4 on the VM allows it")
+    #expect(fix(2, ring: 4) == "; queues=4 on the VM allows it")
+    #expect(fix(4, ring: 8) == "; a VM has at most 4")
+    #expect(fix(1, ring: .max) == "; a VM has at most 4")
+    #expect(MessageError.configIsReadOnly.fix(for: Configuration.VM(name: "vm", endpoint: .descriptor(3))) == "")
   }
 }

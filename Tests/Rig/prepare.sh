@@ -6,6 +6,7 @@
 #                             when a vhost-user device has MSI-X
 #   dpdk                      testpmd: a vhost-user front-end and back-end that no one here wrote
 #   programs                  ours, for guests and for the host
+#   rust, crates              a compiler, and rust-vmm's vhost-user front-end: what one of the programs is built with
 # Packages are unpacked there and not installed: nothing on the machine changes, and root is not needed.
 # What is there already is kept; with all there it takes a moment and asks no one. What cannot be had is said, and
 # written to missing/NAME: the tests that need it are skipped with these words.
@@ -169,6 +170,38 @@ if command -v gcc > /dev/null; then
 else
   missing programs "there is no gcc"
 fi
+
+rust_frontend() { # rust-vmm's library as Debian's next release has it, and our program around it
+  program="$rig/programs/rust-frontend" origin=forky
+  older "$program" "$sources/rust-frontend" || return 0
+  command -v gcc > /dev/null || { missing rust-frontend "there is no gcc, which links it: run .ci/setup test"; return 0; }
+  if [ ! -e "$rig/crates/complete" ]; then
+    apt_begin || { unfetched rust-frontend; return 0; }
+    unpack rust bookworm rustc-web cargo-web
+    [ -e "$rig/rust/complete" ] || { missing rust-frontend "there is no compiler: $(cat "$rig/missing/rust" 2> /dev/null)"; return 0; }
+    # Of that suite nothing else is wanted; the next run writes this list anew.
+    echo "deb [signed-by=$keys] $mirror $origin main" >> "$rig/apt/sources.list"
+    apt_do get -q update >> "$rig/apt/log" 2>&1 || { missing rust-frontend "apt cannot fetch the package lists of $origin"; return 0; }
+    unpack crates $origin librust-vhost-dev
+    [ -e "$rig/crates/complete" ] || { missing rust-frontend "there is no vhost library: $(cat "$rig/missing/crates" 2> /dev/null)"; return 0; }
+    # Libraries' sources are wanted, and not what apt thinks they need besides.
+    find "$rig/crates" -mindepth 1 -maxdepth 1 ! -name usr ! -name complete -exec rm -rf {} +
+    find "$rig/crates/usr" -mindepth 2 -maxdepth 2 ! -path '*/share/cargo' -exec rm -rf {} +
+  fi
+  mkdir -p "$rig/crates/home"
+  printf '[source.crates-io]\nreplace-with = "debian"\n[source.debian]\ndirectory = "%s"\n' "$rig/crates/usr/share/cargo/registry" > "$rig/crates/home/config.toml"
+  # Beside the package's own folder, where cargo would leave a lock file that fits this machine only.
+  rm -rf "$rig/crates/source"
+  cp -r "$sources/rust-frontend" "$rig/crates/source"
+  (
+    cd "$rig/crates/source"
+    export LD_LIBRARY_PATH="$rig/rust/usr/lib/x86_64-linux-gnu:$rig/rust/lib/x86_64-linux-gnu"
+    CARGO_HOME="$rig/crates/home" RUSTC="$rig/rust/usr/bin/rustc" RUSTFLAGS= nice "$rig/rust/usr/bin/cargo" build --release --offline --target-dir "$rig/crates/target"
+  ) > "$rig/rust-frontend.log" 2>&1 || { missing rust-frontend "it was not built: $(grep -m 1 '^error' "$rig/rust-frontend.log")"; return 0; }
+  cp "$rig/crates/target/release/rust-frontend" "$program.new"
+  mv "$program.new" "$program"
+}
+rust_frontend
 
 # How to run what was unpacked and not installed.
 libraries=usr/lib/x86_64-linux-gnu

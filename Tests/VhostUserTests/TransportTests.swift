@@ -25,7 +25,7 @@ import VhostUser
     #expect(frontend.receive() == nil)
     #expect(frontend.device.running.isEmpty && frontend.device.map == nil)
     #expect(neighbour.isConnected && neighbour.device.running.count == 2)
-    #expect(number(neighbour.ask(ID.getQueueNum)) == 2)
+    #expect(number(neighbour.ask(ID.getQueueNum)) == 4)
   }
 
   @Test(arguments: [4097, 0x1_0000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF] as [UInt32])

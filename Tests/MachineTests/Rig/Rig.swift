@@ -50,6 +50,8 @@ enum Need: Hashable {
   case kernel(Kernel)
   case emulator(Emulator)
   case testpmd
+  /// rust-vmm's vhost-user front-end library, and a program that uses it.
+  case rustFrontEnd
   case libvirt
   /// That it boots in a container over the machine's own files.
   case systemd
@@ -74,6 +76,8 @@ enum Need: Hashable {
         ? "there is no qemu-system-x86_64: run .ci/setup test" : prepared("qemu") ?? "no newer QEMU is prepared: run Tests/Rig/prepare.sh"
     case .testpmd:
       Rig.exists(Rig.folder + "/dpdk/complete") ? nil : prepared("dpdk") ?? "DPDK is not prepared: run Tests/Rig/prepare.sh"
+    case .rustFrontEnd:
+      Rig.isExecutable(Rig.program("rust-frontend")) ? nil : prepared("rust-frontend") ?? "rust-vmm's front-end is not prepared: run Tests/Rig/prepare.sh"
     case .libvirt:
       Rig.isExecutable("/usr/bin/virt-qemu-run") ? nil : "there is no virt-qemu-run (libvirt-daemon-driver-qemu): run .ci/setup test"
     case .systemd: Self.systemdReason
