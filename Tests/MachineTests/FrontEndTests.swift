@@ -32,7 +32,10 @@ import Testing
       let tally = try Tally(checking.log)
       print("rust-vmm's front-end, \(pairs) queue pairs: \(frontEnd.log.trimmed.split(separator: "\n").last ?? ""); \(tally)")
       try #require(tally.isWhole(Self.frames), "\(tally)")
-      try #require(backEnd.process.log.contains("ring \(2 * pairs) of \(2 * pairs): the front-end has more than \(pairs) queue pair"))
+      // Of a front-end with many messages the log leaves lines out: what was refused last is in the status.
+      let vms = try (backEnd as? SluiceBackEnd)?.ask("status")["vms"] as? [String: Any]
+      let violation = (vms?["vm"] as? [String: Any])?["last_violation"] as? String ?? "none"
+      try #require(violation.contains("ring \(2 * pairs) of \(2 * pairs): the front-end has more than \(pairs) queue pair"), "\(violation)")
       try backEnd.settle()
       try backEnd.stop()
     }
@@ -46,9 +49,10 @@ import Testing
       let trace = try Trace(frames: 1000, folder: stage.folder)
       var wide = port
       wide.pairs = 4
-      let refused = try VirtioUser(wide, trace, folder: stage.place("wide"))
+      // It ends when the connection does, maybe before it has a prompt.
+      let refused = try? VirtioUser(wide, trace, folder: stage.place("wide"))
       try backEnd.process.line(with: "ring 2 of 2: the front-end has more than 1 queue pair; queues=2 or queues=4 on the VM allows it")
-      refused.kill()
+      refused?.kill()
       // The next one with as many as there are is served.
       let frontEnd = try VirtioUser(port, trace, folder: stage.place("narrow"))
       let injection = try backEnd.inject(trace, laps: 1)
