@@ -62,7 +62,7 @@ let package = Package(
     // 4: the seam between kinds of NIC, and talking to a front-end
     library("NIC", "Bus"),
     library("VFIO", "Bus", "Linux", "CLinux"),
-    library("VhostUser", "Virtio", "GuestMemory", "FlowSteering", "Linux", exclude: ["Readings.md"]),
+    library("VhostUser", "Virtio", "GuestMemory", "FlowSteering", "Linux", exclude: ["Readings.md", "SystemCalls.md"]),
     // 5: what stands on either side of the seams; none of these names another
     library("Datapath", "NIC", "Virtio", "Bus", "GuestMemory", "Linux", "CLinux"),
     library("Intel", "NIC", "Bus", "FlowTables", "FlowSteering", "Linux", "CLinux"),

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -13,27 +14,50 @@
 // 32 guests of 512 regions, and a log, each, while one table takes the place of another: nobody can take another's.
 enum { GUARDS = 2 * 32 * 513 };
 
-// A range is guarded while `start` is not 0; the rest is written before, and `start` last. The handler takes no lock.
-static struct {
+// A range is guarded while `start` is not 0. Slots are aligned to their size, so that none lies in two cache lines.
+//
+// The handler takes no lock, and yet must see both bounds of one range, and must not put zeros over addresses that were
+// given back meanwhile and now hold something else. So it first enters the slot, then reads the bounds, and leaves after
+// its mmap(2). `sl_guard_end` first takes `start` away, then waits until no handler is inside. Each side stores before it
+// loads, both sequentially consistent: either the handler finds `start` gone, or `sl_guard_end` finds the handler and
+// returns only when it has left. Until then the slot is not free for another range, for the table's lock is held.
+struct guard {
   _Atomic uintptr_t start;
   _Atomic uintptr_t end;
   _Atomic int touched;
-} guards[GUARDS];
+  // Handlers that are between their first look at the bounds and their last use of them.
+  _Atomic int inside;
+} __attribute__((aligned(32)));
+_Static_assert(sizeof(struct guard) == 32, "a slot lies in one cache line");
+static struct guard guards[GUARDS];
 
 static pthread_mutex_t table = PTHREAD_MUTEX_INITIALIZER;
 static struct sigaction before;
+
+static int contains(struct guard *slot, uintptr_t address, uintptr_t *start, uintptr_t *end) {
+  *start = atomic_load(&slot->start);
+  *end = atomic_load(&slot->end);
+  return *start != 0 && address >= *start && address < *end;
+}
 
 // Puts zeros in place of the whole range: what its owner has taken a part of back is not used any more, and so one
 // signal is all that it can cost.
 static int mend(uintptr_t address) {
   for (int n = 0; n < GUARDS; n++) {
-    uintptr_t start = atomic_load_explicit(&guards[n].start, memory_order_acquire);
-    uintptr_t end = atomic_load_explicit(&guards[n].end, memory_order_relaxed);
-    if (start == 0 || address < start || address >= end) continue;
-    atomic_store_explicit(&guards[n].touched, 1, memory_order_release);
-    void *zeros = mmap((void *)start, end - start, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-    return zeros != MAP_FAILED;
+    struct guard *slot = &guards[n];
+    uintptr_t start, end;
+    // Only to pass by most slots: what is found is read again inside. A range that is in use is not ended meanwhile, so
+    // that the one that is looked for is not passed by.
+    if (!contains(slot, address, &start, &end)) continue;
+    atomic_fetch_add(&slot->inside, 1);
+    int is_here = contains(slot, address, &start, &end), is_mended = 0;
+    if (is_here) {
+      atomic_store_explicit(&slot->touched, 1, memory_order_release);
+      is_mended = mmap((void *)start, end - start, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+    }
+    atomic_fetch_sub(&slot->inside, 1);
+    if (is_here) return is_mended;
   }
   return 0;
 }
@@ -65,9 +89,9 @@ int sl_guard(void *start, size_t count) {
     if (atomic_load_explicit(&guards[n].start, memory_order_relaxed) == 0) found = n;
   }
   if (found >= 0) {
-    atomic_store_explicit(&guards[found].end, (uintptr_t)start + count, memory_order_relaxed);
+    atomic_store(&guards[found].end, (uintptr_t)start + count);
     atomic_store_explicit(&guards[found].touched, 0, memory_order_relaxed);
-    atomic_store_explicit(&guards[found].start, (uintptr_t)start, memory_order_release);
+    atomic_store(&guards[found].start, (uintptr_t)start);
   }
   pthread_mutex_unlock(&table);
   return found;
@@ -80,6 +104,8 @@ int sl_guard_was_touched(int number) {
 void sl_guard_end(int number) {
   if (number < 0 || number >= GUARDS) return;
   pthread_mutex_lock(&table);
-  atomic_store_explicit(&guards[number].start, 0, memory_order_release);
+  atomic_store(&guards[number].start, 0);
+  // As long as one mmap(2) takes. A handler needs no lock of ours to leave.
+  while (atomic_load(&guards[number].inside) != 0) sched_yield();
   pthread_mutex_unlock(&table);
 }

@@ -5,11 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/statfs.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 int sl_unix_socket(void) { return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
 int sl_unix_pair(int ends[2]) { return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends); }
@@ -62,6 +65,32 @@ int sl_is_unix_stream(int number) {
   if (getsockopt(number, SOL_SOCKET, SO_TYPE, &type, &length) != 0) return 0;
   return domain == AF_UNIX && type == SOCK_STREAM;
 }
+
+// Bytes of a Unix socket's name; -1 if it has no address.
+static int name_length(int (*get)(int, struct sockaddr *, socklen_t *), int number) {
+  struct sockaddr_un address;
+  socklen_t length = sizeof address;
+  if (get(number, (struct sockaddr *)&address, &length) != 0 || address.sun_family != AF_UNIX) return -1;
+  return (int)length - (int)offsetof(struct sockaddr_un, sun_path);
+}
+static int own_name(int number, struct sockaddr *address, socklen_t *length) { return getsockname(number, address, length); }
+static int peer_name(int number, struct sockaddr *address, socklen_t *length) { return getpeername(number, address, length); }
+
+int sl_is_unnamed_pair(int number) { return name_length(own_name, number) == 0 && name_length(peer_name, number) == 0; }
+
+int sl_has_input_or_end(int number) {
+  struct pollfd request = {number, POLLIN | POLLRDHUP, 0};
+  return poll(&request, 1, 0) > 0;
+}
+
+int sl_refuse_descriptors(int number) {
+  // Newer than some headers; no architecture of ours has another number for it.
+  enum { PASS_RIGHTS = 83 };
+  int passes = 0;
+  return setsockopt(number, SOL_SOCKET, PASS_RIGHTS, &passes, sizeof passes);
+}
+
+void sl_shut_down(int number) { (void)shutdown(number, SHUT_RDWR); }
 
 ptrdiff_t sl_unix_receive(int number, void *bytes, size_t count, int *descriptors, int *descriptor_count, int *foreign) {
   // Room for every descriptor, and for credentials that nobody asked for.
@@ -151,12 +180,29 @@ int sl_poller_wait(int poller, uint64_t *tokens, int *states, int room, int mill
   return count;
 }
 
+int sl_kind(int descriptor) {
+  int flags = fcntl(descriptor, F_GETFL);
+  if (flags < 0) return -1;
+  if (flags & O_PATH) return SL_KIND_PATH;
+  if (fcntl(descriptor, F_GET_SEALS) >= 0) return SL_KIND_MEMORY;
+  char path[sizeof "/proc/self/fd/" + 12], link[64];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+  ssize_t length = readlink(path, link, sizeof link - 1);
+  if (length < 0) return -1;
+  link[length] = 0;
+  // A file's name begins with a slash, whatever its owner calls it.
+  if (strcmp(link, "anon_inode:[eventfd]") == 0) return SL_KIND_EVENT;
+  if (strncmp(link, "anon_inode:", 11) == 0) return SL_KIND_ANONYMOUS;
+  if (strncmp(link, "pipe:[", 6) == 0) return SL_KIND_PIPE;
+  if (strncmp(link, "socket:[", 8) == 0) return SL_KIND_SOCKET;
+  return SL_KIND_OTHER;
+}
+
 int64_t sl_filesystem(int descriptor) {
   struct statfs status;
   return fstatfs(descriptor, &status) == 0 ? (int64_t)(uint32_t)status.f_type : -1;
 }
 // <linux/magic.h>
-int64_t sl_filesystem_shared_memory(void) { return 0x01021994; }
 int64_t sl_filesystem_huge_pages(void) { return 0x958458f6; }
 
 int sl_seals(int descriptor) { return fcntl(descriptor, F_GET_SEALS); }

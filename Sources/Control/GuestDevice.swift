@@ -72,7 +72,8 @@ final class GuestDevice: BackendDevice, @unchecked Sendable {
 
   /// Files of the guest's memory that are kept for a card which is told of it by them. QEMU has a few regions; what a
   /// front-end with many has more is mapped by address.
-  var mostKeptFiles: Int { host.space.mapsFiles ? 8 : 0 }
+  var mostKeptFiles: Int { host.space.mapsFiles ? Self.keptFiles : 0 }
+  static let keptFiles = 8
 
   // MARK: Rings
 

@@ -45,6 +45,7 @@ public final class Service: BackendService, @unchecked Sendable {
     do throws(ConfigurationError) { try configuration.check() } catch { throw .configuration(error) }
     self.configuration = configuration
     self.log = log
+    try Self.prepare(configuration)
     loop = try Self.onMachine { () throws(SystemError) in try ControlLoop() }
     let store = configuration.stateDirectory.map { RuleStore(directory: $0, configured: configuration.rules) }
     self.store = store
@@ -66,6 +67,29 @@ public final class Service: BackendService, @unchecked Sendable {
     listenToWorkers()
     host.onLoss = { [weak self] in self?.attendCard() }
     for session in sessions { try session.open() }
+  }
+
+  /// Descriptors of the process's own: sockets and files of the program, its control socket's connections, the card's.
+  private static let ownDescriptors = 512
+
+  /// What a stranger could take away later is taken now, before any socket is open.
+  private static func prepare(_ configuration: Configuration) throws(ServiceError) {
+    do { try ProcessLimits.prepareNotifications() } catch {
+      throw .machine(
+        "guests cannot be notified without an AIO context (\(error)): all of fs.aio-max-nr is taken, or AIO is not allowed; raise it: sysctl -w fs.aio-max-nr=1048576, and allow the system calls io_setup, io_submit and io_getevents"
+      )
+    }
+    let known = try onMachine { () throws(SystemError) in try EventDescriptor().descriptor.kind() }
+    guard known == .event else { throw .machine("/proc/self/fd does not say what a descriptor is: mount /proc; front-ends' descriptors are recognised by it") }
+    var limits = Limits()
+    limits.mostKeptFiles = GuestDevice.keptFiles
+    let needed = configuration.vms.reduce(ownDescriptors) { $0 + limits.mostDescriptors(ringCount: 2 * $1.queuePairs) }
+    let limit = ProcessLimits.reserveDescriptors(needed)
+    guard limit >= needed else {
+      throw .machine(
+        "\(configuration.vms.count) VMs may need \(needed) descriptors, and this process may have \(limit): raise the limit (ulimit -n \(needed), or LimitNOFILE=\(needed) of the unit), or configure fewer VMs"
+      )
+    }
   }
 
   private static func onMachine<Result: ~Copyable>(_ body: () throws(SystemError) -> Result) throws(ServiceError) -> Result {

@@ -20,6 +20,10 @@ final class Session {
   private var isEnding = false
   /// Whether a failed attempt to connect was logged: not again before the next success.
   private var hasComplained = false
+  /// Whether it was logged that connections wait: not again before the next connection.
+  private var hasSaidHeldUp = false
+  /// The connection is one of two sockets that were made connected: see `Backend.connect`.
+  private var isInheritedPair = false
 
   private(set) var connections: UInt64 = 0
   /// Times that the front-end was not read for a while: it had sent more than its share of dear messages.
@@ -41,6 +45,8 @@ final class Session {
 
   /// How often a listener that is not there is looked for, in milliseconds.
   private static let retryInterval: UInt64 = 100
+  /// How often it is tried again to read from a connection that is held up, in milliseconds.
+  private static let heldUpInterval: UInt64 = 5
 
   init(
     number: Int, vm: Configuration.VM, offer: Offer, device: GuestDevice, loop: ControlLoop, log: @escaping (LogEvent) -> Void
@@ -116,26 +122,62 @@ final class Session {
       if descriptor.isListening {
         try accept(on: Listener(try UnixListener(adopting: descriptor, path: "fd \(number)")))
       } else {
+        isInheritedPair = descriptor.isUnnamedPair
         try take(try UnixStream(adopting: descriptor))
       }
     } catch { throw .socket(vm: vm.name, "descriptor \(number): \(error)") }
   }
 
   private func accept(on listener: Listener) throws(SystemError) {
+    listener.socket.entrust(to: backend.reaper)
     self.listener = listener
+    try watchListener()
+  }
+
+  private func watchListener() throws(SystemError) {
+    guard let listener, listenerToken == nil else { return }
     listenerToken = try loop.watch(listener.socket.descriptor.number) { [unowned self] _ in acceptWaiting() }
+  }
+  private func unwatchListener() {
+    if let listener, let listenerToken { loop.unwatch(listener.socket.descriptor.number, token: listenerToken) }
+    listenerToken = nil
+  }
+
+  /// True if this VM's descriptors leave room for a connection. Those of an earlier front-end may wait to be closed, for as
+  /// long as it likes: then this VM gets no other, and others do not notice.
+  private var hasRoom: Bool {
+    if backend.reaper.hasRoom { return true }
+    if !hasSaidHeldUp {
+      log(
+        LogEvent(
+          .warning, "no connection: descriptors that an earlier front-end sent are not closed yet; closing them blocks",
+          ["vm": vm.name, "open": "\(backend.reaper.openCount)", "waiting": "\(backend.reaper.waitingCount)", "limit": "\(backend.reaper.limit)"]))
+    }
+    hasSaidHeldUp = true
+    return false
   }
 
   private func acceptWaiting() {
     while let listener {
+      guard hasRoom else {
+        unwatchListener()
+        loop.after(milliseconds: Self.retryInterval) { [weak self] in try? self?.watchListener() }
+        return
+      }
       do throws(SystemError) {
-        guard let stream = try listener.socket.accept() else { return }
+        guard var stream = try listener.socket.accept() else { return }
         if let reason = device.standing.reason {
           log(LogEvent(.warning, "front-end rejected: the VM cannot be served now", ["vm": vm.name, "reason": reason]))
+          // What it has sent is closed with it.
+          stream.entrust(to: backend.reaper)
+          stream.shutDown()
           continue
         }
         guard !backend.isConnected else {
           log(LogEvent(.warning, "second front-end turned away: one at a time", ["vm": vm.name]))
+          // What it has sent is closed with it.
+          stream.entrust(to: backend.reaper)
+          stream.shutDown()
           continue
         }
         try take(stream)
@@ -149,6 +191,10 @@ final class Session {
   private func connect() {
     guard case .client(let path) = vm.endpoint, !isEnding, !backend.isConnected else { return }
     if let reason = device.standing.reason { return connectLater(path, reason) }
+    guard hasRoom else {
+      loop.after(milliseconds: Self.retryInterval) { [weak self] in self?.connect() }
+      return
+    }
     do throws(SystemError) { try take(try UnixStream(connectingTo: path)) } catch { connectLater(path, "\(error)") }
   }
   private func connectLater(_ path: String, _ reason: String) {
@@ -161,9 +207,9 @@ final class Session {
 
   private func take(_ stream: consuming UnixStream) throws(SystemError) {
     peer = try? stream.peer()
-    backend.connect(stream, now: MonotonicClock.now())
+    backend.connect(stream, now: MonotonicClock.now(), offersRequests: !isInheritedPair)
     connections += 1
-    hasComplained = false
+    (hasComplained, hasSaidHeldUp) = (false, false)
     try watch()
     lookAfter(connections)
   }
@@ -212,6 +258,15 @@ final class Session {
   /// Waits for what the back-end waits for now.
   private func follow() {
     guard let watched, backend.isConnected else { return }
+    if backend.isHeldUp {
+      // What is ready in it stays so, and must not be told of again and again.
+      loop.unwatch(watched.descriptor, token: watched.token)
+      self.watched = nil
+      let connection = connections
+      loop.after(milliseconds: Self.heldUpInterval) { [weak self] in self?.resume(connection) }
+      keepTime()
+      return
+    }
     let isWriting = backend.interest == .write
     let now = MonotonicClock.now()
     if !isWriting, let time = backend.pause(now: now) {
@@ -223,6 +278,18 @@ final class Session {
       self.watched?.isWriting = isWriting
     }
     keepTime()
+  }
+
+  /// Tries again to read from a connection that was held up.
+  private func resume(_ connection: UInt64) {
+    guard backend.isConnected, connections == connection, watched == nil else { return }
+    backend.readable(now: MonotonicClock.now())
+    guard backend.isConnected else { return }
+    do throws(SystemError) { try watch() } catch {
+      log(LogEvent(.error, "connection not watched", ["vm": vm.name, "reason": "\(error)"]))
+      return backend.disconnect()
+    }
+    follow()
   }
 
   private func keepTime() {
@@ -253,7 +320,7 @@ final class Session {
   /// Ends everything: when it returns, no memory of the guest is held.
   func close() {
     isEnding = true
-    if let listener, let listenerToken { loop.unwatch(listener.socket.descriptor.number, token: listenerToken) }
+    unwatchListener()
     listener = nil
     backend.disconnect()
   }
@@ -313,7 +380,7 @@ final class Session {
   }
 
   private final class Listener {
-    let socket: UnixListener
+    var socket: UnixListener
     init(_ socket: consuming UnixListener) { self.socket = socket }
   }
 }

@@ -15,7 +15,7 @@ struct SocketFile: ~Copyable {
     permissions.group = try Self.number(socket.group, Accounts.group) { .noSuchGroup($0) }
     try Self.checkFolder(of: socket.path)
     let listener: UnixListener
-    do { listener = try UnixListener(at: socket.path, permissions, backlog: 64) } catch { throw .listener(error) }
+    do { listener = try UnixListener(at: socket.path, permissions, backlog: 64, takesDescriptors: false) } catch { throw .listener(error) }
     guard let status = UnixSocket.status(of: socket.path).status else { throw .system("lstat", path: socket.path, code: errno) }
     self.listener = listener
     group = status.group

@@ -52,7 +52,12 @@ public import Linux
     _ file: borrowing OwnedDescriptor, at guestStart: GuestAddress, byteCount: Int, offset: Int
   ) throws(MemoryError) -> (page: Int, identity: UInt64) {
     let status: FileStatus
-    do { status = try file.status() } catch { throw .system(error) }
+    do {
+      guard let found = try file.memoryStatus() else { throw MemoryError.notMemory(at: guestStart) }
+      status = found
+    } catch let error as SystemError {
+      throw .system(error)
+    } catch { throw .notMemory(at: guestStart) }
     // Bytes past the file's end would be there until they are touched.
     guard offset >= 0, offset <= status.byteCount, byteCount <= status.byteCount - offset else {
       throw .pastFile(at: guestStart, byteCount: byteCount, offset: offset, fileBytes: status.byteCount)
@@ -119,6 +124,8 @@ public enum MemoryError: Error, Hashable, Sendable, CustomStringConvertible {
   case tooManyRegions(Int, limit: Int)
   /// The file that it is to be mapped from is shorter.
   case pastFile(at: GuestAddress, byteCount: Int, offset: Int, fileBytes: Int)
+  /// Its file is not one of shared memory or huge pages.
+  case notMemory(at: GuestAddress)
   case system(SystemError)
 
   public var description: String {
@@ -128,6 +135,7 @@ public enum MemoryError: Error, Hashable, Sendable, CustomStringConvertible {
     case .tooManyRegions(let count, let limit): "\(count) memory regions; at most \(limit)"
     case .pastFile(let start, let count, let offset, let size):
       "memory region at \(start): \(count) bytes from \(offset) on are not in a file of \(size)"
+    case .notMemory(let start): "memory region at \(start): its file is not shared memory or huge pages"
     case .system(let error): "guest memory: \(error)"
     }
   }

@@ -8,7 +8,7 @@ public struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
     case pthreadCreate = "pthread_create", setAffinity = "pthread_setaffinity_np", open, fstat
     case fsync, socket, socketpair, bind, listen, accept = "accept4", connect, recvmsg, sendmsg, getsockopt, fcntl, fstatfs
     case lstat, chmod, chown, rename, unlink, epollCreate = "epoll_create1", epollControl = "epoll_ctl"
-    case epollWait = "epoll_wait", pipe = "pipe2"
+    case epollWait = "epoll_wait", pipe = "pipe2", readlink, ioSetup = "io_setup"
     case attachTap = "ioctl TUNSETIFF", setLinkUp = "ioctl SIOCSIFFLAGS", setLinkMTU = "ioctl SIOCSIFMTU"
   }
   public let call: Call

@@ -3,7 +3,7 @@ internal import Glibc
 
 /// A Unix stream socket that others connect to, at a path of its own. The path goes with it, if it is still its own.
 public struct UnixListener: ~Copyable, Sendable {
-  public let descriptor: OwnedDescriptor
+  public private(set) var descriptor: OwnedDescriptor
   public let path: String
   private let identity: Identity?
 
@@ -29,7 +29,12 @@ public struct UnixListener: ~Copyable, Sendable {
   /// process left there goes at the same moment.
   ///
   /// Refuses to take away anything but a socket that this user owns and that nobody answers on.
-  public init(at path: String, _ permissions: Permissions = Permissions(), backlog: Int = 16) throws(UnixListenerError) {
+  ///
+  /// - Parameter takesDescriptors: false if connections shall bring none: who closes a connection, or reads from it without
+  ///   room for them, closes what was sent along, and that may take long. A kernel before 6.16 lets them in all the same.
+  public init(
+    at path: String, _ permissions: Permissions = Permissions(), backlog: Int = 16, takesDescriptors: Bool = true
+  ) throws(UnixListenerError) {
     // It is made next to the place, and then moved there.
     let draft = path + ".new"
     let longest = sl_unix_longest_path() - 4
@@ -41,6 +46,7 @@ public struct UnixListener: ~Copyable, Sendable {
     guard number >= 0 else { throw .system(path, SystemError(.socket)) }
     let descriptor = OwnedDescriptor(adopting: number)
     do throws(SystemError) {
+      if !takesDescriptors { _ = sl_refuse_descriptors(number) }
       guard unsafe sl_unix_bind(number, draft) == 0 else { throw SystemError(.bind) }
       do throws(SystemError) {
         guard unsafe chmod(draft, mode_t(permissions.mode)) == 0 else { throw SystemError(.chmod) }
@@ -66,6 +72,9 @@ public struct UnixListener: ~Copyable, Sendable {
     self.path = path
     identity = nil
   }
+
+  /// Has the socket closed by a VM's reaper: connections that wait in it are closed with it, and what waits in them.
+  public mutating func entrust(to reaper: Reaper) { descriptor.entrust(to: reaper) }
 
   /// The next connection; nil if nobody waits now, or who waited is gone.
   public borrowing func accept() throws(SystemError) -> UnixStream? {

@@ -3,7 +3,10 @@ internal import Glibc
 
 /// A connected Unix stream socket that passes descriptors along with bytes, and never blocks. unix(7), cmsg(3).
 public struct UnixStream: ~Copyable, Sendable {
-  public let descriptor: OwnedDescriptor
+  public private(set) var descriptor: OwnedDescriptor
+
+  /// Descriptors that the kernel passes with one message, at most. unix(7), SCM_MAX_FD.
+  public static let mostDescriptors = Int(SL_MOST_DESCRIPTORS)
 
   /// Takes over a connected socket.
   public init(adopting descriptor: consuming OwnedDescriptor) throws(SystemError) {
@@ -11,6 +14,18 @@ public struct UnixStream: ~Copyable, Sendable {
     self.descriptor = descriptor
   }
   init(_ descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
+  /// Takes over a socket that another process has too, whose flags stay as that has them: no call here waits.
+  public init(shared descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
+
+  /// Has the socket, and all descriptors that come through it, closed by a VM's reaper. Closing it closes what waits in
+  /// it, too.
+  public mutating func entrust(to reaper: Reaper) { descriptor.entrust(to: reaper) }
+
+  /// Lets the other end see the end now, however long it takes to close this one.
+  public borrowing func shutDown() { sl_shut_down(descriptor.number) }
+
+  /// True if bytes wait in it or the other end is closed. Asks without reading.
+  public var hasInputOrEnd: Bool { borrowing get { sl_has_input_or_end(descriptor.number) != 0 } }
 
   /// Connects to a socket that somebody listens on. Does not wait: a listener whose backlog is full is EAGAIN.
   public init(connectingTo path: String) throws(SystemError) {
@@ -34,6 +49,10 @@ public struct UnixStream: ~Copyable, Sendable {
   }
 
   /// Receives at most `limit` bytes, and every descriptor that came with them.
+  ///
+  /// There is room for as many descriptors as the kernel passes, though a message of ours has 8 at most. What finds no room
+  /// is closed by the kernel inside recvmsg(2): on the calling thread, for as long as its owner likes. So all are taken, and
+  /// those that are too many go to the reaper. Its `hasRoom` bounds how many a VM can have open.
   public borrowing func receive(atMost limit: Int) throws(SystemError) -> Reception {
     precondition(limit > 0)
     var numbers = [CInt](repeating: -1, count: SL_MOST_DESCRIPTORS)
@@ -45,7 +64,7 @@ public struct UnixStream: ~Copyable, Sendable {
       code = errno
       initialized = max(received, 0)
     }
-    let descriptors = ReceivedDescriptors(adopting: numbers.prefix(Int(count)))
+    let descriptors = ReceivedDescriptors(adopting: numbers.prefix(Int(count)), descriptor.reaper)
     if received < 0 {
       if code == EAGAIN || code == EWOULDBLOCK { return .nothing }
       throw SystemError(.recvmsg, code: code)

@@ -24,7 +24,7 @@ extension Backend {
   /// SET_PROTOCOL_FEATURES. Comes before features, and again for every pair of queues.
   func setProtocolFeatures(_ bits: UInt64) throws(MessageError) {
     let wanted = ProtocolFeatures(rawValue: bits)
-    let extra = wanted.subtracting(offer.protocolFeatures)
+    let extra = wanted.subtracting(offeredProtocolFeatures)
     guard extra.isEmpty else { throw .protocolFeaturesNotOffered(extra) }
     guard wanted == protocolFeatures || !anyRuns else { throw .changedWhileRunning(.setProtocolFeatures) }
     protocolFeatures = wanted

@@ -5,8 +5,13 @@ internal import Virtio
 // tracking". Rings that start from now on use it; one that runs keeps what it has.
 extension Backend {
   /// GET_INFLIGHT_FD: a region for as many rings, of as many entries, as the front-end says. It is in use at once.
-  func makeInflight(_ wanted: InflightDescription) throws(MessageError) -> (InflightDescription, SharedDescriptor) {
+  ///
+  /// The front-end may keep the file for as long as it likes, and its pages are charged to us. So it is sparse: only its
+  /// header is written here, what a ring's record needs when that ring runs. And there are few: some for a connection, and
+  /// some for a VM in a time, however often it connects.
+  func makeInflight(_ wanted: InflightDescription, _ now: UInt64) throws(MessageError) -> (InflightDescription, SharedDescriptor) {
     let byteCount = try inflightByteCount(wanted)
+    try countInflight(now)
     var made = wanted
     do {
       let file = try MemoryFile(name: "inflight", byteCount: byteCount)
@@ -14,7 +19,7 @@ extension Backend {
         ofForeign: file.descriptor, byteCount: file.byteCount, offset: 0, alignment: file.pages.byteCount,
         page: file.pages.byteCount)
       (made.byteCount, made.offset) = (UInt64(file.byteCount), 0)
-      use(InflightRegion(mapping: mapping, ringCount: Int(wanted.ringCount), ringSize: Int(wanted.ringSize)))
+      use(InflightRegion(mapping: mapping, ringCount: Int(wanted.ringCount), ringSize: Int(wanted.ringSize), isFresh: true))
       return (made, SharedDescriptor(try file.descriptor.duplicate()))
     } catch { throw .system(error) }
   }
@@ -43,6 +48,18 @@ extension Backend {
       throw .badInflight(rings: wanted.ringCount, size: wanted.ringSize, limit: offer.ringCount)
     }
     return InflightRegion.byteCount(ringCount: rings, ringSize: size)
+  }
+
+  private func countInflight(_ now: UInt64) throws(MessageError) {
+    let refilled = min((now &- inflightFiles.since) / limits.inflightRefill, UInt64(inflightFiles.ofVM))
+    inflightFiles.ofVM -= Int(refilled)
+    inflightFiles.since = inflightFiles.ofVM == 0 ? now : inflightFiles.since &+ refilled * limits.inflightRefill
+    guard inflightFiles.ofConnection < limits.inflightPerConnection else {
+      throw .tooManyInflight(limit: limits.inflightPerConnection)
+    }
+    guard inflightFiles.ofVM < limits.inflightAtOnce else { throw .tooManyInflight(limit: limits.inflightAtOnce) }
+    inflightFiles.ofConnection += 1
+    inflightFiles.ofVM += 1
   }
 
   private func use(_ region: InflightRegion) {

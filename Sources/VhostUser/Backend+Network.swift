@@ -45,21 +45,22 @@ extension Backend {
   // MARK: Asking the front-end. vhost-user, "Back-end communication"
 
   func setRequests(_ socket: consuming OwnedDescriptor, _ request: Request) throws(MessageError) {
-    do {
-      let kind = try socket.status().kind
-      guard kind == .socket, socket.isUnixStream else {
-        throw MessageError.wrongDescriptor(request, kind, needed: .socket)
-      }
-      // Nothing but changes of the configuration is said there. What would not be used is not held: it may be the
-      // front-end's own end of this connection, which then nobody could ever close.
-      guard protocolFeatures.contains(.config) else { return }
-      requests = try UnixStream(adopting: socket)
-    } catch let error as SystemError {
-      throw .system(error)
-    } catch let error as MessageError {
-      throw error
-    } catch { preconditionFailure("no other error is thrown here") }
+    let kind: FileStatus.Kind
+    do { kind = try socket.kind() } catch { throw .system(error) }
+    // Not the end of a connection that goes through a listener: it may be the front-end's own end of this one, or of
+    // another VM's. Held here it would keep that connection, and the VM's memory, after the front-end is dead.
+    guard kind == .socket, socket.isUnixStream, socket.isUnnamedPair else {
+      throw .wrongDescriptor(request, kind, needed: .socket)
+    }
+    // Held also if CONFIG was not negotiated and nothing will be said there: a front-end takes its end for a fault.
+    requests = UnixStream(shared: socket)
     tellConfigChange()
+  }
+
+  /// Lets the socket for requests go when its other end is closed, or when something waits in it: no reply was asked for,
+  /// and what waits may be a descriptor, which would be held with it: the front-end's own end of this connection, say.
+  func checkRequests() {
+    if requests?.hasInputOrEnd == true { requests = nil }
   }
 
   /// The configuration is another one from now on; a front-end that can be told is told. It is not asked to answer.

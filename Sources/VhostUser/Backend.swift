@@ -35,6 +35,13 @@ public final class Backend {
   public internal(set) var config: NetConfig?
   /// SET_BACKEND_REQ_FD: where we ask the front-end.
   var requests: UnixStream?
+  /// Whether BACKEND_REQ is offered on this connection.
+  private var offersRequests = true
+  /// Closes every descriptor that came through this socket, and the connections themselves: their owner can make that
+  /// take as long as it likes.
+  public let reaper: Reaper
+  /// Files made by GET_INFLIGHT_FD: on this connection; and of this VM that count still, since when.
+  var inflightFiles: (ofConnection: Int, ofVM: Int, since: UInt64) = (0, 0, 0)
   /// The front-end is to be told that the configuration has changed, as soon as it may be.
   var owesConfigChange = false
   /// The second that SEND_RARP was last counted in, and how many there were.
@@ -59,12 +66,16 @@ public final class Backend {
     self.device = device
     self.report = report
     config = offer.config
+    reaper = Reaper(limit: limits.mostDescriptors(ringCount: offer.ringCount))
     rings = [Ring](repeating: Ring(), count: offer.ringCount)
   }
 
   // MARK: The connection
 
   public var isConnected: Bool { connection != nil }
+  /// True if nothing is read from the connection until descriptors of this VM have been closed: see `Reaper`. To be
+  /// tried again after some milliseconds; waiting for readiness says nothing meanwhile.
+  public var isHeldUp: Bool { connection?.isHeldUp == true }
   /// What to wait for readiness of; nil while nobody is connected.
   public var descriptorNumber: CInt? { connection?.number }
   /// Reading, or writing while a reply waits: then nothing is read.
@@ -73,8 +84,15 @@ public final class Backend {
   public var deadline: UInt64? { connection?.deadline ?? nil }
 
   /// Takes up a connection. Precondition: there is none.
-  public func connect(_ stream: consuming UnixStream, now: UInt64) {
+  ///
+  /// - Parameter offersRequests: false if both ends of the connection come from socketpair(2): then the front-end's own
+  ///   end cannot be told from a socket for requests, and BACKEND_REQ is not offered.
+  public func connect(_ stream: consuming UnixStream, now: UInt64, offersRequests: Bool = true) {
     precondition(!isConnected, "one connection at a time")
+    var stream = stream
+    stream.entrust(to: reaper)
+    self.offersRequests = offersRequests
+    inflightFiles.ofConnection = 0
     connection = Connection(stream, limits, now: now)
     report(.connected)
   }
@@ -112,13 +130,14 @@ public final class Backend {
   /// so: to be called at the deadline, and every second or so. Answers whether the connection goes on.
   @discardableResult public func expire(now: UInt64) -> Bool {
     device.beginOperation()
-    if let deadline, deadline <= now { disconnect(.timedOut) }
+    if let deadline, deadline <= now { disconnect(isHeldUp ? .descriptorsNotClosed : .timedOut) }
+    checkRequests()
     if isTruncated { disconnect(.truncated) }
     return isConnected
   }
 
-  /// Ends the connection: every ring stops, all memory and every descriptor is given back. When this returns, nothing
-  /// of the front-end's is held.
+  /// Ends the connection: every ring stops, all memory is given back, and every descriptor goes to the reaper. When this
+  /// returns, nothing of the front-end's is used.
   public func disconnect() {
     device.beginOperation()
     disconnect(.closedHere)
@@ -142,9 +161,12 @@ public final class Backend {
     (features, protocolFeatures) = (nil, [])
     requests = nil
     owesConfigChange = false
-    connection = nil
+    connection?.shutDown()
+    // Its descriptor may be another one's as soon as it is closed: the owner's poller is told before.
+    let ended = connection.take()
     device.disconnected()
     report(.disconnected(reason))
+    _ = consume ended
   }
 
   /// One message, if one is there.
@@ -159,6 +181,11 @@ public final class Backend {
       try handle(header, payload, descriptors, now)
       return true
     }
+  }
+
+  /// On this connection.
+  var offeredProtocolFeatures: ProtocolFeatures {
+    offersRequests ? offer.protocolFeatures : offer.protocolFeatures.subtracting(.backendReq)
   }
 
   // MARK: One message
@@ -216,7 +243,7 @@ public final class Backend {
     switch message {
     case .getFeatures: return .number(offer.allFeatures.rawValue)
     case .setFeatures(let bits): try setFeatures(bits)
-    case .getProtocolFeatures: return .number(offer.protocolFeatures.rawValue)
+    case .getProtocolFeatures: return .number(offeredProtocolFeatures.rawValue)
     case .setProtocolFeatures(let bits): try setProtocolFeatures(bits)
     // One front-end at a time has the socket; it has nothing to say that connecting did not.
     case .setOwner: break
@@ -249,7 +276,7 @@ public final class Backend {
     case .getConfig(let access): return .payload(try getConfig(access))
     case .setConfig(let access): try setConfig(access)
     case .getInflightFd(let wanted):
-      let (description, file) = try makeInflight(wanted)
+      let (description, file) = try makeInflight(wanted, now)
       return .payloadAndDescriptor(description.bytes, file)
     case .setInflightFd(let description): try setInflight(description, descriptors.one(request))
     }

@@ -17,6 +17,8 @@ struct Connection: ~Copyable {
   private var unsent: ArraySlice<UInt8> = []
   /// Goes with its first byte.
   private var unsentDescriptor: SharedDescriptor?
+  /// Nothing is read: descriptors that came before are not closed, and there may be no more of them.
+  private(set) var isHeldUp = false
   /// When its patience with the front-end ends; nil: never.
   private(set) var deadline: UInt64?
 
@@ -43,6 +45,7 @@ struct Connection: ~Copyable {
     while unsent.isEmpty {
       let missing = header.map { Int($0.size) - payload.count } ?? (MessageHeader.byteCount - headerBytes.count)
       if missing == 0 { return takeMessage() }
+      guard hasRoom(now: now) else { return .wait }
       let reception: UnixStream.Reception
       do { reception = try stream.receive(atMost: missing) } catch { throw .system(error) }
       switch consume reception {
@@ -54,6 +57,18 @@ struct Connection: ~Copyable {
     }
     return .wait
   }
+
+  /// Whether any message may come: each can bring as many descriptors as the kernel passes.
+  private mutating func hasRoom(now: UInt64) -> Bool {
+    let hadRoom = !isHeldUp
+    isHeldUp = stream.descriptor.reaper?.hasRoom == false
+    if isHeldUp && deadline == nil { deadline = now &+ limits.closing }
+    if !isHeldUp && !hadRoom && headerBytes.isEmpty { deadline = nil }
+    return !isHeldUp
+  }
+
+  /// Lets the front-end see the end now: closing the socket is the reaper's, and may take long.
+  func shutDown() { stream.shutDown() }
 
   private mutating func add(_ bytes: [UInt8], _ received: consuming ReceivedDescriptors, _ now: UInt64) throws(MessageError) {
     if headerBytes.isEmpty {

@@ -34,6 +34,8 @@ public enum DisconnectReason: Hashable, Sendable {
   case truncated
   /// The device cannot serve the connection: a worker does not answer, or a queue of the NIC does not stop.
   case device(RingRefusal)
+  /// Descriptors that it sent could not be closed in the time that is allowed: their owner delays it.
+  case descriptorsNotClosed
   case closedHere
 }
 
@@ -42,7 +44,7 @@ extension DisconnectReason {
   public var isViolation: Bool {
     switch self {
     case .closedByFrontend, .closedHere, .device: false
-    case .cutShort, .error, .timedOut, .truncated: true
+    case .cutShort, .error, .timedOut, .truncated, .descriptorsNotClosed: true
     }
   }
 }
@@ -82,6 +84,7 @@ extension DisconnectReason: CustomStringConvertible {
     case .timedOut: "the front-end did not speak, or did not listen, in time"
     case .truncated: "guest memory, the log or what is in flight was truncated while it was in use"
     case .device(let refusal): "\(refusal)"
+    case .descriptorsNotClosed: "descriptors that the front-end sent cannot be closed: closing them blocks"
     case .closedHere: "closed here"
     }
   }

@@ -156,23 +156,21 @@ extension OwnedDescriptor {
   /// Memory that is safe to map: shared memory or huge pages, for reading and writing. A file of any other file system
   /// could let us wait for its pages without end.
   borrowing func checkedMemory(_ request: Request) throws(MessageError) -> FileStatus {
-    let status: FileStatus
-    do { status = try self.status() } catch { throw .system(error) }
-    guard status.kind == .regular, status.fileSystem != .other, status.access == .both else {
-      throw .wrongDescriptor(request, status.kind, needed: .memory)
-    }
-    return status
-  }
-
-  /// Something that can be raised and waited for.
-  consuming func checkedEvent(_ request: Request) throws(MessageError) -> SharedDescriptor {
     do {
-      guard try isEventDescriptor() else { throw MessageError.wrongDescriptor(request, try status().kind, needed: .event) }
+      if let status = try memoryStatus(), status.access == .both { return status }
+      throw try MessageError.wrongDescriptor(request, kind(), needed: .memory)
     } catch let error as SystemError {
       throw .system(error)
     } catch let error as MessageError {
       throw error
     } catch { preconditionFailure("no other error is thrown here") }
+  }
+
+  /// Something that can be raised and waited for.
+  consuming func checkedEvent(_ request: Request) throws(MessageError) -> SharedDescriptor {
+    let kind: FileStatus.Kind
+    do { kind = try self.kind() } catch { throw .system(error) }
+    guard kind == .event else { throw .wrongDescriptor(request, kind, needed: .event) }
     return SharedDescriptor(self)
   }
 }

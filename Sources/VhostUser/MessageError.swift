@@ -37,6 +37,7 @@ public enum MessageError: Error, Hashable, Sendable {
   case memory(MemoryError)
   case badLog(byteCount: UInt64, offset: UInt64, fileBytes: Int)
   case logTooSmall(byteCount: UInt64, needed: UInt64)
+  case tooManyInflight(limit: Int)
   case badInflight(rings: UInt16, size: UInt16, limit: Int)
   case badInflightPlace(byteCount: UInt64, offset: UInt64, fileBytes: Int, needed: Int)
   // Rings.
@@ -57,7 +58,7 @@ public enum MessageError: Error, Hashable, Sendable {
   public enum Need: String, Hashable, Sendable {
     case event = "an eventfd"
     case memory = "a file of shared memory or huge pages that can be read and written"
-    case socket = "a Unix stream socket"
+    case socket = "a Unix stream socket made by socketpair(2)"
   }
 }
 
@@ -83,7 +84,7 @@ extension MessageError {
     case .unknownRequest, .unsupported, .notNegotiated, .enableNotNegotiated, .featuresNotOffered,
       .protocolFeaturesNotOffered, .changedWhileRunning, .reservedBits, .wrongDescriptor, .badRegion, .regionsOverlap,
       .frontendRegionsOverlap, .tooManyRegions, .tooMuchMemory, .noSuchRegion, .memory, .badLog, .logTooSmall,
-      .badInflight, .badInflightPlace,
+      .badInflight, .badInflightPlace, .tooManyInflight,
       .noSuchRing, .badEnable, .badMTU, .mtuRefused, .badConfigRange, .configIsReadOnly, .device, .system:
       .refuse
     case .ringRuns, .badRing: .ring
@@ -125,6 +126,7 @@ extension MessageError: CustomStringConvertible {
     case .logTooSmall(let count, let needed): "SET_LOG_BASE: a log of \(count) bytes; the guest's memory needs \(needed)"
     case .badInflight(let rings, let size, let limit):
       "a region for what is in flight in \(rings) rings of \(size) entries; must be 1 to \(limit) rings, of 1 to 32768"
+    case .tooManyInflight(let limit): "GET_INFLIGHT_FD: more than \(limit) regions; use those that there are"
     case .badInflightPlace(let count, let offset, let size, let needed):
       "SET_INFLIGHT_FD: \(count) bytes from \(offset) on, in a file of \(size): not \(needed) on a whole page"
     case .noSuchRing(let request, let index, let count):

@@ -1,4 +1,5 @@
 public import FlowSteering
+internal import Linux
 public import Virtio
 
 /// What a back-end offers on one socket. It stays the same while the socket lives: front-ends compare when they
@@ -56,6 +57,13 @@ public struct Limits: Sendable {
   public var message: UInt64 = 1_000_000_000
   /// How long a reply may wait for the front-end to make room for it, in nanoseconds.
   public var reply: UInt64 = 10_000_000_000
+  /// How long nothing may be read because descriptors of the VM are not closed, in nanoseconds: see `Backend.isHeldUp`.
+  public var closing: UInt64 = 10_000_000_000
+  /// GET_INFLIGHT_FD: files for one connection. A front-end needs one, and another when it makes more rings.
+  public var inflightPerConnection = 4
+  /// Files for a VM at once, and the time in nanoseconds after which it may have another.
+  public var inflightAtOnce = 64
+  public var inflightRefill: UInt64 = 10_000_000_000
   /// Messages in one call of `readable`: then others have their turn.
   public var messagesPerTurn = 64
   /// The time after which a call of `readable` takes no further message, in nanoseconds.
@@ -63,6 +71,14 @@ public struct Limits: Sendable {
   /// SEND_RARP: how many are passed on in a second. QEMU sends five after a migration.
   public var announcementsPerSecond = 20
   public init() {}
+
+  /// Descriptors of one VM that may be open at a time: what a well-behaved front-end can have here, what one message more
+  /// can bring, and as many that wait to be closed.
+  public func mostDescriptors(ringCount: Int) -> Int {
+    // Kept files, while one table takes the place of another; kick, call and error of each ring; log, in flight, requests, the connection, the listener, and connections that are
+    // turned away.
+    2 * mostKeptFiles + 3 * ringCount + 16 + 2 * UnixStream.mostDescriptors
+  }
 }
 
 /// The configuration space of a network device. virtio 1.3, 5.1.4.

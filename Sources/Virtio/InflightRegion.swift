@@ -30,7 +30,9 @@ public import Linux
   /// - Parameters:
   ///   - mapping: of the region's file. Zeroes are an empty region.
   ///   - offset: where in it the region begins, in bytes.
-  public init(mapping: consuming Mapping, offset: Int = 0, ringCount: Int, ringSize: Int) {
+  ///   - isFresh: the file was just made and is all zeros. Then only the header is written: a page that is touched is
+  ///     charged to this process, and stays so while the front-end has the file.
+  public init(mapping: consuming Mapping, offset: Int = 0, ringCount: Int, ringSize: Int, isFresh: Bool = false) {
     let byteCount = Self.byteCount(ringCount: ringCount, ringSize: ringSize)
     precondition(ringCount > 0 && ringSize > 0 && ringSize <= RingLayout.largestSize)
     precondition(offset >= 0 && offset % 64 == 0 && offset <= mapping.byteCount && byteCount <= mapping.byteCount - offset)
@@ -39,7 +41,10 @@ public import Linux
     let isOfShape = unsafe sl_load64(base + 8) == UInt64(ringCount) << 32 | UInt64(ringSize)
     wasForeign = magic != 0 && magic != Self.magic
     if magic != Self.magic || !isOfShape {
-      unsafe sl_fill(base, 0, byteCount)
+      // Of another's region no record is live any more; what else lies there means nothing without.
+      if !isFresh {
+        for ring in 0..<ringCount { unsafe RingRecord.clear(at: base + Self.headerBytes + ring * Self.stride(ringSize)) }
+      }
       unsafe sl_store64(base + 8, UInt64(ringCount) << 32 | UInt64(ringSize))
       sl_fence_release()
       unsafe sl_store64(base, Self.magic)

@@ -132,6 +132,12 @@ public import Linux
 
   /// Forgets where the ring stands: the front-end knows it, or it is gone.
   public func clear() { unsafe sl_store64(state, 0) }
+  /// The same for a record that begins at an address, and for whose it was.
+  static func clear(at base: UnsafeMutableRawPointer) {
+    unsafe sl_store64(base + Field.state, 0)
+    unsafe sl_store64(base + Field.magic, 0)
+    unsafe sl_store64(base + Field.guest, 0)
+  }
 
   /// Begins a ring's life, or goes on with it. Nothing is out. Answers `State.afterStraddles` of what was given back last.
   func begin(_ layout: RingLayout, at position: RingPosition) -> Bool {

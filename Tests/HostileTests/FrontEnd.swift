@@ -83,6 +83,11 @@ final class FrontEnd {
 
   /// Sends bytes, with each list of descriptors as a control message of its own. False: the other end is gone.
   @discardableResult func send(_ bytes: [UInt8], controls: [[Int32]] = [], type: Int32 = 1) -> Bool {
+    Self.send(bytes, controls: controls, type: type, on: socket)
+  }
+  static func send(_ bytes: [UInt8], _ fds: [Int32], on socket: Int32) -> Bool { send(bytes, controls: [fds], type: 1, on: socket) }
+
+  private static func send(_ bytes: [UInt8], controls: [[Int32]], type: Int32, on socket: Int32) -> Bool {
     var control: [UInt8] = []
     for numbers in controls {
       control += littleEndian(UInt64(16 + 4 * numbers.count), Int32(SOL_SOCKET), type)

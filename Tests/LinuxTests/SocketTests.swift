@@ -329,26 +329,62 @@ import Testing
 
   @Test func `a descriptor says what it is`() throws {
     let memory = try MemoryFile(name: "test", byteCount: 8192)
-    let status = try memory.descriptor.status()
-    #expect(status.kind == .regular && status.fileSystem == .sharedMemory && status.access == .both)
+    let status = try #require(try memory.descriptor.memoryStatus())
+    #expect(status.fileSystem == .sharedMemory && status.access == .both)
     #expect(status.byteCount == 8192 && status.pageByteCount == 4096 && !status.isSealedAgainstShrinking)
     #expect(sl_add_seals(memory.descriptor.number, sl_seal_shrink()) == 0)
-    #expect(try memory.descriptor.status().isSealedAgainstShrinking)
-    #expect(try memory.descriptor.status().inode == status.inode)
+    #expect(try memory.descriptor.memoryStatus()?.isSealedAgainstShrinking == true)
+    #expect(try memory.descriptor.memoryStatus()?.inode == status.inode)
+    #expect(try memory.descriptor.kind() == .memory)
+    let onTmpfs = OwnedDescriptor(adopting: unsafe open("/dev/shm/sluice-kind-\(getpid())", O_RDWR | O_CREAT, 0o600))
+    #expect(try onTmpfs.kind() == .memory)
+    unsafe unlink("/dev/shm/sluice-kind-\(getpid())")
     let event = try EventDescriptor()
-    #expect(try event.descriptor.status().kind == .anonymous)
-    #expect(try event.descriptor.isEventDescriptor())
-    #expect(try !memory.descriptor.isEventDescriptor())
+    #expect(try event.descriptor.kind() == .event)
     #expect(event.clear() == false, "asking does not raise it")
+    #expect(try event.descriptor.memoryStatus() == nil)
     let poller = OwnedDescriptor(adopting: sl_poller())
-    #expect(try !poller.isEventDescriptor())
+    #expect(try poller.kind() == .anonymous)
     let pair = try UnixStreamPair()
     let isStream = pair.first.descriptor.isUnixStream
     #expect(isStream)
-    #expect(try pair.first.descriptor.status().kind == .socket)
-    let zero = OwnedDescriptor(adopting: unsafe open("/dev/zero", O_RDONLY))
-    #expect(try zero.status().kind == .character && zero.status().access == .read)
-    let path = OwnedDescriptor(adopting: unsafe open("/", sl_flag_path()))
-    #expect(try path.status().kind == .directory && path.status().access == .none)
+    #expect(try pair.first.descriptor.kind() == .socket)
+    var ends: [CInt] = [-1, -1]
+    unsafe #expect(pipe(&ends) == 0)
+    let read = OwnedDescriptor(adopting: ends[0])
+    let write = OwnedDescriptor(adopting: ends[1])
+    #expect(try read.kind() == .pipe && write.kind() == .pipe)
+    for (name, flags, kind) in [
+      ("/dev/zero", O_RDONLY, .other), (#filePath, O_RDONLY, .other), ("/dev/shm", O_RDONLY, .other), ("/", sl_flag_path(), .path),
+    ] as [(String, CInt, FileStatus.Kind)] {
+      let descriptor = OwnedDescriptor(adopting: unsafe open(name, flags))
+      #expect(try descriptor.kind() == kind, "\(name)")
+      #expect(try descriptor.memoryStatus() == nil, "\(name)")
+    }
+  }
+
+  /// A file's name is its owner's choice.
+  @Test func `a file that is called as an eventfd is none`() throws {
+    let place = "/tmp/anon_inode:[eventfd]"
+    let file = OwnedDescriptor(adopting: unsafe open(place, O_RDWR | O_CREAT, 0o600))
+    unsafe unlink(place)
+    #expect(try file.kind() != .event)
+    let named = try MemoryFile(name: "anon_inode:[eventfd]", byteCount: 4096)
+    #expect(try named.descriptor.kind() == .memory)
+  }
+
+  @Test func `two sockets that were made connected are told from the end of a connection through a listener`() throws {
+    let pair = try UnixStreamPair()
+    let isPair = pair.first.descriptor.isUnnamedPair
+    #expect(isPair)
+    let place = try Place()
+    let listener = try UnixListener(at: place.path)
+    let client = try UnixStream(connectingTo: place.path)
+    let server = try some(try listener.accept())
+    let (atClient, atServer, listens) = (client.descriptor.isUnnamedPair, server.descriptor.isUnnamedPair, listener.descriptor.isUnnamedPair)
+    #expect(!atClient && !atServer && !listens)
+    let lone = OwnedDescriptor(adopting: sl_unix_socket())
+    let isLonePair = lone.isUnnamedPair
+    #expect(!isLonePair)
   }
 }

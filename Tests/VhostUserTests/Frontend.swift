@@ -117,6 +117,7 @@ final class Frontend {
   deinit {
     backend.disconnect()
     close()
+    settle()
   }
 
   var isConnected: Bool { backend.isConnected }
@@ -134,7 +135,16 @@ final class Frontend {
     turn()
   }
 
-  func turn() { backend.readable(now: now) }
+  func turn() {
+    backend.readable(now: now)
+    settle()
+  }
+
+  /// Until every descriptor that was let go is closed, which is another thread's.
+  func settle() {
+    let end = MonotonicClock.now() + 10_000_000_000
+    while backend.reaper.waitingCount > 0, MonotonicClock.now() < end { sched_yield() }
+  }
 
   /// Bytes with descriptors, in one part of control data.
   func raw(_ bytes: [UInt8], _ descriptors: [CInt] = []) {

@@ -300,8 +300,8 @@ import VhostUser
   private func wrongEvents(_ things: Things) throws -> [(CInt, FileStatus.Kind)] {
     let pipe = try things.pipe()
     return [
-      (try things.memory(4096), .regular), (try things.open("/dev/zero", O_RDWR), .character),
-      (try things.open("/", O_RDONLY), .directory), (pipe.read, .pipe), (pipe.write, .pipe),
+      (try things.memory(4096), .memory), (try things.open("/dev/zero", O_RDWR), .other),
+      (try things.open("/", O_RDONLY), .other), (try things.open("/", 0o10000000), .path), (pipe.read, .pipe), (pipe.write, .pipe),
       (try things.sockets().0, .socket), (try things.epoll(), .anonymous),
     ]
   }
@@ -311,7 +311,7 @@ import VhostUser
     let things = Things()
     for (descriptor, kind) in try wrongEvents(things) {
       // Other tests open these too.
-      let isShared = kind == .character || kind == .directory
+      let isShared = kind == .other || kind == .path
       let before = holders(of: descriptor)
       let frontend = try Frontend()
       frontend.negotiate()

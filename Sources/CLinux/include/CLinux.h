@@ -151,8 +151,10 @@ static inline int sl_may_run_on(int number) {
 }
 
 #include "Allocator.h"
+#include "Descriptors.h"
 #include "Guard.h"
 #include "Raise.h"
+#include "Reaper.h"
 #include "Sockets.h"
 #include "Tap.h"
 #include "VFIO.h"

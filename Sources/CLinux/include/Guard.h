@@ -11,7 +11,8 @@
 int sl_guard(void *start, size_t count);
 // Whether something was touched that was gone. From then on the whole range is private zeros.
 int sl_guard_was_touched(int number);
-// To be called before the range is unmapped.
+// To be called before the range is unmapped. When it returns, no handler puts zeros there any more: the addresses may be
+// used for something else.
 void sl_guard_end(int number);
 
 #endif

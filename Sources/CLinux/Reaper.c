@@ -1,0 +1,132 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "Reaper.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+// Of the thread, in bytes: it calls close(2), and a C library keeps its own data there too.
+enum { STACK = 256 << 10 };
+
+struct sl_reaper {
+  pthread_mutex_t lock;
+  pthread_cond_t news;
+  // A stack, for the order does not matter.
+  int *numbers;
+  int count, capacity;
+  int is_closing;
+  int open;
+  int has_thread;
+  int is_ending;
+};
+
+static void release(sl_reaper *reaper) {
+  pthread_cond_destroy(&reaper->news);
+  pthread_mutex_destroy(&reaper->lock);
+  free(reaper->numbers);
+  free(reaper);
+}
+
+static void *run(void *argument) {
+  sl_reaper *reaper = argument;
+  (void)pthread_setname_np(pthread_self(), "reaper");
+  pthread_mutex_lock(&reaper->lock);
+  for (;;) {
+    while (reaper->count == 0 && !reaper->is_ending) pthread_cond_wait(&reaper->news, &reaper->lock);
+    if (reaper->count == 0) break;
+    int number = reaper->numbers[--reaper->count];
+    reaper->is_closing = 1;
+    pthread_mutex_unlock(&reaper->lock);
+    (void)close(number);
+    pthread_mutex_lock(&reaper->lock);
+    reaper->is_closing = 0;
+    reaper->open--;
+  }
+  pthread_mutex_unlock(&reaper->lock);
+  release(reaper);
+  return NULL;
+}
+
+// The lock is held. Without a thread the descriptors stay open and counted, and the next call tries again.
+static void start(sl_reaper *reaper) {
+  if (reaper->has_thread || reaper->count == 0) return;
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes) != 0) return;
+  (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  (void)pthread_attr_setstacksize(&attributes, STACK);
+  // Signals are another thread's.
+  sigset_t all, before;
+  sigfillset(&all);
+  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_t thread;
+  reaper->has_thread = pthread_create(&thread, &attributes, run, reaper) == 0;
+  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attributes);
+}
+
+sl_reaper *sl_reaper_make(int room) {
+  sl_reaper *reaper = calloc(1, sizeof *reaper);
+  if (reaper == NULL) return NULL;
+  reaper->capacity = room > 0 ? room : 1;
+  reaper->numbers = malloc((size_t)reaper->capacity * sizeof *reaper->numbers);
+  if (reaper->numbers == NULL) {
+    free(reaper);
+    errno = ENOMEM;
+    return NULL;
+  }
+  pthread_mutex_init(&reaper->lock, NULL);
+  pthread_cond_init(&reaper->news, NULL);
+  return reaper;
+}
+
+void sl_reaper_adopt(sl_reaper *reaper, int count) {
+  pthread_mutex_lock(&reaper->lock);
+  reaper->open += count;
+  pthread_mutex_unlock(&reaper->lock);
+}
+
+void sl_reaper_close(sl_reaper *reaper, int number) {
+  pthread_mutex_lock(&reaper->lock);
+  if (reaper->count == reaper->capacity) {
+    int *larger = realloc(reaper->numbers, 2 * (size_t)reaper->capacity * sizeof *larger);
+    if (larger != NULL) {
+      reaper->numbers = larger;
+      reaper->capacity *= 2;
+    }
+  }
+  // Without memory it stays open, and counts against its VM.
+  if (reaper->count < reaper->capacity) reaper->numbers[reaper->count++] = number;
+  start(reaper);
+  pthread_cond_signal(&reaper->news);
+  pthread_mutex_unlock(&reaper->lock);
+}
+
+int sl_reaper_open_count(sl_reaper *reaper) {
+  pthread_mutex_lock(&reaper->lock);
+  start(reaper);
+  int count = reaper->open;
+  pthread_mutex_unlock(&reaper->lock);
+  return count;
+}
+
+int sl_reaper_waiting_count(sl_reaper *reaper) {
+  pthread_mutex_lock(&reaper->lock);
+  start(reaper);
+  int count = reaper->count + reaper->is_closing;
+  pthread_mutex_unlock(&reaper->lock);
+  return count;
+}
+
+void sl_reaper_end(sl_reaper *reaper) {
+  pthread_mutex_lock(&reaper->lock);
+  reaper->is_ending = 1;
+  start(reaper);
+  int has_thread = reaper->has_thread;
+  pthread_cond_signal(&reaper->news);
+  pthread_mutex_unlock(&reaper->lock);
+  if (!has_thread) release(reaper);
+}
