@@ -2,7 +2,6 @@ public import Bus
 internal import CLinux
 internal import Glibc
 public import Linux
-internal import Synchronization
 
 /// A PCI function that this process drives, and the addresses that it can reach. Documentation/driver-api/vfio.rst.
 ///

@@ -1,6 +1,6 @@
 import CLinux
 import Foundation
-import Synchronization
+import Linux
 import Testing
 
 @testable import Control

@@ -2,7 +2,6 @@ import CLinux
 import Glibc
 import Linux
 import Support
-import Synchronization
 import Testing
 
 /// The handler that puts zeros in place of truncated memory, against guards that end and begin meanwhile.
