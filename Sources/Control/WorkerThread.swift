@@ -42,7 +42,7 @@ final class WorkerThread: @unchecked Sendable {
   let secondsPerTick: Double
   private var isStopping = false
   /// What a VM, or the host's port, is polled for at a time, and may be ahead of others by, in microseconds. A poll of a ring
-  /// that lends takes 1 to 10; one that ends at its budget of descriptors some 50.
+  /// that lends takes 1 to 10; one that ends at its budget of descriptors less than 100.
   private static let quantumMicroseconds = 50
 
   // The thread's own.
