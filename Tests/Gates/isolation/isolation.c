@@ -698,12 +698,13 @@ int main(int count, char **words) {
   // Whatever happens, it ends; what it started ends with it.
   alarm(150);
   signal(SIGPIPE, SIG_IGN);
-  // Ahead of other programs of this machine, where that is allowed: the stage's threads have to run at the same time.
-  // Linux may schedule sessions as groups (sched(7), autogroup): then a priority counts within a session, and the session has its own.
+  // Ahead of other programs of this machine, where that is allowed: the stage's threads have to run at the same time. Where Linux
+  // schedules sessions as groups (sched(7), autogroup) the session has a priority, and its threads keep theirs: among them are some
+  // of the back-end's that libraries give a priority of their own.
   setsid();
-  setpriority(PRIO_PROCESS, 0, -15);
-  int group = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+  int group = number_in("/proc/sys/kernel/sched_autogroup_enabled") == 1 ? open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC) : -1;
   if (group >= 0) { if (write(group, "-15", 3) < 0) {} close(group); }
+  else setpriority(PRIO_PROCESS, 0, -5);
   choose_processors();
   for (int k = 0; k < attack_count; k++) if (!strcmp(attacks[k].name, name)) {
     current = &attacks[k];
