@@ -95,7 +95,7 @@ let package = Package(
     tests(of: "FlowSteering"),
     tests(of: "FlowTables", "FlowSteering"),
     .target(
-      name: "ReceiveConformance", dependencies: ["Intel", "FlowTables", "FlowSteering", "NIC", "Bus", "Linux"], path: "Tests/ReceiveConformance",
+      name: "ReceiveConformance", dependencies: ["Datapath", "Intel", "FlowTables", "FlowSteering", "NIC", "Bus", "GuestMemory", "Linux"], path: "Tests/ReceiveConformance",
       swiftSettings: settings),
     .executableTarget(
       name: "CardConformance", dependencies: ["ReceiveConformance", "Datapath", "Intel", "VFIO", "Virtio", "Bus", "GuestMemory", "FlowSteering", "Linux"],

@@ -2,6 +2,7 @@ import Bus
 import GuestMemory
 import Linux
 import Support
+import Synchronization
 import Testing
 
 @Suite struct WindowTests {
@@ -65,9 +66,204 @@ import Testing
     try window.close()
     #expect(space.entries.isEmpty && space.wrongUnmaps == 0)
   }
+
+  // MARK: Another map
+
+  private func starts(_ space: FakeAddressSpace, _ window: DMAWindow) -> [UInt64] { space.entries.map { $0.start - window.base.rawValue }.sorted() }
+
+  @Test func `what comes is mapped before the paths know of it`() throws {
+    let space = FakeAddressSpace()
+    let old = try map([0])
+    let window = try DMAWindow(number: 1, map: old, in: space)
+    let new = try MemoryMap(old.regions + map([0x10000]).regions)
+    let change = try window.beginChange(to: new)
+    #expect(starts(space, window) == [0, 0x10000] && window.map === old)
+    change.adopt()
+    try window.finish(change)
+    #expect(starts(space, window) == [0, 0x10000] && window.map === new)
+  }
+
+  @Test func `what goes is unmapped after the paths have dropped it, and what comes at its place is mapped then`() throws {
+    let space = FakeAddressSpace()
+    let old = try map([0, 0x10000])
+    let window = try DMAWindow(number: 1, map: old, in: space)
+    let new = try MemoryMap([old.regions[0]] + map([0x10000, 0x20000]).regions)
+    let change = try window.beginChange(to: new)
+    change.adopt()
+    #expect(starts(space, window) == [0, 0x10000] && space.mapCalls == 2)
+    try window.finish(change)
+    #expect(starts(space, window) == [0, 0x10000, 0x20000] && space.mapCalls == 4 && space.wrongUnmaps == 0)
+  }
+
+  @Test func `a change that cannot be mapped leaves the window as it was`() throws {
+    let space = FakeAddressSpace()
+    let old = try map([0])
+    let window = try DMAWindow(number: 1, map: old, in: space)
+    let new = try MemoryMap(old.regions + map([0x10000, 0x20000]).regions)
+    space.failingMap = 3
+    #expect(throws: IOAddressSpaceError.limitReached) { _ = try window.beginChange(to: new) }
+    #expect(starts(space, window) == [0] && window.map === old)
+    try window.replace(with: new)
+    #expect(starts(space, window) == [0, 0x10000, 0x20000])
+  }
+
+  @Test func `pages of a region that goes are out of reach when the paths have gone over`() throws {
+    let space = FakeAddressSpace()
+    let old = try map([0, 0x10000])
+    let window = try DMAWindow(number: 1, map: old, in: space, isStrict: true)
+    let pages = try #require(window.pages)
+    #expect(pages.lend(window.base, byteCount: 100) && pages.lend(window.base + 0x10000, byteCount: 100))
+    let change = try window.beginChange(to: MemoryMap([old.regions[0]]))
+    #expect(starts(space, window) == [0, 0x10000])
+    change.adopt()
+    #expect(starts(space, window) == [0])
+    try window.finish(change)
+    #expect(!pages.lend(window.base + 0x10000, byteCount: 100))
+    pages.close()
+    try window.close()
+    #expect(space.entries.isEmpty && space.wrongUnmaps == 0)
+    #expect(throws: IOAddressSpaceError.self) { _ = try window.beginChange(to: old) }
+  }
+
+  // MARK: Two threads
+
+  /// Has things done by a thread that lends in between: one at a time, and who asks waits.
+  private final class Desk: @unchecked Sendable {
+    private let job = Mutex<(@Sendable () -> Void)?>(nil)
+    private let done: EventDescriptor
+    private let ending = SharedWord()
+    init() throws(SystemError) { done = try EventDescriptor() }
+    func perform(_ body: @escaping @Sendable () -> Void) {
+      job.withLock { $0 = body }
+      while !done.clear() { done.wait(milliseconds: 1000) }
+    }
+    func serve() {
+      guard let body = job.withLock({ $0.take() }) else { return }
+      body()
+      done.signal()
+    }
+    var isEnding: Bool { ending.value != 0 }
+    func end() { ending.set(1) }
+  }
+  private struct Shared<Value>: @unchecked Sendable { let value: Value }
+
+  /// The fake is one thread's: this puts calls in an order.
+  private final class LockedSpace: IOAddressSpace, @unchecked Sendable {
+    private let lock = Mutex(())
+    let base = FakeAddressSpace()
+    var unmapFailures: UnmapFailures { base.unmapFailures }
+    func map(_ memory: HostMemory, at address: IOVA, access: DMAAccess) throws(IOAddressSpaceError) {
+      try lock.withLock { _ throws(IOAddressSpaceError) in unsafe try base.map(memory, at: address, access: access) }
+    }
+    func unmap(_ address: IOVA, byteCount: Int) throws(IOAddressSpaceError) {
+      try lock.withLock { _ throws(IOAddressSpaceError) in try base.unmap(address, byteCount: byteCount) }
+    }
+  }
+
+  @Test func `a map that changes while a worker lends is whole at every lending`() throws {
+    let space = LockedSpace()
+    let kept = try map([0])
+    let window = try DMAWindow(number: 1, map: kept, in: space, isStrict: true)
+    let pages = try Shared(value: #require(window.pages))
+    let base = window.base
+    let desk = try Desk()
+    let refusals = SharedWord()
+    let thread = try Linux.Thread(name: "worker") {
+      while !desk.isEnding {
+        desk.serve()
+        if !pages.value.lend(base + 100, byteCount: 5000) { refusals.set(refusals.value + 1) }
+        pages.value.giveBack(base + 100, byteCount: 5000)
+        pages.value.flush()
+      }
+    }
+    for n in 0..<500 {
+      let more = try map(Array(repeating: 0, count: n % 7).indices.map { UInt64($0 + 1) << 16 }).regions
+      let change = Shared(value: try window.beginChange(to: MemoryMap(kept.regions + more)))
+      desk.perform { change.value.adopt() }
+      try window.finish(change.value)
+    }
+    desk.perform { pages.value.close() }
+    desk.end()
+    thread.join()
+    try window.close()
+    #expect(space.base.entries.isEmpty && space.base.wrongUnmaps == 0)
+  }
+
+  @Test func `pages that a second thread uses stop the program`() async {
+    await #expect(processExitsWith: .failure) {
+      let region = MemoryRegion(at: GuestAddress(0), mapping: try Mapping(anonymousBytes: 8192))
+      let window = try DMAWindow(number: 1, map: MemoryMap([region]), in: FakeAddressSpace(), isStrict: true)
+      let pages = Shared(value: try #require(window.pages))
+      _ = pages.value.lend(window.base, byteCount: 100)
+      let thread = try Linux.Thread(name: "other") { pages.value.flush() }
+      thread.join()
+    }
+  }
+
+  // MARK: A mapping that cannot be removed
+
+  private final class Flag: Sendable {
+    private let word = SharedWord()
+    func raise() { word.set(word.value + 1) }
+    var count: Int { Int(word.value) }
+  }
+
+  @Test(arguments: ["close", "change", "remove", "deinit", "undo"])
+  func `memory that cannot be unmapped lives on, and the device is stopped once`(way: String) throws {
+    let space = FakeAddressSpace()
+    let stopped = Flag()
+    space.unmapFailures.onFirst { stopped.raise() }
+    weak var stuck: MemoryRegion?
+    weak var other: MemoryRegion?
+    do {
+      let map = try map([0, 0x10000])
+      (stuck, other) = (map.regions[0], map.regions[1])
+      space.failingUnmap = 1
+      if way == "undo" {
+        space.failingMap = 2
+        #expect(throws: IOAddressSpaceError.limitReached) { _ = try DMAWindow(number: 1, map: map, in: space) }
+      } else {
+        let window = try DMAWindow(number: 1, map: map, in: space)
+        switch way {
+        case "close": #expect(throws: IOAddressSpaceError.self) { try window.close() }
+        case "change": #expect(throws: IOAddressSpaceError.self) { try window.replace(with: MemoryMap([])) }
+        case "remove": #expect(throws: IOAddressSpaceError.self) { try window.remove(map.regions[0]) }
+        default: break
+        }
+      }
+    }
+    #expect(stuck != nil && other == nil, "\(way)")
+    #expect(space.entries.map(\.start) == [1 << 40] && space.unmapFailures.count == 1 && stopped.count == 1, "\(way)")
+    #expect(space.unmapFailures.failures.map(\.address) == [IOVA(1 << 40)], "\(way)")
+  }
+
+  @Test func `a device that is said to be stopped too late is stopped at once, and never twice`() throws {
+    let space = FakeAddressSpace()
+    let (first, second) = (Flag(), Flag())
+    space.failingUnmap = 1
+    do { _ = try DMAWindow(number: 1, map: map([0]), in: space) }
+    space.unmapFailures.onFirst { first.raise() }
+    #expect(first.count == 1)
+    space.failingUnmap = 2
+    do { _ = try DMAWindow(number: 2, map: map([0]), in: space) }
+    #expect(first.count == 1 && second.count == 0 && space.unmapFailures.count == 2)
+  }
 }
 
 @Suite struct DMABufferTests {
+  @Test func `pages that cannot be unmapped stay, and so does their address`() throws {
+    let space = FakeAddressSpace()
+    let allocator = IOVAAllocator()
+    space.failingUnmap = 1
+    let base: UInt
+    do {
+      let buffer = try DMABuffer(byteCount: 4096, access: .write, in: space, allocator: allocator)
+      base = UInt(bitPattern: unsafe buffer.bytes(0, 1).baseAddress!)
+    }
+    #expect(isMapped(base, 4096) && space.entries.count == 1 && allocator.usedByteCount == 8192)
+    #expect(space.unmapFailures.count == 1)
+  }
+
   @Test func `a buffer is off the bus before its pages go`() throws {
     let space = FakeAddressSpace()
     let base: UInt

@@ -115,6 +115,8 @@ final class TransmitRig {
     }
   }
 
+  private var refuses: (UInt64) -> Bool = { _ in false }
+
   // MARK: The guest
 
   func cell(_ index: Int) -> UInt64 { arena + UInt64(index * Self.cellBytes) }
@@ -204,6 +206,7 @@ final class TransmitRig {
     else if frame.count < card.frameByteCounts.lowerBound { fate = .copied(.padded) }
     else if isCut { fate = .copied(.crossesRegions) }
     else if pieces.count > pieceLimit { fate = .copied(.fragmented) }
+    else if pieces.contains(where: { refuses($0.address) }) { fate = .copied(.notMapped) }
     else { fate = .lent }
     if case .dropped = fate { wire = [] } else if frame.count < card.frameByteCounts.lowerBound {
       wire += [UInt8](repeating: 0, count: max(60, Int(card.frameByteCounts.lowerBound)) - frame.count)
@@ -220,6 +223,13 @@ final class TransmitRig {
   }
 
   // MARK: Both
+
+  /// Which addresses of the guest's the card cannot reach. Its host buffers it always can. Precondition: nothing was sent.
+  func refuse(_ refuses: @escaping (UInt64) -> Bool) {
+    self.refuses = refuses
+    let base = window.base.rawValue
+    card.refuses = { $0.rawValue >= base && refuses($0.rawValue - base) }
+  }
 
   /// One turn, and everything that must hold after it.
   func turn() throws {

@@ -407,6 +407,10 @@ import Virtio
         size: size, capacity: random.pick([1, 3, 20, 256]), features: features, copies: random.once(in: 4),
         base: random.pick([0, 65530]), first: random.pick([0, size - 1, 2 * size - 1]),
         hostBuffers: random.pick([1, 4, 64]), pieceLimit: random.pick([1, 3, 40]), random: SeededGenerator(seed: random.next()))
+      if random.once(in: 3) {
+        let salt = random.next()
+        rig.refuse { ($0 >> 12 ^ salt) % 3 == 0 }
+      }
       for turn in 0..<40 {
         // What was offered before and not taken would be another ring's.
         if random.once(in: 6), rig.path.outstandingBuffers + rig.returned == rig.expected.count { rig.discards.toggle() }

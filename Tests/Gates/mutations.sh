@@ -57,11 +57,12 @@ mutate head-taken-twice $split 'UInt32(head) <= mask && outstanding[Int(head)] =
 mutate head-stays-out $split 'UInt64(byteCount) << 32)
     unsafe outstanding[Int(UInt32(id) & mask)] = 0' 'UInt64(byteCount) << 32)'
 mutate chain-put-as-one Sources/Virtio/PackedVirtqueue.swift 'return unsafe lengths[Int(n)] == 1' 'return true'
-mutate lent-too-short $path '_fastPath(buffer.range.count >= need), let slice = memory.slice(buffer.range) {
-      taking.mark(buffer, at: n)
-      entering.enterLent' 'let slice = memory.slice(buffer.range) {
-      taking.mark(buffer, at: n)
-      entering.enterLent'
+mutate lent-too-short $path '_fastPath(buffer.range.count >= need), let slice = memory.slice(buffer.range),
+      posting.post' 'let slice = memory.slice(buffer.range),
+      posting.post'
+mutate refused-is-lent $path 'if queue.post(address) {
+        core.enterLent()' 'if queue.post(address) || true {
+        core.enterLent()'
 mutate copied-from-a-lent-slot $path 'putting.isPlain(at: n), ledger.isBounced(n) {' 'putting.isPlain(at: n) {'
 mutate copied-past-the-end $path 'entry.kind == .piece && entry.byteCount >= length' 'entry.kind == .piece'
 mutate asleep-without-asking $path 'if hasShown { notify() }

@@ -13,7 +13,7 @@ public enum ReceiveConformance {
 
   private static let a = Receiver(name: "a", address: MACAddress(0x0200_0000_0001))
   private static let b = Receiver(name: "b", address: MACAddress(0x0200_0000_0002))
-  private static let first = MACAddress(0x0200_0000_0001)
+  static let first = MACAddress(0x0200_0000_0001)
   private static let second = MACAddress(0x0200_0000_0002)
   private static let nobody = MACAddress(0x0200_0000_0003)
 
@@ -32,6 +32,8 @@ public enum ReceiveConformance {
     Case(name: "an armed vector is raised by a frame, and a masked one is not", run: interrupts),
     Case(name: "every frame is counted", run: counters),
     Case(name: "a buffer outside what is mapped is not written, and the IOMMU tells of it", run: faults),
+    Case(name: "strict: a buffer whose page cannot be mapped is refused, and frames come into the others", run: StrictConformance.refusedPost),
+    Case(name: "strict: a frame whose page cannot be unmapped is kept back", run: StrictConformance.failingUnmap),
   ]
 
   /// One pool or two with their addresses, everything let in that is theirs.
