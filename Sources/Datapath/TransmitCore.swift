@@ -6,8 +6,8 @@ public import Virtio
 /// Everything of a transmit path that does not depend on the kind of card: the guest's ring and memory, the ledger, the
 /// host buffers and the counters.
 ///
-/// What a frame's length is, and where it lies, comes from descriptors that were read once. Its bytes decide nothing: the
-/// guest may change them until the card has read them.
+/// What a frame's length is, and where it lies, comes from descriptors that were read once. The guest may change its bytes
+/// until the card has read them: those that decide whether it is sent are copied first (`SourceCheck`).
 public struct TransmitCore: ~Copyable {
   @usableFromInline var virtqueue: Virtqueue
   private var memory: MemoryView
@@ -22,12 +22,28 @@ public struct TransmitCore: ~Copyable {
   /// The most pieces that a frame may lie in and still be lent.
   @usableFromInline let pieceLimit: Int
   private let copies: Bool
+  private let check: SourceCheck
+  private let checks: Bool
+  /// Bytes of the largest frame that is sent as it lies: less than the card's by what the card puts in.
+  private let largestFrame: UInt32
+  /// True if a frame in one descriptor is lent with nothing but its length looked at; and if it must have no tag for that.
+  private var lendsWhole: Bool
+  private let lendsUntaggedOnly: Bool
+  /// The head of the frame that was just taken, if it is in a host buffer.
+  private var head: IOVA?
   let counters: TransmitCounters
   let tally: TransmitCounters.Writer
   private let header = HeaderScratch()
   @usableFromInline var stopReason: StopReason?
   /// Frames are taken, and go back without being sent.
-  var discards = false
+  var discards: Bool {
+    get { isDiscarding }
+    set {
+      isDiscarding = newValue
+      lendsWhole = !copies && !newValue && !check.comparesAll
+    }
+  }
+  private var isDiscarding = false
   /// Frames that the card is done with and that the ledger still has.
   @usableFromInline var doneCount = 0
   private var log: DirtyLog?
@@ -47,7 +63,7 @@ public struct TransmitCore: ~Copyable {
 
   init(
     virtqueue: consuming Virtqueue, window: DMAWindow, pool: consuming BouncePool, counters: TransmitCounters,
-    frameByteCounts: ClosedRange<UInt32>, pieceLimit: Int, copies: Bool
+    frameByteCounts: ClosedRange<UInt32>, pieceLimit: Int, copies: Bool, check: SourceCheck = .none
   ) {
     let size = Int(virtqueue.size)
     marks = PageMarks(layout: virtqueue.layout)
@@ -60,6 +76,11 @@ public struct TransmitCore: ~Copyable {
     self.frameByteCounts = frameByteCounts
     self.pieceLimit = pieceLimit
     self.copies = copies
+    self.check = check
+    checks = check != .none
+    largestFrame = frameByteCounts.upperBound - (check.isAccessPort ? SourceCheck.tagByteCount : 0)
+    lendsWhole = !copies && !check.comparesAll
+    lendsUntaggedOnly = check.isAccessPort
     self.counters = counters
     tally = counters.writer
   }
@@ -100,7 +121,7 @@ public struct TransmitCore: ~Copyable {
   @_noLocks
   #endif
   @usableFromInline mutating func isReady(room: Int) -> Bool {
-    discards || (room >= pieceLimit && Int(pool.outstanding) < pool.capacity)
+    isDiscarding || (room >= pieceLimit && Int(pool.outstanding) < pool.capacity)
   }
 
   /// Takes the next buffer and finds out what becomes of its frame. Precondition: the path is ready.
@@ -118,6 +139,8 @@ public struct TransmitCore: ~Copyable {
       ledger.append(.init(id: id, fate: .dropped(drop), byteCount: byteCount))
       return .nothing
     }
+    head = nil
+    if checks, let step = takeChecked(id, byteCount) { return step }
     let pieceCount = chain.count - firstPiece
     let reason: CopyReason? =
       copies
@@ -133,11 +156,13 @@ public struct TransmitCore: ~Copyable {
 
   /// The short way: header and frame in one descriptor, nothing asked for. Nil, with nothing taken, for any other.
   private mutating func takeWhole(_ buffer: AvailableBuffer) -> Step? {
-    guard buffer.flags == 0, !copies, !discards,
+    guard buffer.flags == 0, lendsWhole,
       buffer.range.count >= NetHeader.byteCount &+ frameByteCounts.lowerBound,
-      buffer.range.count &- NetHeader.byteCount <= frameByteCounts.upperBound,
+      buffer.range.count &- NetHeader.byteCount <= largestFrame,
       let slice = memory.slice(buffer.range), !Self.asksForOffload(slice.load64(0))
     else { return nil }
+    // No more than a hint, for the guest can still put a tag in: the card then sends it behind the port's.
+    if _slowPath(lendsUntaggedOnly), slice.load16(Int(NetHeader.byteCount) + 12) == SourceCheck.tagType { return nil }
     let byteCount = buffer.range.count - NetHeader.byteCount
     virtqueue.take(buffer)
     ledger.append(.init(id: buffer.id, fate: .lent, byteCount: byteCount))
@@ -159,7 +184,7 @@ public struct TransmitCore: ~Copyable {
   }
 
   private func verdict(_ byteCount: UInt32) -> TransmitDrop? {
-    if discards { return .ringDisabled }
+    if isDiscarding { return .ringDisabled }
     if byteCount < Self.ethernetHeader { return .runt }
     if byteCount > frameByteCounts.upperBound { return .tooLong }
     return Self.asksForOffload(unsafe sl_load64(header.base)) ? .offload : nil
@@ -173,6 +198,11 @@ public struct TransmitCore: ~Copyable {
   @_noLocks
   #endif
   @usableFromInline mutating func piece(_ n: Int) -> (address: IOVA, byteCount: UInt32) {
+    var n = n
+    if let head {
+      if n == 0 { return (head, SourceCheck.headByteCount) }
+      n -= 1
+    }
     let offset = n == 0 ? firstOffset : 0
     let index = firstPiece + n
     return (
@@ -182,29 +212,13 @@ public struct TransmitCore: ~Copyable {
 
   /// Copies the frame that was just taken, and adds zeroes to what is too short for the card.
   private mutating func copy(_ id: UInt16, _ byteCount: UInt32, _ reason: CopyReason) -> Step {
-    var length = byteCount
-    if length < frameByteCounts.lowerBound {
-      length = min(max(Self.shortestFrame, frameByteCounts.lowerBound), frameByteCounts.upperBound)
-    }
+    let length = posted(byteCount)
     budget -= chain.work + Int(length) / Self.bytesPerDescriptor
-    let address = copyChain(length)
+    guard let address = pool.take() else { preconditionFailure("no host buffer is left") }
+    let buffer = unsafe pool.newest(byteCount: Int(length))
+    unsafe gather(byteCount, into: buffer)
     ledger.append(.init(id: id, fate: .copied(reason), byteCount: byteCount))
     return .postCopy(address, byteCount: length)
-  }
-
-  /// The next host buffer, with the frame that was just taken in it, and zeroes from its end to byte `length`.
-  private mutating func copyChain(_ length: UInt32) -> IOVA {
-    guard let address = pool.take() else { preconditionFailure("no host buffer is left") }
-    let base = unsafe pool.newest(byteCount: Int(length)).baseAddress!
-    var done = 0
-    for index in firstPiece..<chain.count {
-      let piece = chain.piece(index)
-      let offset = index == firstPiece ? Int(firstOffset) : 0
-      unsafe sl_copy(base + done, piece.base + offset, Int(piece.count) - offset)
-      done += Int(piece.count) - offset
-    }
-    unsafe sl_fill(base + done, 0, Int(length) - done)
-    return address
   }
 
   /// The frame that was just taken in one piece cannot be read by the card where it lies: copies it to a host buffer.
@@ -220,14 +234,123 @@ public struct TransmitCore: ~Copyable {
     return (address, byteCount)
   }
 
-  /// The same of a frame in pieces.
+  /// The same of a frame in pieces. One whose first bytes were compared keeps these, in the host buffer that they are in.
   #if !DEBUG  // Unoptimised generics cannot be shown to take no lock.
   @_noLocks
   #endif
   @inline(never) @usableFromInline mutating func copyPieces(_ byteCount: UInt32) -> (address: IOVA, byteCount: UInt32) {
-    let address = copyChain(byteCount)
+    let known = head == nil ? 0 : SourceCheck.headByteCount
+    guard let address = head ?? pool.take() else { preconditionFailure("no host buffer is left") }
+    let buffer = unsafe pool.newest(byteCount: Int(byteCount))
+    unsafe gather(byteCount - known, into: UnsafeMutableRawBufferPointer(rebasing: buffer[Int(known)...]))
     ledger.setNewest(.copied(.notMapped))
     return (address, byteCount)
+  }
+
+  /// Bytes that the card is given of a frame.
+  private mutating func posted(_ byteCount: UInt32) -> UInt32 {
+    byteCount >= frameByteCounts.lowerBound ? byteCount : min(max(Self.shortestFrame, frameByteCounts.lowerBound), frameByteCounts.upperBound)
+  }
+
+  /// Copies the first bytes of the frame that was just taken, and fills the rest of the buffer with zeroes.
+  private mutating func gather(_ byteCount: UInt32, into buffer: UnsafeMutableRawBufferPointer) {
+    let base = unsafe buffer.baseAddress.unsafelyUnwrapped
+    let wanted = min(Int(byteCount), buffer.count)
+    var (done, index) = (0, firstPiece)
+    while done < wanted {
+      let piece = chain.piece(index)
+      let offset = index == firstPiece ? Int(firstOffset) : 0
+      let count = min(Int(piece.count) - offset, wanted - done)
+      unsafe sl_copy(base + done, piece.base + offset, count)
+      done += count
+      index += 1
+    }
+    unsafe sl_fill(base + done, 0, buffer.count - done)
+  }
+
+  // MARK: Whose frame it is
+
+  /// Compares what the card does not compare by itself, in bytes that the guest cannot change any more. nil if the frame
+  /// goes the usual way: to an access port, without a tag.
+  @inline(never) private mutating func takeChecked(_ id: UInt16, _ byteCount: UInt32) -> Step? {
+    if !check.comparesAll && !looksTagged() {
+      if byteCount <= largestFrame { return nil }
+      return refuse(id, byteCount, .tooLong)
+    }
+    // A tag is taken off in a copy of the whole frame.
+    let copiesWhole =
+      copies || !check.comparesAll || byteCount <= SourceCheck.largestCopied || chain.crossesRegions || chain.count - firstPiece >= pieceLimit
+    if copiesWhole { return checkCopy(id, byteCount) }
+    guard let address = pool.take() else { preconditionFailure("no host buffer is left") }
+    let buffer = unsafe pool.newest(byteCount: Int(SourceCheck.headByteCount))
+    unsafe gather(SourceCheck.headByteCount, into: buffer)
+    let verdict = unsafe check.verdict(UnsafeRawBufferPointer(buffer), byteCount: byteCount)
+    guard verdict == .send, byteCount <= largestFrame else {
+      pool.untake()
+      return verdict == .removeTag ? checkCopy(id, byteCount) : refuse(id, byteCount, verdict == .send ? .tooLong : .spoofed)
+    }
+    head = address
+    skipHead()
+    ledger.append(.init(id: id, fate: .lentBehindHead, byteCount: byteCount))
+    return .postPieces(count: chain.count - firstPiece + 1, byteCount: byteCount)
+  }
+
+  /// A look at bytes that the guest can still change.
+  private mutating func looksTagged() -> Bool {
+    var (index, offset) = (firstPiece, firstOffset + 12)
+    var type: UInt16 = 0
+    for _ in 0..<2 {
+      while offset >= chain.piece(index).count { (index, offset) = (index + 1, offset - chain.piece(index).count) }
+      type = type << 8 | UInt16(unsafe sl_load8(chain.piece(index).base + Int(offset)))
+      offset += 1
+    }
+    return type == SourceCheck.tagType.byteSwapped
+  }
+
+  /// Copies the whole frame, compares the copy, and takes off a tag that the card puts in again.
+  private mutating func checkCopy(_ id: UInt16, _ byteCount: UInt32) -> Step {
+    guard let address = pool.take() else { preconditionFailure("no host buffer is left") }
+    let length = posted(byteCount)
+    budget -= chain.work + Int(length) / Self.bytesPerDescriptor
+    let buffer = unsafe pool.newest(byteCount: Int(length))
+    unsafe gather(byteCount, into: buffer)
+    switch unsafe check.verdict(UnsafeRawBufferPointer(buffer), byteCount: byteCount) {
+    case .send where byteCount <= largestFrame:
+      ledger.append(.init(id: id, fate: .copied(copies ? .copyMode : .sourceCheck), byteCount: byteCount))
+      return .postCopy(address, byteCount: length)
+    case .removeTag:
+      let base = unsafe buffer.baseAddress.unsafelyUnwrapped
+      let tag = Int(SourceCheck.tagByteCount)
+      unsafe sl_move(base + 12, base + 12 + tag, buffer.count - 12 - tag)
+      unsafe sl_fill(base + (buffer.count - tag), 0, tag)
+      ledger.append(.init(id: id, fate: .copied(.tagRemoved), byteCount: byteCount))
+      return .postCopy(address, byteCount: max(byteCount - SourceCheck.tagByteCount, frameByteCounts.lowerBound))
+    case .send:
+      pool.untake()
+      return refuse(id, byteCount, .tooLong)
+    case .refuse:
+      pool.untake()
+      return refuse(id, byteCount, .spoofed)
+    }
+  }
+
+  private mutating func refuse(_ id: UInt16, _ byteCount: UInt32, _ reason: TransmitDrop) -> Step {
+    ledger.append(.init(id: id, fate: .dropped(reason), byteCount: byteCount))
+    return .nothing
+  }
+
+  /// Goes behind the bytes of a frame that are in a host buffer.
+  private mutating func skipHead() {
+    var left = SourceCheck.headByteCount
+    while left > 0 {
+      let there = chain.piece(firstPiece).count - firstOffset
+      if there > left {
+        firstOffset += left
+        return
+      }
+      left -= there
+      (firstPiece, firstOffset) = (firstPiece + 1, 0)
+    }
   }
 
   // MARK: Back to the guest
@@ -253,6 +376,12 @@ public struct TransmitCore: ~Copyable {
     case .lent:
       guard doneCount > 0 else { return nil }
       doneCount -= 1
+      tally.add(.lentFrames, 1)
+      tally.add(.lentBytes, UInt64(entry.byteCount))
+    case .lentBehindHead:
+      guard doneCount > 0 else { return nil }
+      doneCount -= 1
+      pool.release()
       tally.add(.lentFrames, 1)
       tally.add(.lentBytes, UInt64(entry.byteCount))
     case .copied(let reason):

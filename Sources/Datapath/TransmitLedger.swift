@@ -11,6 +11,8 @@
   /// What is known of a frame when it is taken.
   enum Fate {
     case lent
+    /// But for its first bytes, which are in a host buffer: `SourceCheck`.
+    case lentBehindHead
     case copied(CopyReason)
     /// It never went to the card: it goes back when all before it have.
     case dropped(TransmitDrop)

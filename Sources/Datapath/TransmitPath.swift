@@ -25,15 +25,16 @@ public struct TransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
   ///   - window: the guest's memory on the bus; stays open while the path lives.
   ///   - parts: what has gone through other paths, or was made for this one.
   ///   - copies: copy every frame instead of lending.
+  ///   - check: what the processor holds the guest's frames to; the rest is the card's.
   public init(
-    virtqueue: consuming Virtqueue, window: DMAWindow, parts: consuming TransmitParts<Queue>, copies: Bool = false
+    virtqueue: consuming Virtqueue, window: DMAWindow, parts: consuming TransmitParts<Queue>, copies: Bool = false, check: SourceCheck = .none
   ) {
     let (byteCounts, capacity) = (parts.queue.frameByteCounts, parts.queue.capacity)
     // A frame is taken when there is room for as many pieces as it may have: not many have more than a few.
     let pieceLimit = max(1, min(parts.queue.pieceLimit, 16, capacity))
     core = TransmitCore(
       virtqueue: virtqueue, window: window, pool: parts.pool, counters: parts.counters, frameByteCounts: byteCounts,
-      pieceLimit: pieceLimit, copies: copies)
+      pieceLimit: pieceLimit, copies: copies, check: check)
     core.virtqueue.disableNotifications()
     queue = parts.queue
   }

@@ -10,6 +10,10 @@ public enum CopyReason: Int, CaseIterable, Sendable {
   case copyMode
   /// The card could not reach a piece of it: its page could not be mapped.
   case notMapped
+  /// The processor compares its source, for the card cannot, and it is short or could not be lent behind a copied head.
+  case sourceCheck
+  /// It came to an access port with the tag of the port's VLAN, which was taken off.
+  case tagRemoved
 
   /// As reports and metrics name it.
   public var name: String {
@@ -19,6 +23,8 @@ public enum CopyReason: Int, CaseIterable, Sendable {
     case .padded: "padded"
     case .copyMode: "copy_mode"
     case .notMapped: "not_mapped"
+    case .sourceCheck: "source_check"
+    case .tagRemoved: "tag_removed"
     }
   }
 }
@@ -33,6 +39,8 @@ public enum TransmitDrop: Int, CaseIterable, Sendable {
   case offload
   /// The ring is disabled: frames are taken and not sent. vhost-user, "Ring states".
   case ringDisabled
+  /// Its source address, or its VLAN, is not the VM's own: `SourceCheck`.
+  case spoofed
 
   public var name: String {
     switch self {
@@ -40,6 +48,7 @@ public enum TransmitDrop: Int, CaseIterable, Sendable {
     case .runt: "runt"
     case .offload: "offload"
     case .ringDisabled: "ring_disabled"
+    case .spoofed: "spoofed"
     }
   }
 }

@@ -24,6 +24,8 @@ final class TransmitRig {
     var wire: [UInt8]
     /// Where its pieces lie on the bus if it is lent.
     var pieces: [(address: UInt64, count: Int)]
+    /// Its first 64 bytes are in a host buffer.
+    var hasHead = false
   }
 
   let memory: PlainMemory
@@ -33,6 +35,7 @@ final class TransmitRig {
   let features: Features
   let layout: RingLayout
   let copies: Bool
+  let sourceCheck: SourceCheck
   private(set) var path: TransmitPath<FakeTransmitQueue>
   private let size: Int
   private let pieceLimit: Int
@@ -60,12 +63,13 @@ final class TransmitRig {
 
   init(
     size: Int, capacity: Int, features: Features = [.version1, .indirectDescriptors], copies: Bool = false,
-    base: UInt16 = 0, first: Int = 0, hostBuffers: Int = 16, pieceLimit: Int = 40,
+    base: UInt16 = 0, first: Int = 0, hostBuffers: Int = 16, pieceLimit: Int = 40, check: SourceCheck = .none,
     frameByteCounts: ClosedRange<UInt32> = 17...1518, random: SeededGenerator
   ) throws {
     self.random = random
     self.features = features
     self.copies = copies
+    sourceCheck = check
     self.size = size
     (self.base, self.first, seenUsed) = (base, first, base)
     let half = (size * Self.cellBytes / 2 + 8191) & ~4095
@@ -102,7 +106,7 @@ final class TransmitRig {
       virtqueue: queue, window: window,
       parts: try TransmitParts(
         queue: FakeTransmitQueue(card), space: space, allocator: IOVAAllocator(), bounceBuffers: hostBuffers),
-      copies: copies)
+      copies: copies, check: check)
     foreseeNotifications()
   }
   private func foreseeNotifications() {
@@ -202,6 +206,23 @@ final class TransmitRig {
     else if frame.count < 14 { fate = .dropped(.runt) }
     else if frame.count > card.frameByteCounts.upperBound { fate = .dropped(.tooLong) }
     else if header[0] & 1 == 1 || header[1] != 0 { fate = .dropped(.offload) }
+    else if let checked = checked(frame, pieces.count, isCut: isCut) {
+      if checked.hasHead {
+        var skip = 64
+        while skip > 0 {
+          let count = min(skip, pieces[0].count)
+          pieces[0] = (pieces[0].address + UInt64(count), pieces[0].count - count)
+          if pieces[0].count == 0 { pieces.removeFirst() }
+          skip -= count
+        }
+      }
+      if case .dropped = checked.fate {} else {
+        let least = Int(card.frameByteCounts.lowerBound)
+        wire = checked.wire + [UInt8](repeating: 0, count: max(0, (frame.count < least ? max(60, least) : least) - checked.wire.count))
+      }
+      return Expected(
+        id: id, fate: checked.fate, byteCount: frame.count, wire: wire, pieces: pieces, hasHead: checked.hasHead)
+    }
     else if copies { fate = .copied(.copyMode) }
     else if frame.count < card.frameByteCounts.lowerBound { fate = .copied(.padded) }
     else if isCut { fate = .copied(.crossesRegions) }
@@ -212,6 +233,30 @@ final class TransmitRig {
       wire += [UInt8](repeating: 0, count: max(60, Int(card.frameByteCounts.lowerBound)) - frame.count)
     }
     return Expected(id: id, fate: fate, byteCount: frame.count, wire: wire, pieces: pieces)
+  }
+
+  /// What the check says of a frame, worked out apart from the path; nil: the frame goes the usual way.
+  private func checked(_ frame: [UInt8], _ pieces: Int, isCut: Bool) -> (fate: Fate, wire: [UInt8], hasHead: Bool)? {
+    let check = sourceCheck
+    let tag: Int? = frame.count >= 18 && frame[12] == 0x81 && frame[13] == 0 ? (Int(frame[14]) << 8 | Int(frame[15])) & 0xFFF : nil
+    let limit = card.frameByteCounts.upperBound - (check.isAccessPort ? 4 : 0)
+    let looksAtAll = check.address != nil || check.vlan != nil && !check.isAccessPort
+    guard looksAtAll || check.isAccessPort else { return nil }
+    let looksTagged = frame[12] == 0x81 && frame[13] == 0
+    if !looksAtAll && !looksTagged { return frame.count > limit ? (.dropped(.tooLong), [], false) : nil }
+    if let address = check.address, address != frame[6..<12].reduce(0, { $0 << 8 | UInt64($1) }) { return (.dropped(.spoofed), [], false) }
+    if let vlan = check.vlan {
+      if check.isAccessPort {
+        if looksTagged && tag != Int(vlan) && tag != 0 { return (.dropped(.spoofed), [], false) }
+        if looksTagged { return (.copied(.tagRemoved), Array(frame[..<12] + frame[16...]), false) }
+      } else if tag != Int(vlan) {
+        return (.dropped(.spoofed), [], false)
+      }
+    }
+    if frame.count > limit { return (.dropped(.tooLong), [], false) }
+    if copies { return (.copied(.copyMode), frame, false) }
+    if frame.count <= 256 || isCut || pieces >= pieceLimit { return (.copied(.sourceCheck), frame, false) }
+    return (.lent, frame, true)
   }
 
   private var number: UInt8 = 0
@@ -256,8 +301,12 @@ final class TransmitRig {
     for (n, frame) in card.posted.enumerated() where card.posted.count == path.postedFrames {
       let expected = wanted[Int(offset) + n]
       if expected.fate == .lent {
+        if expected.hasHead {
+          try Support.check(frame.pieces[0].byteCount, is: 64, "bytes of the head")
+          try Support.check(frame.pieces[0].address < window.base, "a head lies in the guest's memory")
+        }
         try Support.check(
-          frame.pieces.map { "\($0.address.rawValue - window.base.rawValue)+\($0.byteCount)" },
+          frame.pieces.dropFirst(expected.hasHead ? 1 : 0).map { "\($0.address.rawValue - window.base.rawValue)+\($0.byteCount)" },
           is: expected.pieces.map { "\($0.address)+\($0.count)" }, "pieces of a lent frame")
       } else {
         try Support.check(frame.pieces.count, is: 1, "pieces of a copied frame")
@@ -327,7 +376,7 @@ final class TransmitRig {
     path = TransmitPath(
       virtqueue: queue, window: window,
       parts: try TransmitParts(queue: FakeTransmitQueue(card), space: space, allocator: IOVAAllocator(from: IOVA(1 << 31))),
-      copies: copies)
+      copies: copies, check: sourceCheck)
     card.restart()
   }
 }
