@@ -8,6 +8,10 @@ public struct Receiver: Hashable, Sendable {
   public var address: MACAddress?
   /// Its VLAN. Nil: frames without a tag, and those with any tag if no VM names a VLAN.
   public var vlan: UInt16?
+  /// True if it may send under its own address only, and into its own VLAN only; what it has none of is not checked.
+  public var checksSource = false
+  /// How its VLAN's frames look to it.
+  public var port = VLANPort.tagged
 
   public init(name: String, queueCount: Int = 1, address: MACAddress? = nil, vlan: UInt16? = nil) {
     self.name = name
@@ -15,6 +19,13 @@ public struct Receiver: Hashable, Sendable {
     self.address = address
     self.vlan = vlan
   }
+
+  /// The only source address that it may send; nil if it may send any.
+  public var sourceAddress: MACAddress? { checksSource ? address : nil }
+  /// The only VLAN that it may send into; nil if it may send into any, and without a tag.
+  public var sourceVLAN: UInt16? { checksSource ? vlan : nil }
+  /// The VLAN of an access port; nil if it is none.
+  public var accessVLAN: UInt16? { port == .access ? vlan : nil }
 
   /// The rules that follow from addresses and VLANs: they come after all others.
   ///
@@ -53,4 +64,13 @@ public struct Receiver: Hashable, Sendable {
     }
     return rules
   }
+}
+
+/// How the frames of a VM's VLAN look to the VM.
+public enum VLANPort: String, CaseIterable, Hashable, Sendable {
+  /// Without a tag: the NIC takes it off what the VM receives, and puts it into what the VM sends. IEEE 802.1Q has such a port
+  /// as an untagged member with this VLAN as its PVID.
+  case access
+  /// With their tag, both ways.
+  case tagged
 }

@@ -23,6 +23,14 @@ public struct CardProfile: Hashable, Sendable {
   public var fiveTuplePriorities: Int
   /// Exact flows by the memory that they take from the packet buffer; empty: none.
   public var exactFlows: [ExactFlows]
+  /// Whether the card's own checks of what pools send are relied on. Else the processor compares every frame, too: a virtual
+  /// function's are its physical function's to switch on, and QEMU's 82576, the only one that this has met, has the registers
+  /// and does not act by them.
+  public var checksSources = false
+  /// Whether pools can be access ports of a VLAN.
+  public var hasAccessPorts = false
+  /// A tag is taken off what is copied to several pools for all of them or for none (82576: RPLOLR).
+  public var stripsCopiesForAll = false
   /// Everything can be had: for rules that are not for a card.
   public var isIdeal = false
 
@@ -41,20 +49,21 @@ public struct CardProfile: Hashable, Sendable {
     hasSYNFilter: true, fiveTupleFilters: 128, fiveTuplePriorities: 7,
     exactFlows: [
       ExactFlows(filters: 2046, kibibytes: 64), ExactFlows(filters: 4094, kibibytes: 128), ExactFlows(filters: 8190, kibibytes: 256),
-    ])
+    ], checksSources: true, hasAccessPorts: true)
   public static let intel82576 = CardProfile(
     name: "82576", receiveAddresses: 24, vlanFilters: 32, pools: [Pools(count: 8, queuesEach: 2)], etherTypeFilters: 0,
-    etherTypeChoosesPool: false, hasSYNFilter: false, fiveTupleFilters: 0, fiveTuplePriorities: 0, exactFlows: [])
+    etherTypeChoosesPool: false, hasSYNFilter: false, fiveTupleFilters: 0, fiveTuplePriorities: 0, exactFlows: [], hasAccessPorts: true,
+    stripsCopiesForAll: true)
   public static let intelI350 = CardProfile(
     name: "i350", receiveAddresses: 32, vlanFilters: 32, pools: [Pools(count: 8, queuesEach: 1)], etherTypeFilters: 8,
-    etherTypeChoosesPool: false, hasSYNFilter: false, fiveTupleFilters: 0, fiveTuplePriorities: 0, exactFlows: [])
+    etherTypeChoosesPool: false, hasSYNFilter: false, fiveTupleFilters: 0, fiveTuplePriorities: 0, exactFlows: [], hasAccessPorts: true)
   /// One virtual function: what comes to it is said elsewhere, but for its address.
   public static let intel82576VF = CardProfile(
     name: "82576 VF", receiveAddresses: 1, vlanFilters: 0, pools: [Pools(count: 4, queuesEach: 1)], etherTypeFilters: 0, etherTypeChoosesPool: false,
     hasSYNFilter: false, fiveTupleFilters: 0, fiveTuplePriorities: 0, exactFlows: [])
   public static let ideal = CardProfile(
     name: "ideal", receiveAddresses: .max, vlanFilters: 4096, pools: [Pools(count: 64, queuesEach: 128)], etherTypeFilters: .max,
-    etherTypeChoosesPool: true, hasSYNFilter: true, fiveTupleFilters: .max, fiveTuplePriorities: .max, exactFlows: [], isIdeal: true)
+    etherTypeChoosesPool: true, hasSYNFilter: true, fiveTupleFilters: .max, fiveTuplePriorities: .max, exactFlows: [], hasAccessPorts: true, isIdeal: true)
 
   /// Whether a flow rule can be made into anything.
   var hasFlowFilters: Bool { hasSYNFilter || fiveTupleFilters > 0 || !exactFlows.isEmpty }

@@ -6,6 +6,8 @@ public struct CardProgram: Sendable {
   public let profile: CardProfile
   /// Nil for the ideal card, which has none.
   public private(set) var tables: CardTables?
+  /// What VMs may send, and what sees to it. Nil for the ideal card.
+  public private(set) var sending: SendingPlan?
   /// All that flow rules see, for one more to be held against.
   private var flows = OverlapFinder()
   private var numbers: Set<Int> = []
@@ -19,7 +21,7 @@ public struct CardProgram: Sendable {
       if rule.step == .flow { for cube in rule.match.cubes { flows.add(cube, of: rule.id) } }
     }
     if profile.isIdeal {
-      tables = nil
+      (tables, sending) = (nil, nil)
       return
     }
     let queues = steering.receivers.map(\.queueCount).max() ?? 1
@@ -39,6 +41,9 @@ public struct CardProgram: Sendable {
     try FlowCompiler(steering: steering, profile: profile, plan: plan, pools: pools).compile(into: &tables)
     try AddressProof(steering: steering, profile: profile, tables: tables, map: map, keepsUnclaimed: keepsUnclaimed).check()
     try FlowProof(steering: steering, tables: tables, pools: pools).check()
+    let sending = try SendingPlan(steering, tables, profile)
+    tables.sending = sending.card
+    self.sending = sending
     tables.number(by: steering)
     self.tables = tables
     makeRoom()

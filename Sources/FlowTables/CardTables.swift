@@ -27,6 +27,8 @@ public struct CardTables: Hashable, Sendable {
   /// Nil: flow director is off.
   public var flowMask: FlowMask?
   public var exactFlows: [ExactFlow] = []
+  /// What of pools' sending the card checks and changes.
+  public var sending = Sending()
 
   public init(plan: PoolPlan) { self.plan = plan }
 
@@ -52,6 +54,17 @@ public struct CardTables: Hashable, Sendable {
     public static let broadcast = Kinds(rawValue: 1)
     public static let multicast = Kinds(rawValue: 2)
     public static let unicast = Kinds(rawValue: 4)
+  }
+
+  /// What a pool may send, as far as the card sees to it. PFVFSPOOF, PFVMVIR; DTXSWC, VMVIR.
+  public struct Sending: Hashable, Sendable {
+    /// Pools whose frames must have a source that is one of the pool's receive addresses.
+    public var addressPools: UInt64 = 0
+    /// Pools whose frames must be of a VLAN whose filter names the pool.
+    public var vlanPools: UInt64 = 0
+    /// By pool: the VLAN whose tag the card puts into every frame that is sent, and takes off those that are received.
+    public var portVLANs: [Int: UInt16] = [:]
+    public init() {}
   }
 
   /// A queue of a pool.

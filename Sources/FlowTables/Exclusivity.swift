@@ -24,7 +24,7 @@ public struct CardState: Hashable, Sendable {
 /// The rules have been proved against the tables that were made of them; here the card itself is held against those
 /// tables, register by register. What is more in it than was made is a way for a stranger's frame.
 public struct Exclusivity: Sendable {
-  private let wanted: CardTables
+  let wanted: CardTables
   private let names: [String]
 
   public init(_ program: CardProgram) {
@@ -33,13 +33,15 @@ public struct Exclusivity: Sendable {
     names = program.steering.receivers.map(\.name)
   }
 
+  func name(of pool: Int) -> String { names.indices.contains(pool) ? names[pool] : "of pool \(pool)" }
+
   /// - Throws: `notExclusive`, naming the way.
   public func check(pool: Int, in state: CardState) throws(RuleError) {
     let found = state.tables
     let bit: UInt64 = 1 << UInt64(pool)
     func fail(_ way: String) throws(RuleError) {
       throw RuleError(
-        .notExclusive, "frames that no rule of VM \(names[pool]) asks for could come to its queues: \(way)",
+        .notExclusive, "frames that no rule of VM \(name(of: pool)) asks for could come to its queues: \(way)",
         fit: "the card has been changed by another than us, or forgot a change; start the back-end again")
     }
     // Whole card.

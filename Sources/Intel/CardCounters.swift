@@ -26,6 +26,8 @@ public struct CardCounters: Hashable, Sendable {
   /// Readings before which the NIC signalled an overrun: it lost at least one frame for want of a buffer or of room, whether
   /// or not it counts that frame elsewhere. Nil if it signals none.
   public var overruns: UInt64?
+  /// Sent by some pool under an address, or into a VLAN, that is not its own, and dropped.
+  public var refused: UInt64
   /// By number; nil: the card cannot tell this one from another.
   public var pools: [Pool?]
 }
@@ -39,7 +41,7 @@ extension Igb {
       dropped: [
         "packet_buffer_full": all.missedFrames, "damaged": all.checksumErrors + all.lengthErrors, "too_short": all.undersized, "too_long": all.oversized,
       ].filter { $0.value > 0 },
-      overruns: all.overruns,
+      overruns: all.overruns, refused: all.refusedFrames,
       pools: all.pools.map {
         .init(
           received: .init(frames: $0.receivedFrames, wireBytes: $0.receivedBytes), sent: .init(frames: $0.sentFrames, wireBytes: $0.sentBytes),
@@ -65,6 +67,6 @@ extension Ixgbe {
       dropped: [
         "packet_buffer_full": all.missedFrames, "damaged": all.checksumErrors + all.symbolErrors + all.byteErrors + all.lengthErrors,
         "too_short": all.undersized + all.fragments, "too_long": all.oversized + all.jabbers,
-      ].filter { $0.value > 0 }, overruns: nil, pools: pools)
+      ].filter { $0.value > 0 }, overruns: nil, refused: all.refusedFrames, pools: pools)
   }
 }

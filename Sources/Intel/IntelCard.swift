@@ -35,6 +35,8 @@ public protocol IntelCard: AnyObject {
   func add(_ filter: CardProgram.Addition) throws(IntelError)
   /// Everything by which a frame can come to a queue, as the card itself says it.
   func readSteering(_ plan: PoolPlan) -> CardState
+  /// What checks the card does of what pools send, and what it checks by: a part of `readSteering`, before a queue may send.
+  func readSending(_ plan: PoolPlan) -> CardState
   /// Where tables that were applied stand in the card.
   func filterSlots(of tables: CardTables) -> FilterSlots
   /// Over how many of its queues a pool's frames are spread. Answers how many get frames.

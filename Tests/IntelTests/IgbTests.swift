@@ -211,6 +211,40 @@ import Testing
     #expect(way(0xC8C, 0xFF) == "\(RuleError.Code.notExclusive)", "VFRE of the closed pool")
   }
 
+  @Test(arguments: Card.allCases) func `what leaves a pool is checked, and gets its port's tag`(_ kind: Card) throws {
+    let bench = try Bench(kind)
+    let card = bench.registers
+    var vms = [a, b]
+    for index in vms.indices { (vms[index].checksSource, vms[index].vlan, vms[index].port) = (true, UInt16(100 * (index + 1)), .access) }
+    let program = try CardProgram(Steering([], for: vms), for: kind.profile)
+    let wanted = try #require(program.tables)
+    try bench.device.apply(wanted)
+    #expect(card[kind.switchControl] == 1 << 31 | 0b11 << 8 | 0b11, "DTXSWC, TXSWC: VLANAS, MACAS")
+    for pool in 0..<8 {
+      #expect(card[0x3700 + 4 * pool] == (pool < 2 ? 1 << 30 | UInt32(100 * (pool + 1)) : 0), "VMVIR")
+      let strips: UInt32 = pool < 2 ? 1 << 30 : 0
+      #expect((kind == .intel82576 ? card[0x5AD0 + 4 * pool] : card[0xC038 + 0x40 * pool]) & 1 << 30 == strips, "VMOLR, DVMOLR: STRVLAN")
+    }
+    #expect(card[0x5AF0] >> 30 & 1 == (kind == .intel82576 ? 1 : 0), "RPLOLR: and of copies")
+    #expect(card[0] >> 30 & 1 == 1, "CTRL.VME: or no tag goes in")
+    let state = bench.device.readSending(wanted.plan)
+    #expect(state.tables.sending == wanted.sending && bench.device.readSteering(wanted.plan).tables.sending == wanted.sending)
+    for pool in 0..<2 { try Exclusivity(program).checkSending(pool: pool, in: state) }
+    func fails(_ offset: Int, _ value: UInt32) -> Bool {
+      let before = card[offset]
+      card.write(value, offset)
+      defer { card.write(before, offset) }
+      do throws(RuleError) { try Exclusivity(program).checkSending(pool: 0, in: bench.device.readSending(wanted.plan)) } catch { return error.code == .notExclusive }
+      return false
+    }
+    #expect(fails(kind.switchControl, 1 << 31 | 0b11 << 8 | 0b10) && fails(kind.switchControl, 1 << 31 | 0b10 << 8 | 0b11))
+    #expect(fails(0x3700, 0) && fails(0x3700, 1 << 30 | 200) && fails(kind.addresses.last! + 4, 1 << 31 | 1 << 18))
+    #expect(fails(0x5D7C, 1 << 31 | 1 << 12 | 5), "another VLAN filter")
+    for index in vms.indices { (vms[index].checksSource, vms[index].vlan) = (false, nil) }
+    try bench.device.apply(tables([], vms, kind))
+    #expect(card[kind.switchControl] == 1 << 31 && card[0x3700] == 0 && card[0] >> 30 & 1 == 0 && card[0x5AF0] >> 30 & 1 == 0)
+  }
+
   /// VM a gets what nobody else does, so that every frame is one VM's and an EtherType can take it from there.
   private let catchAll = ["match eth.dst=broadcast then vm a", "match eth.dst=multicast then vm a", "match eth.dst=00:00:00:00:00:00/01:00:00:00:00:00 then vm a"]
 

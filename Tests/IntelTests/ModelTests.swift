@@ -1,5 +1,6 @@
 import Bus
 import FlowSteering
+import FlowTables
 import NIC
 import Simulation
 import Testing
@@ -309,10 +310,12 @@ private func contents(_ buffers: borrowing DMABuffer, _ slot: Int, _ count: Int)
     // A guest under another's address, once that is looked at.
     send(from(second, to: .broadcast, 4), &sender)
     #expect(other.reap() != nil)
-    try device.setSourceCheck(true, pool: 0)
+    var sending = CardTables.Sending()
+    sending.addressPools = 1
+    device.setSending(sending)
     send(from(second, to: .broadcast, 5), &sender)
     #expect(other.reap() == nil && wire.frames.count == 3)
-    try device.setSourceCheck(false, pool: 0)
+    device.setSending(CardTables.Sending())
     send(from(second, to: .broadcast, 6), &sender)
     #expect(other.reap() != nil && wire.frames.count == 4)
     let statistics = device.readStatistics()
@@ -343,8 +346,6 @@ private func contents(_ buffers: borrowing DMABuffer, _ slot: Int, _ count: Int)
       #expect(machine.card.transmit(budget: 4, to: wire) == 1 && wire.frames == [bytes])
       try sender.quiesce()
     }
-    let single = try Machine()
-    #expect(throws: IntelError.self) { try single.device.setSourceCheck(true, pool: 0) }
   }
 
   @Test func `a stopped queue gets nothing, and starts again empty`() throws {

@@ -16,6 +16,8 @@ public struct IgbStatistics: Hashable, Sendable {
   public var lengthErrors: UInt64 = 0
   public var undersized: UInt64 = 0
   public var oversized: UInt64 = 0
+  /// Sent under an address, or into a VLAN, that is not their pool's, and dropped.
+  public var refusedFrames: UInt64 = 0
   public var sentFrames: UInt64 = 0
   public var sentBytes: UInt64 = 0
 
@@ -67,6 +69,7 @@ extension Igb {
     statistics.lengthErrors &+= UInt64(registers.read(Counter.RLEC))
     statistics.undersized &+= UInt64(registers.read(Counter.RUC))
     statistics.oversized &+= UInt64(registers.read(Counter.ROC))
+    statistics.refusedFrames &+= UInt64(registers.read(Counter.SSVPC))
     statistics.sentFrames &+= UInt64(registers.read(Counter.GPTC))
     statistics.sentBytes &+= wide(Counter.GOTC)
     for pool in 0..<variant.poolCount {

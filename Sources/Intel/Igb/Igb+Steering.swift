@@ -43,6 +43,7 @@ extension Igb: AddressTables {
     try addEtherTypes(new)
     try changeAddressStep(from: old, to: new)
     removeEtherTypes(notIn: new)
+    setSending(new.sending)
   }
 
   public func add(_ filter: CardProgram.Addition) throws(IntelError) {
@@ -191,19 +192,24 @@ extension Igb: AddressTables {
     state.replicates = control.replicates
     state.mirrors = (0..<4).contains { registers.read(VMRCTL.self, $0).isEnabled }
     state.enabledPools = UInt64(registers.read(VFRE.self).rawValue & 0xFF)
+    readAddresses(&state.tables)
+    state.tables.admitsEveryVLAN = (0..<128).allSatisfy { registers.read(VFTA.self, $0).rawValue == .max }
+    readPools(&state)
+    readSending(&state.tables.sending)
+    return state
+  }
+
+  func readAddresses(_ tables: inout CardTables) {
     for n in 0..<variant.addressCount {
       let high = registers.read(RAH.self, n)
       guard high.isValid else { continue }
       let (first, last) = (UInt64(registers.read(RAL.self, n).rawValue.byteSwapped), UInt64(UInt16(truncatingIfNeeded: high.rawValue).byteSwapped))
-      state.tables.addresses.append(CardTables.Address(address: MACAddress(first << 16 | last), pools: UInt64(high.pools)))
+      tables.addresses.append(CardTables.Address(address: MACAddress(first << 16 | last), pools: UInt64(high.pools)))
     }
     for n in 0..<variant.vlanCount {
       let filter = registers.read(VLVF.self, n)
-      if filter.isEnabled { state.tables.vlans.append(CardTables.VLAN(identifier: UInt16(filter.identifier), pools: UInt64(filter.pools))) }
+      if filter.isEnabled { tables.vlans.append(CardTables.VLAN(identifier: UInt16(filter.identifier), pools: UInt64(filter.pools))) }
     }
-    state.tables.admitsEveryVLAN = (0..<128).allSatisfy { registers.read(VFTA.self, $0).rawValue == .max }
-    readPools(&state)
-    return state
   }
 
   private func readPools(_ state: inout CardState) {

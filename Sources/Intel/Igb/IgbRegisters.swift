@@ -310,6 +310,18 @@ extension Igb {
     var rawValue: UInt32
     /// Loopback_en: what one pool sends to another's address goes there inside the card.
     var switchesLocally: Bool { get { self[bit: 31] } set { self[bit: 31] = newValue } }
+    /// MACAS, VLANAS: a pool's frames are dropped unless their source, their VLAN, is one of the pool's; one bit each.
+    var checksSource: UInt32 { get { self[bits: 0...7] } set { self[bits: 0...7] = newValue } }
+    var checksVLAN: UInt32 { get { self[bits: 8...15] } set { self[bits: 8...15] = newValue } }
+  }
+  /// VM VLAN Insert, one a pool. 8.13 of the 82576.
+  struct VMVIR: Register32 {
+    static func offset(_ n: Int) -> Int { 0x03700 + 4 * n }
+    var rawValue: UInt32
+    /// Port VLAN ID, with priority.
+    var tag: UInt32 { get { self[bits: 0...15] } set { self[bits: 0...15] = newValue } }
+    /// VLANA: 0, the descriptor says whether a tag is put in; 1, the port's always is; 2, none is.
+    var action: UInt32 { get { self[bits: 30...31] } set { self[bits: 30...31] = newValue } }
   }
 }
 
@@ -411,6 +423,7 @@ extension Igb {
     static let RNBC = 0x040A0
     static let RUC = 0x040A4
     static let ROC = 0x040AC
+    static let SSVPC = 0x041A0
     /// Frames for a queue without a buffer.
     static func RQDPC(_ queue: Int) -> Int { 0x0C030 + 0x40 * queue }
     // A pool's go round after 2³², and no read clears them.

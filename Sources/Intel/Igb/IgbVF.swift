@@ -150,6 +150,9 @@ public final class IgbVF: IntelCard {
     state.replicates = true
     return state
   }
+  /// Its frames are compared by the processor; what its physical function checks besides (ip link set DEVICE vf N spoofchk on)
+  /// cannot be read from here.
+  public func readSending(_ plan: PoolPlan) -> CardState { readSteering(plan) }
   public func filterSlots(of tables: CardTables) -> FilterSlots {
     FilterSlots(addresses: [:], vlans: [:], etherTypes: [:], fiveTuples: [:], exactFlows: [:])
   }
@@ -188,7 +191,7 @@ public final class IgbVF: IntelCard {
     let pool = CardCounters.Pool(
       received: .init(frames: total.receivedFrames, wireBytes: total.receivedBytes), sent: .init(frames: total.sentFrames, wireBytes: total.sentBytes),
       dropped: 0)
-    return CardCounters(received: pool.received, sent: pool.sent, switched: nil, dropped: [:], overruns: nil, pools: [pool])
+    return CardCounters(received: pool.received, sent: pool.sent, switched: nil, dropped: [:], overruns: nil, refused: 0, pools: [pool])
   }
 
   public func shutDown() throws(IntelError) {

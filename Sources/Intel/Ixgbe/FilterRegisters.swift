@@ -245,6 +245,17 @@ struct PFVFSPOOF: Register32 {
   var rawValue: UInt32
   /// MACAS: a pool's frames are dropped unless their source is one of the pool's addresses; one bit each.
   var checksSource: UInt32 { get { self[bits: 0...7] } set { self[bits: 0...7] = newValue } }
+  /// VLANAS: a pool's frames are dropped unless a VLAN filter of their VLAN names the pool. Only beside MACAS.
+  var checksVLAN: UInt32 { get { self[bits: 8...15] } set { self[bits: 8...15] = newValue } }
+}
+/// PF VM VLAN Insert, one a pool. 8.2.3.27.13.
+struct PFVMVIR: Register32 {
+  static func offset(_ n: Int) -> Int { 0x08000 + 4 * n }
+  var rawValue: UInt32
+  /// Port VLAN ID, with priority.
+  var tag: UInt32 { get { self[bits: 0...15] } set { self[bits: 0...15] = newValue } }
+  /// VLANA: 0, the descriptor says whether a tag is put in; 1, the port's always is; 2, none is.
+  var action: UInt32 { get { self[bits: 30...31] } set { self[bits: 30...31] = newValue } }
 }
 /// PF DMA Tx General Switch Control. 8.2.3.27.12.
 struct PFDTXGSWC: Register32 {

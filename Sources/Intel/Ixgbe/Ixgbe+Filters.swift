@@ -82,17 +82,6 @@ extension Ixgbe {
     }
   }
 
-  /// Whether the card drops what a pool sends unless the source is one of the pool's addresses. Off after a reset: a
-  /// guest may have addresses that nobody has set here. 8.2.3.27.11.
-  public func setSourceCheck(_ isChecked: Bool, pool: Int) throws(IntelError) {
-    try check(pool: pool)
-    guard configuration.isVirtualized else { throw .unavailable("a check of source addresses without pools") }
-    registers.modify(PFVFSPOOF.self, pool / 8) {
-      let bit: UInt32 = 1 << UInt32(pool % 8)
-      $0.checksSource = isChecked ? $0.checksSource | bit : $0.checksSource & ~bit
-    }
-  }
-
   /// Takes every frame on the wire. Only without pools: a wall between guests has no such door.
   public func setPromiscuous(_ isPromiscuous: Bool) throws(IntelError) {
     guard !configuration.isVirtualized else { throw .unavailable("promiscuous mode with more than one pool") }

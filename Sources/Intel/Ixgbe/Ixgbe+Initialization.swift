@@ -213,6 +213,7 @@ extension Ixgbe {
     // A guest does not get its own broadcasts back.
     for n in 0..<2 { registers.write(PFVMTXSW(rawValue: 0), n) }
     for n in 0..<8 { registers.write(PFVFSPOOF(rawValue: 0), n) }
+    for n in 0..<64 { registers.write(PFVMVIR(rawValue: 0), n) }
     var control = PFDTXGSWC(rawValue: 0)
     control.switchesLocally = configuration.isVirtualized && configuration.switchesLocally
     registers.write(control)

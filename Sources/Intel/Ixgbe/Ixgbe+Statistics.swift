@@ -30,7 +30,7 @@ public struct IxgbeStatistics: Hashable, Sendable {
   /// Frames that went from one pool to others inside the card, and the further copies of those for several.
   public var switchedFrames: UInt64 = 0
   public var switchedCopies: UInt64 = 0
-  /// Dropped because their source was none of their pool's addresses.
+  /// Dropped because their source, or their VLAN, was none of their pool's.
   public var refusedFrames: UInt64 = 0
 
   /// Flow director's hits and misses.

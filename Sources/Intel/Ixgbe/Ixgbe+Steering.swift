@@ -73,6 +73,7 @@ extension Ixgbe {
     try setAddresses(tables)
     setDefaultPool(tables.defaultPool)
     setAdmitted(tables.admitted)
+    setSending(tables.sending)
     try enableReceive()
   }
 
@@ -121,6 +122,8 @@ extension Ixgbe {
     if new.syn == nil, old.syn?.isFirst == false { setSYN(nil) }
     try removeTuples(from: old, to: new)
     if new.syn == nil { setSYN(nil) }
+    // A check that goes has nobody behind it any more, and one that comes finds what it compares with.
+    setSending(new.sending)
     if isHeld { try enableReceive() }
   }
 

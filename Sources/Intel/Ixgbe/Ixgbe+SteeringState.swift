@@ -11,6 +11,7 @@ extension Ixgbe {
     readPools(&state)
     readFilters(&state.tables)
     readFlowDirector(&state)
+    readSending(&state.tables.sending)
     return state
   }
 
@@ -29,7 +30,7 @@ extension Ixgbe {
     UInt64(registers.read(R.self, 2 * n).rawValue) | UInt64(registers.read(R.self, 2 * n + 1).rawValue) << 32
   }
 
-  private func readAddresses(_ tables: inout CardTables) {
+  func readAddresses(_ tables: inout CardTables) {
     for n in 0..<128 {
       let high = registers.read(RAH.self, n)
       guard high.isValid else { continue }

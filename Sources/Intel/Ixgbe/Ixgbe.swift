@@ -102,7 +102,7 @@ extension Ixgbe {
     guard bufferByteCount >= largestFrame else { throw .bufferTooSmall(needed: largestFrame, found: bufferByteCount) }
     return IntelReceiveQueue(
       .ixgbe, number: n, size: ringSize, largestFrame: largestFrame, descriptors: try makeRing(ringSize),
-      reportsChecksum: configuration.checksumOffload, dropsWhenEmpty: configuration.dropsWhenEmpty,
+      reportsChecksum: configuration.checksumOffload, dropsWhenEmpty: configuration.dropsWhenEmpty, stripsTag: stripsTag(queue: n),
       registers: registers, clock: clock)
   }
 

@@ -28,6 +28,7 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
   @usableFromInline var oldest = 0
 
   private let dropsWhenEmpty: Bool
+  private let stripsTag: Bool
   private let registers: ReceiveRegisters
   private let clock: any Timekeeper
   private var isRunning = false { didSet { mark?.set(isRunning) } }
@@ -38,7 +39,7 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
 
   init(
     _ kind: QueueKind, number: Int, size: Int, largestFrame: Int, descriptors: consuming DMABuffer, reportsChecksum: Bool,
-    dropsWhenEmpty: Bool, registers: any RegisterFile, clock: any Timekeeper, mark: RunningMark? = nil
+    dropsWhenEmpty: Bool, stripsTag: Bool = false, registers: any RegisterFile, clock: any Timekeeper, mark: RunningMark? = nil
   ) {
     self.mark = mark
     self.number = number
@@ -46,6 +47,7 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
     self.largestFrame = UInt32(largestFrame)
     self.descriptors = descriptors
     self.dropsWhenEmpty = dropsWhenEmpty
+    self.stripsTag = stripsTag
     self.registers = ReceiveRegisters(kind, number, of: registers)
     self.clock = clock
     damage = kind.receiveDamage
@@ -181,7 +183,7 @@ public struct IntelReceiveQueue: ~Copyable, ReceiveQueue {
     for offset in stride(from: 0, to: byteCount, by: 8) { descriptors.store64(0, offset) }
     registers.setRing(at: descriptors.address, byteCount: byteCount)
     registers.setBuffers(kibibytes: (largestFrame + 1023) / 1024, dropsWhenEmpty: dropsWhenEmpty)
-    control = try registers.enable(on: clock)
+    control = try registers.enable(stripsTag: stripsTag, on: clock)
     // From here on `ring` may move the tail: 4.6.7.
     isRunning = true
   }

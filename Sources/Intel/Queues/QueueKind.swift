@@ -99,10 +99,11 @@ struct ReceiveRegisters {
     }
   }
 
-  /// Returns the control register as it was written, so that `beginDisable` needs no read.
-  func enable(on clock: any Timekeeper) throws(RegisterError) -> RXDCTL {
+  /// - Parameter stripsTag: takes the VLAN tag off every frame; of the 82599, the others say it for a pool.
+  /// - Returns: the control register as it was written, so that `beginDisable` needs no read.
+  func enable(stripsTag: Bool, on clock: any Timekeeper) throws(RegisterError) -> RXDCTL {
     var control = block.read(RXDCTL.self, number)
-    if kind == .ixgbe { control.stripsVLAN = false } else { control.reportThreshold = 1 }
+    if kind == .ixgbe { control.stripsVLAN = stripsTag } else { control.reportThreshold = 1 }
     control.isEnabled = true
     block.write(control, number)
     do throws(RegisterError) {

@@ -36,7 +36,7 @@ struct RXDCTL: Register32 {
   static func offset(_ n: Int) -> Int { 0x28 }
   var rawValue: UInt32
   var isEnabled: Bool { get { self[bit: 25] } set { self[bit: 25] = newValue } }
-  /// VME, of the 82599: takes the VLAN tag out of the frame. Guests want theirs where it was.
+  /// VME, of the 82599: takes the VLAN tag out of the frame.
   var stripsVLAN: Bool { get { self[bit: 30] } set { self[bit: 30] = newValue } }
   /// WTHRESH, of the 82576 and the I350: descriptors that are written back together.
   var reportThreshold: UInt32 { get { self[bits: 16...20] } set { self[bits: 16...20] = newValue } }
