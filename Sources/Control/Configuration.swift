@@ -109,6 +109,16 @@ public struct Configuration: Hashable, Sendable {
     public var address: MACAddress?
     /// From 1 to 4094; only with an address.
     public var vlan: UInt16?
+    /// What becomes of frames that it sends under another address than its own, or into another VLAN.
+    public enum Spoofing: String, CaseIterable, Sendable {
+      /// They are dropped and counted. Without an address any source may be sent, and without a VLAN any tag.
+      case deny
+      /// They are sent.
+      case allow
+    }
+    public var spoof = Spoofing.deny
+    /// How its VLAN's frames look to it. nil if `spoof` decides: `access`, or `tagged` where anything may be sent.
+    public var vlanPort: VLANPort?
     /// Pairs of queues: 1, 2 or 4.
     public var queuePairs = 1
     static let queuePairCounts = [1, 2, 4]
@@ -171,7 +181,11 @@ extension Configuration {
 
   /// The VMs as steering knows them.
   public var receivers: [Receiver] {
-    vms.map { Receiver(name: $0.name, queueCount: $0.queuePairs, address: $0.address, vlan: $0.vlan) }
+    vms.map { vm in
+      var receiver = Receiver(name: vm.name, queueCount: vm.queuePairs, address: vm.address, vlan: vm.vlan)
+      (receiver.checksSource, receiver.port) = (vm.spoof == .deny, vm.effectivePort)
+      return receiver
+    }
   }
 
   /// Everything that is wrong, in the order of the parts.
@@ -242,6 +256,9 @@ extension Configuration {
       expect((1...4094).contains(vlan), "vlan", "\(vlan); 1 to 4094")
       expect(vm.address != nil, "vlan", "needs mac too")
     }
+    expect(vm.vlanPort == nil || vm.vlan != nil, "vlan-port", "needs vlan too")
+    expect(
+      vm.vlanPort != .access || vm.spoof == .deny, "vlan-port", "an access port has one VLAN, and spoof: allow lets the VM send into any: set tagged")
     if let address = vm.address {
       expect(!address.isGroup, "mac", "\(address) is a group's address, no machine's")
       expect(others.allSatisfy { $0.address != address || $0.vlan != vm.vlan }, "mac", "\(address) is taken")
@@ -264,6 +281,11 @@ extension Configuration {
     (1...15).contains(text.utf8.count) && text != "." && text != ".."
       && text.utf8.allSatisfy { $0 > 0x20 && $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: ":") && $0 != 0x7F }
   }
+}
+
+extension Configuration.VM {
+  /// How its VLAN's frames look to it, as `vlanPort` or its default says.
+  public var effectivePort: VLANPort { vlanPort ?? (spoof == .deny ? .access : .tagged) }
 }
 
 extension Configuration.VM.Endpoint {

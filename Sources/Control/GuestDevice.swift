@@ -166,17 +166,17 @@ final class GuestDevice: BackendDevice, @unchecked Sendable {
       let virtqueue = try makeVirtqueue(ring, record, window)
       var parts = try takeTransmitParts(ring)
       parts.useFreshCounters()
-      do throws(RingRefusal) { try host.start(&parts.queue, worker: worker.number) } catch {
+      do throws(RingRefusal) { try host.start(&parts.queue, pool: number, worker: worker.number) } catch {
         spares.put(parts, ring: ring.index)
         throw error
       }
-      let copies = vm.mode == .copy
+      let (copies, check) = (vm.mode == .copy, host.sourceCheck(ofVM: number))
       let lane: TransmitLane =
         if let pages = window.pages {
           StrictTransmitLane(
-            TransmitPath(virtqueue: virtqueue, window: window, parts: parts.protected(by: pages), copies: copies), session: number, serial: laneCount, ring)
+            TransmitPath(virtqueue: virtqueue, window: window, parts: parts.protected(by: pages), copies: copies, check: check), session: number, serial: laneCount, ring)
         } else {
-          LendingTransmitLane(TransmitPath(virtqueue: virtqueue, window: window, parts: parts, copies: copies), session: number, serial: laneCount, ring)
+          LendingTransmitLane(TransmitPath(virtqueue: virtqueue, window: window, parts: parts, copies: copies, check: check), session: number, serial: laneCount, ring)
         }
       lane.setDiscards(!ring.isEnabled)
       finish(lane, ring)
@@ -401,6 +401,22 @@ final class GuestDevice: BackendDevice, @unchecked Sendable {
     }
   }
   var isLogging: Bool { dirtyLog != nil }
+
+  // MARK: Rules that change
+
+  /// Stops the transmit rings that run, where they are. Answers which.
+  func suspendTransmit() -> [Int] {
+    let rings = transmitLanes.keys.sorted()
+    for ring in rings { if let base = halt(ring: ring) { setups[ring]?.base = base } }
+    return rings
+  }
+  /// Goes on where `suspendTransmit` stopped, with what the processor now compares.
+  func resumeTransmit(_ rings: [Int]) {
+    for ring in rings {
+      guard let setup = setups[ring], let window else { continue }
+      do throws(RingRefusal) { try startTransmit(setup, window) } catch { ringFailed(ring, "\(error)") }
+    }
+  }
 
   // MARK: A card that goes, and comes again
 

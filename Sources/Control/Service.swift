@@ -320,7 +320,7 @@ public final class Service: BackendService, @unchecked Sendable {
         guard self.host.generation == generation else { return .success(nil) }
         do throws(RuleError) {
           let start = MonotonicClock.now()
-          try self.host.apply(program)
+          try self.apply(program)
           return .success((self.host.generation, Double(MonotonicClock.now() - start) / 1e9))
         } catch { return .failure(error) }
       }
@@ -331,6 +331,14 @@ public final class Service: BackendService, @unchecked Sendable {
         return report
       } catch { throw .rule(error) }
     }
+  }
+
+  /// On the control thread. If the card refuses, it has its old rules, and so have the checks of what VMs send.
+  private func apply(_ program: CardProgram) throws(RuleError) {
+    let devices = host.vmsToCheckAnew(for: program).map { sessions[$0].device }
+    let rings = devices.map { $0.suspendTransmit() }
+    defer { for (device, rings) in zip(devices, rings) { device.resumeTransmit(rings) } }
+    try host.apply(program)
   }
 
   /// One more rule that touches no other: the usual change of a large set, and one that takes no time.

@@ -1,3 +1,5 @@
+internal import Datapath
+internal import FlowSteering
 internal import Glibc
 internal import Intel
 internal import Linux
@@ -96,17 +98,20 @@ extension StatusReport.Worker {
 extension StatusReport.VM {
   fileprivate init(_ session: Session, _ host: CardHost) {
     let (vm, device) = (session.vm, session.device)
+    let checkers = host.checkers(ofVM: session.number)
+    let refused = host.card.refused(of: session.number, queues: vm.queuePairs)
     self.init(
       socket: session.socketName, connection: session.connectionState, peer_pid: session.peer.map { Int($0.process) },
       peer_uid: session.peer.map { Int($0.user) }, connections: session.connections, features: session.features.names,
       protocol_features: session.protocolFeatures.names, mac: vm.address.map { "\($0)" }, vlan: vm.vlan.map { Int($0) },
+      vlan_port: vm.vlan.map { _ in vm.effectivePort.rawValue }, source_check: checkers.source, vlan_check: checkers.vlan,
       mtu: device.mtu, memory_regions: session.memory.regions, memory_bytes: session.memory.bytes, numa_node: device.memoryNode,
       worker: device.worker.number, logging: device.isLogging,
       dirty_pages: device.receiveTotals.dirtyPages + device.transmitTotals.dirtyPages, quiesces: device.quiesces,
       contained: device.standing.reason, containments: device.containments, work: StatusReport.Work(session), last_violation: session.lastViolation,
       rings: session.rings.indices.map { StatusReport.Ring(session, $0) },
       receive: StatusReport.Frames(device.receiveTotals, card: host.card.drops(of: session.number, queues: vm.queuePairs)),
-      transmit: StatusReport.Frames(device.transmitTotals))
+      transmit: StatusReport.Frames(device.transmitTotals, card: refused > 0 ? [TransmitDrop.spoofed.name: refused] : [:]))
   }
 }
 

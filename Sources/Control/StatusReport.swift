@@ -91,6 +91,11 @@ public struct StatusReport: Codable, Sendable {
     public var protocol_features: [String]
     public var mac: String?
     public var vlan: Int?
+    /// How the VLAN's frames look to it: `access`, `tagged`; nil without one.
+    public var vlan_port: String?
+    /// What sees to it that it sends only its own address, and only into its own VLAN: `card`, `processor`, `off`.
+    public var source_check: String?
+    public var vlan_check: String?
     public var mtu: Int
     public var memory_regions: Int
     public var memory_bytes: UInt64

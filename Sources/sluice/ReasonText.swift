@@ -41,6 +41,7 @@ enum ReasonText {
     "device_resetting": "The card was being reset.",
     "master_disabled": "The card may not write to memory: bus mastering is off.",
     "link_down": "The card has no link.",
+    "spoofed": "A VM sent under another address than its mac, or into another VLAN than its vlan: set the guest's address to mac, or give the VM spoof=allow.",
     "receive_disabled": "The card's receiver is off.",
   ]
 }

@@ -37,6 +37,8 @@ struct ConfigurationFileTests {
         permissions: {mode: "0666", owner: "0", group: root}
         mac: 02:00:00:00:00:01
         vlan: 100
+        vlan-port: tagged
+        spoof: allow
         queues: 4
         packed: off
         config: on
@@ -54,6 +56,7 @@ struct ConfigurationFileTests {
     (socket.mode, socket.owner, socket.group) = (0o666, "0", "root")
     var web = Configuration.VM(name: "web", endpoint: .server(socket))
     (web.address, web.vlan, web.queuePairs) = (MACAddress.local(1), 100, 4)
+    (web.vlanPort, web.spoof) = (.tagged, .allow)
     (web.offersPacked, web.offersConfig, web.mode) = (false, true, .required)
     var db = Configuration.VM(name: "db", endpoint: .client(path: "/run/db.sock"))
     db.address = .local(2)
@@ -113,9 +116,9 @@ struct ConfigurationFileTests {
     ("nic: {}\nvms: []\nnic: {}", "f:1:1: nic: given twice"),
     ("vms:\n- name: a\n  name: b\n  socket: /a", "f:2:3: name: given twice"),
     ("vms:\n- socket: /a\n", "f:2:3: vms[0].name: is missing"), ("vms:\n- name: a\n", "f:2:3: vms[0].socket: is missing"),
-    ("vms:\n- {name: a, socket: /a, sokcet: /b}", "f:2:25: vms[0].sokcet: no such key; keys are name, socket, mode, permissions, mac, vlan, queues, packed, config, datapath, ring-size-limit, memory-limit"),
+    ("vms:\n- {name: a, socket: /a, sokcet: /b}", "f:2:25: vms[0].sokcet: no such key; keys are name, socket, mode, permissions, mac, vlan, vlan-port, spoof, queues, packed, config, datapath, ring-size-limit, memory-limit"),
     ("vms:\n- {name: a, socket: /a, permissions: {mod: 0660}}", "f:2:39: vms[0].permissions.mod: no such key; keys are mode, owner, group"),
-    ("vms:\n- 7", "f:2:3: vms[0]: must have keys: name, socket, mode, permissions, mac, vlan, queues, packed, config, datapath, ring-size-limit, memory-limit"),
+    ("vms:\n- 7", "f:2:3: vms[0]: must have keys: name, socket, mode, permissions, mac, vlan, vlan-port, spoof, queues, packed, config, datapath, ring-size-limit, memory-limit"),
   ])
   func `a file that is none, or a key that is none, is refused with its place`(text: String, message: String) {
     expectRefusal(message) { () throws(ConfigurationFileError) in try parse(text) }
@@ -166,6 +169,10 @@ struct ConfigurationFileTests {
     ("name: a, vlan: 5", "18: vms[0].vlan: needs mac too"),
     ("name: a, mac: 02:00:00:00:00:01, vlan: 4095", "42: vms[0].vlan: 4095; 1 to 4094"),
     ("name: a, mac: 02:00:00:00:00:01, vlan: 70000", "42: vms[0].vlan: 70000; 1 to 4094"),
+    ("name: a, spoof: maybe", "19: vms[0].spoof: maybe: must be one of deny, allow"),
+    ("name: a, mac: 02:00:00:00:00:01, vlan-port: access", "47: vms[0].vlan-port: needs vlan too"),
+    ("name: a, mac: 02:00:00:00:00:01, vlan: 5, vlan-port: trunk", "56: vms[0].vlan-port: trunk: must be one of access, tagged"),
+    ("name: a, mac: 02:00:00:00:00:01, vlan: 5, spoof: allow, vlan-port: access", "70: vms[0].vlan-port: an access port has one VLAN, and spoof: allow lets the VM send into any: set tagged"),
     ("name: a, queues: 3", "20: vms[0].queues: 3; 1, 2 or 4"), ("name: a, packed: maybe", "20: vms[0].packed: maybe: must be on or off"),
     ("name: a, packed: 'on'", "20: vms[0].packed: must be on or off"), ("name: a, config: 1", "20: vms[0].config: 1: must be on or off"),
     ("name: a, datapath: fast", "22: vms[0].datapath: fast: must be one of auto, required, copy"),
@@ -190,7 +197,7 @@ struct ConfigurationFileTests {
       f:8:3: vms[1].mac: of several VMs each needs its address, or rules: they decide whose a frame is
       f:8:9: vms[1].name: a is taken
       f:9:11: vms[1].socket: /a is a's
-      f:10:11: vms[1].qeues: no such key; keys are name, socket, mode, permissions, mac, vlan, queues, packed, config, datapath, ring-size-limit, memory-limit
+      f:10:11: vms[1].qeues: no such key; keys are name, socket, mode, permissions, mac, vlan, vlan-port, spoof, queues, packed, config, datapath, ring-size-limit, memory-limit
       """.replacing("f:10:11: vms[1].qeues", with: "f:10:3: vms[1].qeues")
     ) { () throws(ConfigurationFileError) in
       try parse(
@@ -277,7 +284,8 @@ struct EffectiveConfigurationTests {
     file.configuration.workers.processors = pick([[], [Thread.processors[0]]])
     for (number, path) in paths.shuffled(using: &generator).prefix(.random(in: 1...5, using: &generator)).enumerated() {
       var vm = Configuration.VM(name: pick(["a", "on", "12", "x.y", "-"]) + String(number), endpoint: pick([.server(socket(path)), .client(path: path)]))
-      (vm.address, vm.vlan) = (MACAddress.local(number + 1), pick([nil, 1, 4094]))
+      (vm.address, vm.vlan, vm.spoof) = (MACAddress.local(number + 1), pick([nil, 1, 4094]), pick([.deny, .allow]))
+      if vm.vlan != nil { vm.vlanPort = vm.spoof == .allow ? .tagged : pick([.access, .tagged]) }
       (vm.queuePairs, vm.offersPacked, vm.offersConfig, vm.mode) = (pick([1, 2, 4]), pick([true, false]), pick([true, false]), pick([.auto, .required, .copy]))
       file.configuration.vms.append(vm)
     }
@@ -304,6 +312,6 @@ struct EffectiveConfigurationTests {
     let file = try ConfigurationFile.parse("wire: tap=t\nvms: [{name: a, socket: /a, mode: client}]", name: "f")
     #expect(
       EffectiveConfiguration(file.configuration, file.log).json
-        == #"{"nic":{"kind":"sim","protect":"static","mtu":1500,"ring-size":1024,"moderation-us":20,"exact-flows":2046},"wire":{"tap":"t"},"workers":{"count":1,"cpus":[],"spin-us":50},"vms":[{"name":"a","socket":"/a","mode":"client","queues":1,"packed":true,"config":false,"datapath":"auto","ring-size-limit":32768,"memory-limit":1099511627776}],"rules":[],"log":{"level":"info","format":"text"}}"#)
+        == #"{"nic":{"kind":"sim","protect":"static","mtu":1500,"ring-size":1024,"moderation-us":20,"exact-flows":2046},"wire":{"tap":"t"},"workers":{"count":1,"cpus":[],"spin-us":50},"vms":[{"name":"a","socket":"/a","mode":"client","spoof":"deny","queues":1,"packed":true,"config":false,"datapath":"auto","ring-size-limit":32768,"memory-limit":1099511627776}],"rules":[],"log":{"level":"info","format":"text"}}"#)
   }
 }

@@ -16,9 +16,10 @@ struct BackendOptionTests {
   }
 
   @Test func `every key is taken`() throws {
-    let vm = try BackendOption.parse("db-1,socket=a=b.sock,client,mac=02:00:00:00:00:0A,vlan=4094,queues=4,packed=off,config=on,datapath=required")
+    let vm = try BackendOption.parse("db-1,socket=a=b.sock,client,mac=02:00:00:00:00:0A,vlan=4094,vlan-port=tagged,spoof=allow,queues=4,packed=off,config=on,datapath=required")
     var expected = Configuration.VM(name: "db-1", endpoint: .client(path: "a=b.sock"))
     (expected.address, expected.vlan, expected.queuePairs) = (.local(10), 4094, 4)
+    (expected.vlanPort, expected.spoof) = (.tagged, .allow)
     (expected.offersPacked, expected.offersConfig, expected.mode) = (false, true, .required)
     #expect(vm == expected)
   }
@@ -26,12 +27,14 @@ struct BackendOptionTests {
   @Test(arguments: [
     ("web", "socket is missing; write socket=/run/sluice/web.sock"), ("web,socket=", "socket has no value; write socket=/run/sluice/web.sock"),
     ("socket=/a", "the name comes first: --vm NAME,socket=/a"),
-    ("web,sock=/a", "no such key \"sock\"; keys are socket, server, client, mac, vlan, queues, packed, config, datapath, ring-size-limit, memory-limit"),
+    ("web,sock=/a", "no such key \"sock\"; keys are socket, server, client, mac, vlan, vlan-port, spoof, queues, packed, config, datapath, ring-size-limit, memory-limit"),
     ("web,socket=/a,server,client", "server or client is given twice"), ("web,socket=/a,client,client", "server or client is given twice"),
     ("web,socket=/a,socket=/b", "socket is given twice"), ("web,socket=/a,client=yes", "client takes no value"),
     ("web,socket=/a,mac", "mac has no value; write mac=02:00:00:00:00:01"),
     ("web,socket=/a,mac=02:00", "mac=02:00: not an address; write it like 02:00:00:00:00:01"),
     ("web,socket=/a,vlan=0", "vlan=0: must be from 1 to 4094"), ("web,socket=/a,vlan=4095", "vlan=4095: must be from 1 to 4094"),
+    ("web,socket=/a,spoof", "spoof has no value; write spoof=allow"), ("web,socket=/a,spoof=no", "spoof=no: must be deny or allow"),
+    ("web,socket=/a,vlan-port=", "vlan-port has no value; write vlan-port=tagged"), ("web,socket=/a,vlan-port=trunk", "vlan-port=trunk: must be access or tagged"),
     ("web,socket=/a,queues=3", "queues=3: must be 1, 2 or 4"), ("web,socket=/a,packed=maybe", "packed=maybe: must be on or off"),
     ("web,socket=/a,config=1", "config=1: must be on or off"),
     ("web,socket=/a,datapath=fast", "datapath=fast: no such mode; modes are auto, required, copy"),

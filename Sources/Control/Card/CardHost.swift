@@ -1,4 +1,5 @@
 internal import Bus
+internal import Datapath
 internal import FlowSteering
 internal import FlowTables
 internal import Intel
@@ -247,12 +248,33 @@ final class CardHost {
     } catch { throw RingRefusal("the card: \(error)") }
     card.resumeWaiting(forQueue: receive.number)
   }
-  func start(_ transmit: inout IntelTransmitQueue, worker: Int) throws(RingRefusal) {
+  func start(_ transmit: inout IntelTransmitQueue, pool: Int, worker: Int) throws(RingRefusal) {
     guard let driver else { throw RingRefusal("the card is away") }
+    // What leaves the pool is its own: the card's checks are on before the first frame.
+    do throws(RuleError) {
+      try Exclusivity(program).checkSending(pool: pool, in: driver.readSending(plan))
+    } catch { throw RingRefusal("\(error)") }
     do throws(IntelError) {
       try driver.assign(vector: worker, transmitQueue: transmit.number)
       try transmit.start()
     } catch { throw RingRefusal("the card: \(error)") }
+  }
+
+  /// What the processor compares of a VM's frames; the rest is the card's.
+  func sourceCheck(ofVM number: Int) -> SourceCheck { Self.check(program, number) }
+  private static func check(_ program: CardProgram, _ number: Int) -> SourceCheck {
+    guard let left = program.sending?.processor[number] else { return .none }
+    return SourceCheck(address: left.address?.rawValue, vlan: left.vlan, isAccessPort: left.portVLAN != nil)
+  }
+  /// VMs whose frames the processor has to compare otherwise than now once a program is applied: their transmit rings stand
+  /// still meanwhile, for a frame that is with the card already was not compared for what the card then is told.
+  func vmsToCheckAnew(for new: CardProgram) -> [Int] {
+    (0..<plan.vmCount).filter { Self.check(new, $0) != Self.check(program, $0) }
+  }
+  /// What sees to a VM's sources and VLANs: `card`, `processor`, or `off`.
+  func checkers(ofVM number: Int) -> (source: String, vlan: String) {
+    let sender = program.senders[number]
+    return (sender.addressChecker ?? "off", sender.vlanChecker ?? "off")
   }
 
   /// The port of the machine's own, if the configuration has one; its interrupts go to a worker's vector.
@@ -264,7 +286,7 @@ final class CardHost {
       var receive = try makeReceiveQueue(pool: pool, queue: 0)
       var transmit = try makeTransmitQueue(pool: pool, queue: 0)
       try start(&receive, pool: pool, worker: worker)
-      try start(&transmit, worker: worker)
+      try start(&transmit, pool: pool, worker: worker)
       do { return try HostPort(device, receive: receive, transmit: transmit, in: space, allocator: allocator) } catch {
         throw RingRefusal("\(error)")
       }

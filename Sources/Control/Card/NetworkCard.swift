@@ -43,10 +43,12 @@ protocol NetworkCard: AnyObject {
   /// reason.
   func arrived(in pool: Int, queues: Int) -> StatusReport.Traffic?
   func drops(of pool: Int, queues: Int) -> [String: UInt64]
-  /// Dropped before any pool was known to be the one.
+  /// Dropped before any pool was known to be the one, or of any pool's sending where the card does not tell whose.
   func unroutedDrops() -> [String: UInt64]
   /// How often the NIC signalled that it lost received frames for want of room; nil if it does not signal that.
   var overruns: UInt64? { get }
+  /// Frames that the card did not send, for their source or VLAN is not the pool's; 0 if the card does not tell pools apart.
+  func refused(of pool: Int, queues: Int) -> UInt64
   var laws: [StatusReport.Law] { get }
   /// Frames by filter; nil: the card counts none.
   var filterCounts: [FilterPlace: FilterCount]? { get }
@@ -131,6 +133,7 @@ final class AbsentNetworkCard: NetworkCard {
   func drops(of pool: Int, queues: Int) -> [String: UInt64] { [:] }
   func unroutedDrops() -> [String: UInt64] { [:] }
   var overruns: UInt64? { nil }
+  func refused(of pool: Int, queues: Int) -> UInt64 { 0 }
   var laws: [StatusReport.Law] { [] }
   var filterCounts: [FilterPlace: FilterCount]? { nil }
   var mapCount: Int { 0 }

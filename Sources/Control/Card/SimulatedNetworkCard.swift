@@ -101,6 +101,10 @@ final class SimulatedNetworkCard: NetworkCard {
     return result
   }
 
+  func refused(of pool: Int, queues: Int) -> UInt64 {
+    (0..<queues).reduce(UInt64(0)) { $0 + card.counters.refusedFrames(queue: ixgbe.queueIndex(pool: pool, queue: $1)) }
+  }
+
   /// Why a frame ended: for a queue that nobody is ever behind, what rules have it end for.
   private func reason(_ drop: CardDrop, _ queue: Int?) -> String {
     guard let queue, drop == .queueDisabled, queue / plan.queuesEach == plan.nowhere else { return drop.name }

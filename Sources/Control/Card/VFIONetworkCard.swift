@@ -1,4 +1,5 @@
 internal import Bus
+internal import Datapath
 internal import FlowTables
 internal import Intel
 internal import Linux
@@ -151,8 +152,13 @@ final class VFIONetworkCard: NetworkCard {
     guard let dropped = self.pool(pool)?.dropped, dropped > 0 else { return [:] }
     return ["no_buffers": dropped]
   }
-  func unroutedDrops() -> [String: UInt64] { counters.dropped }
   var overruns: UInt64? { counters.overruns }
+  func unroutedDrops() -> [String: UInt64] {
+    var drops = counters.dropped
+    if counters.refused > 0 { drops[TransmitDrop.spoofed.name] = counters.refused }
+    return drops
+  }
+  func refused(of pool: Int, queues: Int) -> UInt64 { 0 }
   var laws: [StatusReport.Law] { [] }
   var filterCounts: [FilterPlace: FilterCount]? { nil }
 

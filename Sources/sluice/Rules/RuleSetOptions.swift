@@ -77,7 +77,10 @@ struct RuleSetOptions: ParsableArguments {
     for text in vms {
       let vm = try VMOption.parse(text)
       if receivers.contains(where: { $0.name == vm.name }) { throw .usage("--vm", text, "there is a VM \"\(vm.name)\" already") }
-      receivers.append(Receiver(name: vm.name, queueCount: vm.queues, address: vm.address, vlan: vm.vlan))
+      var receiver = Receiver(name: vm.name, queueCount: vm.queues, address: vm.address, vlan: vm.vlan)
+      // As a back-end has it, unless it is given spoof=allow.
+      receiver.checksSource = true
+      receivers.append(receiver)
     }
     return receivers
   }

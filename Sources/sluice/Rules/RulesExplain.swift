@@ -79,6 +79,15 @@ struct RulesExplain: CommandWithStatus {
     }
     if !explanation.others.isEmpty { lines += ["", style.bold("Not taken")] }
     for other in explanation.others { lines += ["  " + other.text, style.faint("      \(other.why)")] }
+    let senders = program.senders.filter { $0.address != nil }
+    if !senders.isEmpty {
+      lines += ["", style.bold("Sent by VMs, unless one has spoof=allow")]
+      for sender in senders {
+        var what = "from \(sender.address.map { "\($0)" } ?? "") only (checked by the \(sender.addressChecker ?? "card"))"
+        if let vlan = sender.vlan { what += ", in VLAN \(vlan) only (checked by the \(sender.vlanChecker ?? "card"))" }
+        lines += wrapped("VM \(sender.vm): \(what)", width: 76).map { "  " + $0 }
+      }
+    }
     if !explanation.agrees { lines += ["", style.bad("The card's tables and the rules do not come to the same: a defect, please report it.")] }
     return lines.joined(separator: "\n") + "\n"
   }
@@ -96,8 +105,16 @@ private struct ExplanationJSON: Encodable {
     let rule: Int
     let text, why: String
   }
+  struct Sender: Encodable {
+    let vm: String
+    let mac: String?
+    let vlan: Int?
+    let source_check, vlan_check: String
+  }
   let profile: String
   let fields: [String]
+  /// What each VM may send, and what sees to it: `card`, `processor`, `off`.
+  let senders: [Sender]
   let copies: [Copy]
   let others: [Other]
   let agrees: Bool
@@ -105,6 +122,11 @@ private struct ExplanationJSON: Encodable {
   init(_ explanation: Explanation, _ program: CardProgram) {
     profile = program.profile.name
     fields = explanation.fields
+    senders = program.senders.map {
+      Sender(
+        vm: $0.vm, mac: $0.address.map { "\($0)" }, vlan: $0.vlan.map { Int($0) }, source_check: $0.addressChecker ?? "off",
+        vlan_check: $0.vlanChecker ?? "off")
+    }
     copies = explanation.copies.map { Copy(fate: $0.fate, stage: $0.stage, vm: $0.vm, queue: $0.queue, address_rule: $0.addressRule, flow_rule: $0.flowRule, is_spread: $0.is_spread) }
     others = explanation.others.map { Other(rule: $0.rule, text: $0.text, why: $0.why) }
     agrees = explanation.agrees

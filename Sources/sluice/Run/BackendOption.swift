@@ -4,7 +4,7 @@ import FlowSteering
 
 /// `--vm NAME,socket=PATH[,key=value…]`: one virtual machine, and where its front-end is met.
 enum BackendOption {
-  static let keys = ["socket", "server", "client", "mac", "vlan", "queues", "packed", "config", "datapath", "ring-size-limit", "memory-limit"]
+  static let keys = ["socket", "server", "client", "mac", "vlan", "vlan-port", "spoof", "queues", "packed", "config", "datapath", "ring-size-limit", "memory-limit"]
 
   static func parse(_ text: String) throws(Failure) -> Configuration.VM {
     let parts = text.split(separator: ",", omittingEmptySubsequences: false)
@@ -53,6 +53,12 @@ enum BackendOption {
     case "vlan":
       guard let number = Quantity.count(value), (1...4094).contains(number) else { throw Refusal(reason: "must be from 1 to 4094") }
       vm.vlan = UInt16(number)
+    case "vlan-port":
+      guard let port = VLANPort(rawValue: String(value)) else { throw Refusal(reason: "must be access or tagged") }
+      vm.vlanPort = port
+    case "spoof":
+      guard let spoof = Configuration.VM.Spoofing(rawValue: String(value)) else { throw Refusal(reason: "must be deny or allow") }
+      vm.spoof = spoof
     case "queues":
       guard let number = VMOption.queueCount(value) else { throw Refusal(reason: "must be 1, 2 or 4") }
       vm.queuePairs = number
@@ -84,6 +90,8 @@ enum BackendOption {
     case "socket": "socket=/run/sluice/web.sock"
     case "mac": "mac=02:00:00:00:00:01"
     case "vlan": "vlan=100"
+    case "vlan-port": "vlan-port=tagged"
+    case "spoof": "spoof=allow"
     case "queues": "queues=2"
     case "datapath": "datapath=required"
     case "ring-size-limit": "ring-size-limit=1024"

@@ -187,6 +187,8 @@ final class ConfigurationReader {
         // One that cannot be read is nobody's, so that nothing else is said of it.
         ("mac", { node, key in vm.address = self.address(node, key) ?? .local(0xFF_0000 + self.problems.count) }),
         ("vlan", { node, key in vm.vlan = self.vlan(node, key) }),
+        ("vlan-port", { node, key in vm.vlanPort = self.word(node, key) }),
+        ("spoof", { node, key in vm.spoof = self.word(node, key) ?? vm.spoof }),
         ("queues", { node, key in vm.queuePairs = self.number(node, key) ?? vm.queuePairs }),
         ("packed", { node, key in vm.offersPacked = self.flag(node, key) ?? vm.offersPacked }),
         ("config", { node, key in vm.offersConfig = self.flag(node, key) ?? vm.offersConfig }),

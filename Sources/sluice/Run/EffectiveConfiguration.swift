@@ -60,9 +60,10 @@ struct EffectiveConfiguration {
     case .descriptor(let number): keys.append(("fd", .number(Int(number))))
     }
     if let address = vm.address { keys.append(("mac", .text(address.description))) }
-    if let vlan = vm.vlan { keys.append(("vlan", .number(Int(vlan)))) }
+    if let vlan = vm.vlan { keys += [("vlan", .number(Int(vlan))), ("vlan-port", .word(vm.effectivePort.rawValue))] }
     return .keys(
       keys + [
+        ("spoof", .word(vm.spoof.rawValue)),
         ("queues", .number(vm.queuePairs)), ("packed", .flag(vm.offersPacked)), ("config", .flag(vm.offersConfig)),
         ("datapath", .word(vm.mode.name)), ("ring-size-limit", .number(vm.ringSizeLimit)),
         ("memory-limit", .number(Int(clamping: vm.memoryLimit))),

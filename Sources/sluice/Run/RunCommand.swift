@@ -49,10 +49,13 @@ struct RunCommand: CommandWithStatus {
       help: .init(
         """
         A VM, as NAME,socket=PATH[,key=value...]; may be repeated. server (we listen; the default) or client (the \
-        front-end listens); mac, vlan: whose frames it gets (one VM alone: everything); queues: pairs of them, 1, 2 \
-        or 4; packed=on|off: offer packed rings; config=on|off: offer the card's address and MTU, for front-ends \
-        that ask; datapath=auto|required|copy; ring-size-limit: the most entries of a ring (default: 32768); \
-        memory-limit: the most memory that the front-end may share, as 64Gi (default: 1Ti).
+        front-end listens); mac, vlan: whose frames it gets (one VM alone: everything), and all that it may send \
+        under and into; spoof=deny|allow: what becomes of other frames that it sends (default: deny, dropped and \
+        counted); vlan-port=access|tagged: access: the NIC takes the VLAN's tag off and puts it in (default; \
+        tagged with spoof=allow); queues: pairs of them, 1, 2 or 4; packed=on|off: offer packed rings; \
+        config=on|off: offer the card's address and MTU, for front-ends that ask; datapath=auto|required|copy; \
+        ring-size-limit: the most entries of a ring (default: 32768); memory-limit: the most memory that the \
+        front-end may share, as 64Gi (default: 1Ti).
         """, valueName: "vm"))
     var vms: [String] = []
 

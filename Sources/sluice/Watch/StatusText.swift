@@ -78,6 +78,7 @@ struct StatusText: CustomStringConvertible {
     lines += row("socket", printable(vm.socket))
     let address = vm.mac.map { "frames for \(printable($0))" + (vm.vlan.map { ", VLAN \($0)" } ?? "") } ?? (report.vms.count == 1 ? "all frames" : "what rules give it")
     lines += row("gets", "\(address); MTU \(grouped(vm.mtu)); worker \(vm.worker)")
+    if let text = Self.sends(vm) { lines += row("sends", text) }
     if !vm.features.isEmpty { lines += row("features", printable(vm.features.joined(separator: " "))) }
     if !vm.protocol_features.isEmpty { lines += row("protocol", printable(vm.protocol_features.joined(separator: " "))) }
     if vm.memory_regions > 0 {
@@ -103,6 +104,15 @@ struct StatusText: CustomStringConvertible {
       (work.notifier_signals, "slow signal", "slow signals"), (work.message_pauses, "message pause", "message pauses"),
     ].filter { $0.0 > 0 }.map { "\(grouped($0.0)) \($0.0 == 1 ? $0.1 : $0.2)" }
     return (["\(nanoseconds(work.worker_s * 1e9)) of its worker, \(nanoseconds(work.longest_s * 1e9)) at the longest"] + counts).joined(separator: ", ")
+  }
+
+  /// What it may send, and what sees to that; nil if the back-end does not say.
+  private static func sends(_ vm: StatusReport.VM) -> String? {
+    guard let source = vm.source_check, let tags = vm.vlan_check else { return nil }
+    var text = source == "off" ? "under any address" : "under its own address (\(source))"
+    guard vm.vlan != nil else { return text }
+    text += tags == "off" ? "; into any VLAN" : "; into its VLAN (\(tags))"
+    return text + (vm.vlan_port.map { "; \(printable($0)) port" } ?? "")
   }
 
   private func rings(_ rings: [StatusReport.Ring]) -> [String] {

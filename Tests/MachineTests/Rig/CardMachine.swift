@@ -200,10 +200,12 @@ final class FrontEnd {
   private let file: String
 
   /// Begins to do what `words` say, for the VM `name`; returns when it listens.
-  init(_ verb: String, _ name: String, in machine: CardMachine, _ words: String) throws {
+  ///
+  /// - Parameter mac: its address, if it is not the VM's.
+  init(_ verb: String, _ name: String, in machine: CardMachine, as mac: String? = nil, _ words: String) throws {
     self.machine = machine
     file = "/run/frontend-\(name)"
-    let mac = CardMachine.macs[name == "a" ? 0 : 1]
+    let mac = mac ?? CardMachine.macs[name == "a" ? 0 : 1]
     try machine.guest.check("cd /run; frontend \(verb) \(name).sock \(mac) \(words) > \(file) 2>&1 & echo $! > \(file).pid")
     try machine.guest.check("until grep -qE 'SINK-READY|SENT' \(file); do usleep 20000; kill -0 $(cat \(file).pid) 2> /dev/null || grep -q SENT \(file) || { cat \(file); exit 1; }; done")
   }

@@ -307,6 +307,8 @@ static int send_frames(int s, const uint8_t to[6], uint32_t first, uint32_t fram
       uint16_t n = (uint16_t)(posted % ring_size);
       memset(buffer(n), 0, header);
       size_t length = make_frame(buffer(n) + header, first + posted, to);
+      // Under its own address: a VM sends under no other.
+      memcpy(buffer(n) + header + 6, tally.mac, 6);
       send_ring.view.desc[n] = (struct vring_desc){buffers.guest + (uint64_t)n * stride, (uint32_t)(header + length), 0, 0};
       post(&send_ring, n);
     }
