@@ -79,7 +79,7 @@ final class ControlLoop: @unchecked Sendable {
       }
       let due = timers.filter { $0.due <= MonotonicClock.now() }
       timers.removeAll { timer in due.contains { $0.token == timer.token } }
-      for timer in due { timer.body() }
+      for timer in due.sorted(by: { ($0.due, $0.token) < ($1.due, $1.token) }) { timer.body() }
       work()
     }
     inbox.withLock { $0.isClosed = true }

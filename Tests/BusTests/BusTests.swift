@@ -2,7 +2,6 @@ import Bus
 import GuestMemory
 import Linux
 import Support
-import Synchronization
 import Testing
 
 @Suite struct WindowTests {
