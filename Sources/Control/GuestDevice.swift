@@ -404,16 +404,19 @@ final class GuestDevice: BackendDevice, @unchecked Sendable {
 
   // MARK: Rules that change
 
-  /// Stops the transmit rings that run, where they are. Answers which.
+  /// Stops the transmit rings that run, where they are.
+  ///
+  /// - Returns: which.
   func suspendTransmit() -> [Int] {
+    beginOperation()
     let rings = transmitLanes.keys.sorted()
-    for ring in rings { if let base = halt(ring: ring) { setups[ring]?.base = base } }
+    for (ring, base) in halt(rings) { setups[ring]?.base = base }
     return rings
   }
   /// Goes on where `suspendTransmit` stopped, with what the processor now compares.
   func resumeTransmit(_ rings: [Int]) {
     for ring in rings {
-      guard let setup = setups[ring], let window else { continue }
+      guard standing.reason == nil, let setup = setups[ring], let window else { continue }
       do throws(RingRefusal) { try startTransmit(setup, window) } catch { ringFailed(ring, "\(error)") }
     }
   }
