@@ -11,7 +11,8 @@
 
 uint64_t sl_raise_descriptor_limit(void) {
   struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  // A filter of system calls may forbid the question.
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return UINT64_MAX;
   struct rlimit raised = {limit.rlim_max, limit.rlim_max};
   if (limit.rlim_cur != limit.rlim_max && setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
   return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;

@@ -8,8 +8,8 @@ import Virtio
 
 /// What the front-end keeps of rings for a back-end that follows, and when it is not to be believed any more.
 @Suite struct InflightTests {
-  private func negotiated(_ guest: TestGuest? = nil) throws -> Frontend {
-    let frontend = try Frontend()
+  private func negotiated(_ guest: TestGuest? = nil, _ limits: Limits = Limits()) throws -> Frontend {
+    let frontend = try Frontend(limits: limits)
     if let guest { frontend.run(guest, features: packed) } else { frontend.negotiate() }
     return frontend
   }
@@ -354,7 +354,9 @@ import Virtio
   }
 
   @Test func `a reply with a file that waits for room sends it when there is some, and not twice`() throws {
-    let (frontend, things) = (try negotiated(), Things())
+    var limits = Limits()
+    (limits.inflightPerConnection, limits.inflightAtOnce) = (.max, .max)
+    let (frontend, things) = (try negotiated(nil, limits), Things())
     while frontend.backend.interest == .read { frontend.send(ID.getInflight, InflightPlace(entries: 1).bytes) }
     var files: [CInt] = []
     while frontend.backend.interest == .write {
@@ -375,6 +377,37 @@ import Virtio
     var last: CInt?
     while case let (bytes, more) = try frontend.receiveBytes(32, things), !bytes.isEmpty { last = more.last }
     #expect(last.map { holders(of: $0) == 1 && mappedBytes(of: $0) == 0 } == true)
+  }
+
+  /// The front-end keeps the files, and their pages are charged to the back-end.
+  @Test func `regions are sparse, and there are few for a connection and for a VM`() throws {
+    let things = Things()
+    var limits = Limits()
+    (limits.inflightPerConnection, limits.inflightAtOnce) = (3, 8)
+    var frontend = try negotiated(nil, limits)
+    func blocks(_ file: CInt) throws -> Int {
+      var status = stat()
+      try check(fstat(file, &status) == 0, "fstat")
+      return Int(status.st_blocks) * 512
+    }
+    var made = 0
+    // However often it connects.
+    for _ in 0..<600 {
+      guard let (place, file) = try? ask(frontend, things, InflightPlace(rings: 4, entries: 32768)) else {
+        let limit = made % 3 == 0 && made > 0 && frontend.refusals.last == .tooManyInflight(limit: 3) ? 3 : 8
+        #expect(frontend.refusals.last == .tooManyInflight(limit: limit) && !frontend.isConnected)
+        frontend = try Frontend(again: frontend)
+        frontend.negotiate()
+        continue
+      }
+      made += 1
+      let used = try blocks(file)
+      #expect(place.size > 1 << 20 && used <= 4096, "\(used) bytes of \(place.size)")
+    }
+    #expect(made == 8)
+    frontend.now += limits.inflightRefill
+    _ = try ask(frontend, things)
+    #expect(throws: (any Error).self) { _ = try ask(frontend, things) }
   }
 
   // MARK: When a place is forgotten

@@ -91,6 +91,29 @@ import Testing
     #expect(backend.end(by: SIGTERM, within: .seconds(60)) == 0)
   }
 
+  @Test func `without descriptors for its VMs it does not start, and says how many they need`() throws {
+    let outcome = try ProgramTests().shell(#"ulimit -n 600; exec "$0" run --vm a,socket=a.sock"#)
+    #expect(outcome.status == 71, "\(outcome.error)")
+    #expect(outcome.error.contains("1 VMs may need ") && outcome.error.contains("this process may have 600: raise the limit (ulimit -n "))
+  }
+
+  /// Any user can take all that the machine has. What a process has from its start on stays its own.
+  @Test(.enabled(if: FileManager.default.isWritableFile(atPath: "/proc/sys/fs/aio-max-nr"), "fs.aio-max-nr may not be changed here"))
+  func `without an AIO context it does not start, and names the limit`() throws {
+    let before = try String(contentsOfFile: "/proc/sys/fs/aio-max-nr", encoding: .utf8)
+    func set(_ text: String) throws { try #require(FileHandle(forWritingAtPath: "/proc/sys/fs/aio-max-nr")).write(contentsOf: Data(text.utf8)) }
+    let running = try Backend(["run", "--vm", "a,socket=a.sock", "--control", "c.sock"])
+    try running.wait(for: "ready")
+    try set("1")
+    defer { try? set(before) }
+    let outcome = try ProgramTests().shell(#"exec "$0" run --vm a,socket=a.sock"#)
+    try set(before)
+    #expect(outcome.status == 71, "\(outcome.error)")
+    #expect(outcome.error.contains("raise it: sysctl -w fs.aio-max-nr=1048576"))
+    #expect(try running.ask("status").status == 0)
+    #expect(running.end(by: SIGTERM) == 0)
+  }
+
   @Test func `status, stats and inject ask it`() throws {
     let backend = try Backend(["run", "--vm", "web,socket=web.sock", "--control", "c.sock", "--log-format", "json"])
     try backend.wait(for: "\"message\":\"ready\"")
