@@ -118,7 +118,8 @@ public struct ReceiveCore: ~Copyable {
 
   /// Descriptors that one poll walks in chains, each way: then it ends, with at least one buffer or frame more than before,
   /// and the next goes on. A poll counts frames, and a frame may be 1,024 descriptors. With the last chain, which may begin with
-  /// one left, that is at most 1,535 each way: a table's are 16 kB, and each is looked up in O(log n). Buffers of one descriptor that are lent never come here.
+  /// one left, that is at most 1,535 each way: a table's are 16 kB, and each is looked up in O(log n). Buffers of one descriptor
+  /// that are lent never come here.
   public static var descriptorBudget: Int { @inlinable get { 512 } }
   /// What is left of it in this poll, on the way out and on the way back. May fall below zero by one buffer or frame.
   @usableFromInline var refillBudget = 0
