@@ -36,7 +36,8 @@ extension GuestDevice {
   }
 
   func beginOperation() {
-    deadline = MonotonicClock.now() + WorkerThread.commandLimit
+    // A worker that owes others an answer is not waited for as long again.
+    deadline = MonotonicClock.now() + (worker.isOverdue ? WorkerThread.overdueLimit : WorkerThread.commandLimit)
     failure = nil
   }
   /// As `beginOperation`, for what is done for several VMs in a row.

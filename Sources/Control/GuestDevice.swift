@@ -474,15 +474,31 @@ final class GuestDevice: BackendDevice, @unchecked Sendable {
   var receiveTotals: PathTotals {
     var totals = pastReceive
     for lane in receiveLanes.values { totals.add(lane.counters) }
+    for lane in leaving.receive { totals.add(lane.counters) }
     return totals
   }
   var transmitTotals: PathTotals {
     var totals = pastTransmit
     for lane in transmitLanes.values { totals.add(lane.counters) }
+    for lane in leaving.transmit { totals.add(lane.counters) }
     return totals
   }
-  /// Buffers that are with the card now.
-  var postedBuffers: Int { receiveLanes.values.reduce(0) { $0 + Int($1.counters.postedBuffers) } }
+  /// What receive rings have counted, to be summed up by any thread.
+  struct ReceiveCounts: @unchecked Sendable {
+    fileprivate let past: PathTotals
+    fileprivate let before: UInt64
+    fileprivate let counters: [ReceiveCounters]
+
+    /// Frames of the card that there is that the paths have delivered or dropped.
+    var settledOfCard: UInt64 {
+      var totals = past
+      for counters in counters { totals.add(counters) }
+      return totals.delivered + totals.dropped - before
+    }
+    /// Buffers that are with the card now.
+    var postedBuffers: UInt64 { counters.reduce(0) { $0 + $1.postedBuffers } }
+  }
+  var receiveCounts: ReceiveCounts { ReceiveCounts(past: pastReceive, before: settledBefore, counters: (receiveLanes.values + leaving.receive).map(\.counters)) }
 
   func activity(ring: Int) -> (outstanding: Int, signals: UInt64, suppressedSignals: UInt64, doorbells: UInt64) {
     if let counters = receiveLanes[ring]?.counters {

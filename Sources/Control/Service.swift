@@ -176,15 +176,17 @@ public final class Service: BackendService, @unchecked Sendable {
     injection?.cancel("the back-end is ending")
     finishInjection()
     for session in sessions { session.close() }
+    var mayStopPort = true
     for (worker, thread) in zip(workers, threads) {
       // One that does not answer ends with the process; the NIC is reset before.
       if worker.stop() { thread.join() } else {
         log(LogEvent(.error, "a worker does not answer, and ends with the process", ["worker": "\(worker.number)"]))
+        mayStopPort = mayStopPort && worker.number != 0
       }
     }
     threads = []
     for share in shares { share.notifications.stop() }
-    hostPort?.stop()
+    if mayStopPort { hostPort?.stop() }
     host.card.shutDown()
     logUnmapFailures()
   }
@@ -243,8 +245,8 @@ public final class Service: BackendService, @unchecked Sendable {
     }
     if let hostPort {
       workers[0].unwatch(hostPort)
-      workers[0].perform { $0.removePort() }
-      hostPort.stop()
+      // One that the worker may use still is not touched: the card is reset below.
+      if workers[0].perform({ $0.removePort() }) != nil { hostPort.stop() }
     }
     hostPort = nil
     for worker in workers { worker.releaseCard() }

@@ -35,11 +35,13 @@ extension StatusReport.Law {
   /// What the card has put into the host's queue has been given to the machine or dropped. Nil if the card does not say, or
   /// the worker does not answer.
   fileprivate init?(of port: HostPort, _ host: CardHost, _ worker: WorkerThread) {
+    // The worker may come to it later than it is waited for: nothing of the control thread's is read there.
+    let (card, pool) = (host.card, host.hostPool)
     let figures = worker.read {
-      host.card.betweenSteps {
+      card.betweenSteps {
         let report = port.report
         let drops = ["refused", "damaged"].reduce(UInt64(0)) { $0 + (report.dropped_by[$1] ?? 0) }
-        return (report.given.frames + drops, host.hostArrivals)
+        return (report.given.frames + drops, card.arrived(in: pool, queues: 1)?.frames)
       }
     }
     guard let (settled, arrived) = figures, let arrived else { return nil }
@@ -51,15 +53,15 @@ extension StatusReport.Law {
   /// What the card has put into a VM's queues has been delivered or dropped by its paths, but for what is out. Nil if the
   /// card does not say, or the worker does not answer.
   fileprivate init?(of session: Session, _ host: CardHost) {
-    // Between two turns of its worker and two steps of the card: under traffic, what is read one after the other is not
-    // of one moment, and would not add up.
     let (device, number, queues) = (session.device, session.number, session.vm.queuePairs)
-    let figures = device.worker.read {
-      host.card.betweenSteps {
-        return (device.settledOfCard, host.card.arrived(in: number, queues: queues)?.frames, UInt64(device.postedBuffers))
-      }
+    let (card, counts) = (host.card, device.receiveCounts)
+    func read() -> (settled: UInt64, arrived: UInt64?, posted: UInt64) {
+      card.betweenSteps { (counts.settledOfCard, card.arrived(in: number, queues: queues)?.frames, counts.postedBuffers) }
     }
-    guard let (settled, arrived, posted) = figures, let arrived else { return nil }
+    // Between two polls of its worker and two steps of the model: under traffic, what is read one after the other is not of
+    // one moment, and would not add up. The worker may come to it later than it is waited for: `read` uses a copy of what is
+    // the control thread's. A real NIC's registers are not for a worker.
+    guard let (settled, arrived, posted) = host.model == nil ? read() : device.worker.read(read), let arrived else { return nil }
     // A real card may count for a queue what it then had no buffer for.
     let isPossible = arrived >= settled && (arrived - settled <= posted || host.model == nil)
     self.init(

@@ -111,6 +111,8 @@ final class WorkerThread: @unchecked Sendable {
   /// A worker's poll of every lane takes far less, and a NIC's queue stops within 110 ms or not at all; a service manager's
   /// watchdog waits for some seconds.
   static let commandLimit: UInt64 = 480_000_000
+  /// The same of a worker that has not executed another VM's command in its time.
+  static let overdueLimit: UInt64 = 100_000_000
   /// How long it waits for a command at least, when that time is used up by others: nanoseconds.
   static let leastWait: UInt64 = 20_000_000
   /// How long a report waits for this thread, in nanoseconds: it goes without its figures then.
@@ -125,6 +127,8 @@ final class WorkerThread: @unchecked Sendable {
   @discardableResult func perform<Result>(within limit: UInt64 = commandLimit, _ body: @escaping (WorkerThread) -> Result) -> Result? {
     mailbox.perform(until: MonotonicClock.now() + limit) { body(self) }
   }
+  /// Whether it has not executed a command in the time that it had.
+  var isOverdue: Bool { mailbox.isOverdue }
   /// As `perform`, for a report: not at all if the thread has not executed an earlier command in time.
   func read<Result>(_ body: @escaping () -> Result) -> Result? {
     mailbox.isOverdue ? nil : perform(within: Self.reportLimit) { _ in body() }

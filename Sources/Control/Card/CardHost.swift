@@ -292,8 +292,8 @@ final class CardHost {
       }
     } catch { throw .card("the host's port: \(error)") }
   }
-  /// What the card has put into the host's queue.
-  var hostArrivals: UInt64? { card.arrived(in: plan.host, queues: 1)?.frames }
+  /// The host port's pool.
+  var hostPool: Int { plan.host }
 
   /// Nobody is behind one of a pool's queues any more: a wire that waits does not wait for it.
   func abandon(pool: Int, queue: Int) {
