@@ -63,7 +63,8 @@ extension Hostile {
           guest.replenish()
           try await stage.victimGoesOn("round \(round)")
         }
-        let sent = (0..<8).map { _ in stage.frames(1, to: 0)[0] }
+        // With its own address as the source.
+        let sent = stage.frames(8, to: 0).map { Array($0[..<6]) + stage.mac(1) + Array($0[12...]) }
         for frame in sent { guest.transmit(frame) }
         guest.send.showAndKnock()
         var arrived: [[UInt8]] = []
