@@ -6,7 +6,7 @@
 // lose. Prints a line for each figure, its fields between tabs: row, attack, adversary, what, limit, value, verdict (ok, BROKEN or
 // skipped), note.
 //
-// How timing is kept fair on a busy machine: the worker has a processor of its own, and attackers run at a low priority, for it is the
+// How timing is kept fair on a busy machine: the worker has a processor of its own, and the victim goes ahead of attackers, for it is the
 // back-end that is judged and not Linux's scheduler. Time in which a thread was ready to run and waited for a processor is taken off.
 // Shares are ratios of windows that follow each other, of which the median counts.
 #include "attackers.h"
@@ -165,7 +165,7 @@ struct share {
   const char *honest;         // what the honest VM does in its place: tx or rx
   bool sends_to_b;            // an honest VM c sends frames to b
   bool counts_losses;
-  bool flood;                 // it takes a whole processor: it runs at a low priority
+  bool flood;                 // it takes a whole processor: it gives way where the victim cannot go ahead
   const char *extra[4];
   bool raises_limit;          // the operator allows rings of 32768
   bool packed;                // with a state directory, without which packed rings are not offered
@@ -201,7 +201,7 @@ static void run_share(const struct attack_entry *entry) {
     attacker_wait(&b, "fired", 10), pause_for(0.05);
     struct sample beside = victim_measure(window);
     attacker_end(&b), pause_for(0.05);
-    b = attacker_start(s->flood ? 10 : 0, s->words[0], s->words[1], s->words[2], s->words[3], s->words[4], NULL);
+    b = attacker_start(s->flood && geteuid() ? 5 : 0, s->words[0], s->words[1], s->words[2], s->words[3], s->words[4], NULL);
     probes_reset();
     const char *line = attacker_wait(&b, "fired", 15);
     if (!strncmp(line, "skipped", 7)) { snprintf(note, sizeof note, "%s", line + 8); attacker_end(&b); break; }
@@ -232,7 +232,7 @@ static void run_share(const struct attack_entry *entry) {
   inject_stop();
   if (made && s->counts_losses) {
     // At a rate that never fills the ring unless the card or the worker stays away for 40 ms.
-    struct attacker b = attacker_start(s->flood ? 10 : 0, s->words[0], s->words[1], s->words[2], s->words[3], s->words[4], NULL);
+    struct attacker b = attacker_start(s->flood && geteuid() ? 5 : 0, s->words[0], s->words[1], s->words[2], s->words[3], s->words[4], NULL);
     attacker_wait(&b, "fired", 15);
     pause_for(0.1);
     uint64_t before = victim_frames();
