@@ -8,6 +8,8 @@ internal import Glibc
   /// The first byte. Valid while this mapping lives.
   public let base: UnsafeMutableRawPointer
   public let byteCount: Int
+  /// Whose file it is, if it came from a front-end: it unmaps the pages.
+  private let reaper: Reaper?
   /// Of the guard against a file that becomes shorter; -1: there is none.
   private let guardNumber: CInt
 
@@ -34,7 +36,7 @@ internal import Glibc
   ) throws(SystemError) {
     precondition(page > 0 && byteCount % page == 0 && offset % page == 0 && alignment % page == 0 && phase % page == 0)
     try self.init(
-      number: file.number, byteCount: byteCount, offset: offset, alignment: alignment, phase: phase, isGuarded: true)
+      number: file.number, byteCount: byteCount, offset: offset, alignment: alignment, phase: phase, isGuarded: true, reaper: file.reaper)
   }
 
   /// Something was touched that the file no longer has.
@@ -46,7 +48,7 @@ internal import Glibc
   }
 
   private init(
-    number: CInt, byteCount: Int, offset: Int, alignment: Int, phase: Int = 0, isGuarded: Bool = false
+    number: CInt, byteCount: Int, offset: Int, alignment: Int, phase: Int = 0, isGuarded: Bool = false, reaper: Reaper? = nil
   ) throws(SystemError) {
     precondition(byteCount > 0 && offset >= 0 && alignment > 0 && alignment & (alignment - 1) == 0)
     precondition(phase >= 0 && phase < alignment)
@@ -80,6 +82,7 @@ internal import Glibc
     unsafe base = mapped
     self.byteCount = byteCount
     self.guardNumber = guardNumber
+    self.reaper = reaper
     unsafe _ = madvise(mapped, length, MADV_DONTDUMP)
     // Memory that frames of many guests go through is more than a processor has translations for, by small pages. Where the
     // file has no large ones, or may not, nothing happens.
@@ -91,6 +94,6 @@ internal import Glibc
 
   deinit {
     sl_guard_end(guardNumber)
-    unsafe munmap(base, byteCount)
+    if let reaper { unsafe reaper.unmap(base, byteCount) } else { unsafe munmap(base, byteCount) }
   }
 }

@@ -5,7 +5,8 @@ internal import CLinux
 /// The last close of a file is its owner's to delay, for as long as it likes: a TCP socket with SO_LINGER, a FUSE server
 /// that does not answer FLUSH, a network file system, a Unix socket with such descriptors in its queue. So each VM has a
 /// reaper, and whatever came from its front-end goes there to be closed: a front-end that delays it delays its own VM's
-/// descriptors, and no thread that others need. The thread starts with the first descriptor to close.
+/// descriptors, and no thread that others need. The thread starts with the first descriptor to close. Memory goes there, too:
+/// the last mapping of a file frees all of its pages when it ends, which takes some 50 ms a GiB.
 ///
 /// What is handed over counts until it is closed: `openCount` is all that a VM costs of the process's descriptors.
 ///
@@ -37,6 +38,8 @@ internal import CLinux
 
   /// Counts descriptors that are the VM's from now on.
   func adopt(_ count: Int = 1) { unsafe sl_reaper_adopt(object, CInt(clamping: count)) }
+  /// Unmaps memory of a file that came from the front-end, and returns at once. It counts in `openCount` until that is done.
+  @unsafe func unmap(_ start: UnsafeMutableRawPointer, _ byteCount: Int) { unsafe sl_reaper_unmap(object, start, byteCount) }
   /// Returns at once; the descriptor must have been counted.
   func close(_ number: CInt) { unsafe sl_reaper_close(object, number) }
 }

@@ -91,6 +91,33 @@ import Testing
     #expect(eventually { stuck.waitingCount == 0 && stuck.openCount == 1 })
   }
 
+  /// The last mapping of a file frees all of its pages: seconds, of a large guest.
+  @Test func `memory that a front-end handed over is unmapped by its reaper, and by no thread that others need`() throws {
+    let reaper = Reaper(limit: 1000)
+    let lingering = try Lingering()
+    let pair = try UnixStreamPair()
+    var receiver = try UnixStream(adopting: try pair.second.descriptor.duplicate())
+    receiver.entrust(to: reaper)
+    func isMapped(_ address: UInt) -> Bool { unsafe msync(UnsafeMutableRawPointer(bitPattern: address), 4096, MS_ASYNC) == 0 }
+    var address: UInt = 0
+    do {
+      let file = try MemoryFile(name: "guest", byteCount: 40 << 20)
+      let received = try hand(file.descriptor.number, through: pair.first, to: receiver)
+      let mapping = try Mapping(ofForeign: received, byteCount: 40 << 20, offset: 0, alignment: 4096, page: 4096)
+      unsafe memset(mapping.base, 1, mapping.byteCount)
+      unsafe address = UInt(bitPattern: mapping.base)
+      // Its thread sleeps from here on.
+      _ = try hand(lingering.number, through: pair.first, to: receiver)
+      close(lingering.number)
+      #expect(eventually { reaper.waitingCount == 1 })
+    }
+    // The mapping and the file wait behind it, and this thread does not.
+    #expect(isMapped(address) && reaper.waitingCount == 3 && reaper.openCount == 4)
+    lingering.release()
+    #expect(eventually { reaper.waitingCount == 0 && reaper.openCount == 1 })
+    #expect(!isMapped(address))
+  }
+
   @Test func `all that is let go is closed once, also what its reaper outlives`() throws {
     let event = try EventDescriptor()
     var numbers: [CInt] = []

@@ -6,6 +6,8 @@
 #ifndef CLINUX_REAPER_H
 #define CLINUX_REAPER_H
 
+#include <stddef.h>
+
 typedef struct sl_reaper sl_reaper;
 
 // A queue, and a thread that starts with the first descriptor in it. NULL with errno if there is no memory.
@@ -15,9 +17,12 @@ sl_reaper *sl_reaper_make(int room);
 void sl_reaper_adopt(sl_reaper *reaper, int count);
 // Queues a descriptor to be closed, and returns at once. From any thread.
 void sl_reaper_close(sl_reaper *reaper, int number);
+// Queues memory to be unmapped, and returns at once; it counts as a descriptor until that is done. From any thread. The last
+// mapping of a file that has no descriptor any more frees its pages: of a large guest that takes seconds.
+void sl_reaper_unmap(sl_reaper *reaper, void *start, size_t count);
 // Descriptors that were counted and are not closed: in use, queued, or being closed.
 int sl_reaper_open_count(sl_reaper *reaper);
-// Descriptors that are queued or being closed.
+// Descriptors and mappings that are queued, or being closed.
 int sl_reaper_waiting_count(sl_reaper *reaper);
 // Ends the thread once the queue is empty, and then frees everything. Returns at once. The last call.
 void sl_reaper_end(sl_reaper *reaper);
