@@ -140,6 +140,15 @@ final class Frontend {
     settle()
   }
 
+  func disconnect() {
+    backend.disconnect()
+    settle()
+  }
+  @discardableResult func expire(now: UInt64) -> Bool {
+    defer { settle() }
+    return backend.expire(now: now)
+  }
+
   /// Until every descriptor that was let go is closed, which is another thread's.
   func settle() {
     let end = MonotonicClock.now() + 10_000_000_000

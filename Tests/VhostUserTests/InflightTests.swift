@@ -71,7 +71,7 @@ import Virtio
     #expect(inflightEvents(frontend) == [false])
     // We hold its pages, and no descriptor.
     #expect(holders(of: region) == 1 && mappedBytes(of: region) == Int(size))
-    frontend.backend.disconnect()
+    frontend.disconnect()
     #expect(holders(of: region) == 1 && mappedBytes(of: region) == 0)
   }
 
@@ -239,7 +239,7 @@ import Virtio
     if !byUs { give(first, place, file) }
     first.run(guest, features: packed)
     try leaveAtSeven(first, guest, ring: 1)
-    first.backend.disconnect()
+    first.disconnect()
     #expect(mappedBytes(of: file) == 0)
 
     let second = try Frontend()
@@ -279,7 +279,7 @@ import Virtio
     var (place, file) = try ask(first, guest.things)
     first.run(guest, features: packed)
     try leaveAtSeven(first, guest, ring: 0)
-    first.backend.disconnect()
+    first.disconnect()
     switch what {
     case "magic":
       var other: UInt64 = 0x1234
@@ -344,13 +344,13 @@ import Virtio
     if !byUs { give(frontend, place, file) }
     frontend.run(guest, features: packed)
     #expect(ftruncate(file, 0) == 0)
-    #expect(frontend.backend.expire(now: frontend.now), "nobody has touched it yet")
+    #expect(frontend.expire(now: frontend.now), "nobody has touched it yet")
     let setup = try #require(frontend.device.running[1])
     #expect(try start(setup, frontend, at: 5) == RingPosition(place: 5, wrap: true))
     setup.record?.clear()
-    #expect(!frontend.backend.expire(now: frontend.now))
+    #expect(!frontend.expire(now: frontend.now))
     #expect(frontend.disconnection == .truncated && frontend.device.running.isEmpty)
-    #expect(neighbour.backend.expire(now: neighbour.now) && neighbour.device.running.count == 2)
+    #expect(neighbour.expire(now: neighbour.now) && neighbour.device.running.count == 2)
   }
 
   @Test func `a reply with a file that waits for room sends it when there is some, and not twice`() throws {
@@ -373,7 +373,7 @@ import Virtio
     for file in files { #expect(holders(of: file) == 1 && (mappedBytes(of: file) > 0) == (file == files.last)) }
 
     while frontend.backend.interest == .read { frontend.send(ID.getInflight, InflightPlace(entries: 1).bytes) }
-    frontend.backend.disconnect()
+    frontend.disconnect()
     var last: CInt?
     while case let (bytes, more) = try frontend.receiveBytes(32, things), !bytes.isEmpty { last = more.last }
     #expect(last.map { holders(of: $0) == 1 && mappedBytes(of: $0) == 0 } == true)
@@ -427,7 +427,7 @@ import Virtio
         #expect(frontend.device.forgotten == (frontend.backend.interest == .read ? [1] : []))
       } while frontend.backend.interest == .read && sent < 100_000
       if isLost {
-        frontend.backend.disconnect()
+        frontend.disconnect()
         #expect(frontend.device.forgotten == [], "nobody was told")
         continue
       }
@@ -485,7 +485,7 @@ import Virtio
     frontend.device.forgotten = []
     #expect(frontend.acknowledged(ID.setBase, state(1, 0x8000_8000)) == 0)
     #expect(frontend.device.forgotten == [], "not since the reset")
-    frontend.backend.disconnect()
+    frontend.disconnect()
     let again = try Frontend(again: frontend)
     again.run(guest, features: packed)
     #expect(again.device.forgotten == [] && again.device.violations.isEmpty)

@@ -121,7 +121,7 @@ enum Matrix {
       if state == .running && frontend.isConnected && ![.done, .body].contains(wanted) {
         #expect(frontend.device.running.keys.sorted() == [0, 1], name)
       }
-      frontend.backend.disconnect()
+      frontend.disconnect()
       #expect(frontend.device.running.isEmpty && frontend.device.map == nil && frontend.device.log == nil, name)
       for file in files { #expect(holders(of: file) == 1, name) }
     }

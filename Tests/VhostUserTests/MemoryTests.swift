@@ -108,7 +108,7 @@ import Virtio
     #expect(kept() == [true, false] && holders(of: file) == 2)
     #expect(frontend.acknowledged(ID.addRegion, regions[0].single, [file]) == 0)
     #expect(kept() == [true, true, false] && holders(of: file) == 3)
-    frontend.backend.disconnect()
+    frontend.disconnect()
     #expect(holders(of: file) == 1)
   }
 
@@ -357,7 +357,7 @@ import Virtio
     } else {
       #expect(mappedBytes(of: file) == 0 && frontend.device.running.isEmpty && frontend.device.map == nil)
     }
-    frontend.backend.disconnect()
+    frontend.disconnect()
     #expect(holders(of: file) == 1 && mappedBytes(of: file) == 0 && frontend.device.log == nil)
   }
 
@@ -439,14 +439,14 @@ import Virtio
     let (neighbour, other) = (try Frontend(), try TestGuest())
     frontend.run(guest)
     neighbour.run(other)
-    #expect(frontend.backend.expire(now: frontend.now))
+    #expect(frontend.expire(now: frontend.now))
     var view: MemoryView? = MemoryView(try #require(frontend.device.map))
     let low = GuestRange(GuestAddress(0x8_0000), count: 8)
     view!.slice(low)!.store64(0x1234, 0)
     view!.slice(GuestRange(GuestAddress(0), count: 8))!.store64(0x5678, 0)
     #expect(ftruncate(guest.low, 4096) == 0)
     // Nobody has touched it yet.
-    #expect(frontend.backend.expire(now: frontend.now))
+    #expect(frontend.expire(now: frontend.now))
     let gone = view!.slice(low)!.load64(0)
     #expect(gone == 0)
     view!.slice(low)!.store64(7, 0)
@@ -456,10 +456,10 @@ import Virtio
     let high = view!.slice(GuestRange(GuestAddress(guest.regions[1].guest), count: 8))!.load64(0)
     #expect(first == 0 && last == 0 && before == 0 && high == 0)
     view = nil
-    #expect(!frontend.backend.expire(now: frontend.now))
+    #expect(!frontend.expire(now: frontend.now))
     #expect(frontend.disconnection == .truncated)
     #expect(frontend.device.running.isEmpty)
-    #expect(neighbour.backend.expire(now: neighbour.now) && neighbour.device.running.count == 2)
+    #expect(neighbour.expire(now: neighbour.now) && neighbour.device.running.count == 2)
     #expect(mappedBytes(of: guest.low) == 0 && mappedBytes(of: guest.high) == 0)
   }
 
@@ -472,7 +472,7 @@ import Virtio
     #expect(ftruncate(file, 0) == 0)
     frontend.device.log?.mark(GuestAddress(0), byteCount: 0x1_0000_0000)
     frontend.device.log = nil
-    #expect(!frontend.backend.expire(now: frontend.now))
+    #expect(!frontend.expire(now: frontend.now))
     #expect(frontend.disconnection == .truncated)
   }
 

@@ -152,6 +152,7 @@ import Virtio
       frontend.backend.setConfig(config)
     }
     #expect(frontend.isConnected && frontend.device.running.count == 1)
+    frontend.settle()
     #expect(holders(of: theirs) == 1)
   }
 }

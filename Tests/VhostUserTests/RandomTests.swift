@@ -160,7 +160,7 @@ import Virtio
       starts += frontend.device.calls.count { if case .start = $0 { true } else { false } }
       sequences += 1
       ends += frontend.isConnected ? 0 : 1
-      if random.once(in: 2) { frontend.close() } else { frontend.backend.disconnect() }
+      if random.once(in: 2) { frontend.close() } else { frontend.disconnect() }
       frontend.turn()
       try check(!frontend.isConnected, "the end")
       try examine(frontend)
@@ -183,7 +183,7 @@ import Virtio
         frontend.turn()
         try examine(frontend)
         frontend.now += UInt64(random.int(0...800_000_000))
-        frontend.backend.expire(now: frontend.now)
+        frontend.expire(now: frontend.now)
       }
     }
     for descriptor in guest.descriptors { #expect(holders(of: descriptor) == 1) }
