@@ -26,7 +26,7 @@ extension ProgramTests {
     }
   }()
 
-  @Test func `there are the five that are promised`() { #expect(Self.examples.count == 5) }
+  @Test func `there are the six that are promised`() { #expect(Self.examples.count == 6) }
 
   @Test(arguments: examples) func `an example runs as printed`(_ example: Example) throws {
     let outcome = try shell(
