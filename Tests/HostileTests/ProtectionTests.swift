@@ -18,7 +18,7 @@ extension Hostile {
       return try #require(card)
     }
     private func isBack(_ stage: Stage, since mark: Int) async {
-      #expect(await eventually(within: 20) { stage.events(since: mark).contains { $0.message.contains("the card is back") } })
+      #expect(eventually(within: 20) { stage.events(since: mark).contains { $0.message.contains("the card is back") } })
     }
     private func stage(_ protection: Configuration.NIC.Protection) throws -> Stage { try Stage { $0.nic.protection = protection } }
 
@@ -103,7 +103,7 @@ extension Hostile {
     private static var attackers: Range<UInt64> { 2 * window..<3 * window }
 
     private func isReported(_ stage: Stage, since mark: Int, _ vm: String, _ label: String) async {
-      let isSaid = await eventually {
+      let isSaid = eventually {
         stage.events(since: mark).contains {
           $0.level == .error && $0.message.contains("could not be unmapped") && $0["vm"] == vm && $0["device"]?.hasPrefix("sim") == true
         }
@@ -139,7 +139,7 @@ extension Hostile {
         await isBack(stage, since: mark)
         // Kept here for good, whoever has gone.
         guest.front.close()
-        #expect(await eventually { stage.disconnections(1) == guest.turn })
+        #expect(eventually { stage.disconnections(1) == guest.turn })
         #expect(Holders.mappings(guest.ram.name + "-") == guest.ram.regions.count + 1, "\(way)")
         _ = stage.victim.harvest()
         stage.victim.replenish()
@@ -159,7 +159,7 @@ extension Hostile {
         let model = try await model(of: stage)
         refuseOnce(model, from: Self.attackers.lowerBound, below: Self.attackers.upperBound)
         guest.front.close()
-        #expect(await eventually { stage.disconnections(1) == guest.turn })
+        #expect(eventually { stage.disconnections(1) == guest.turn })
         #expect(model.withModels { card, _, _ in !card.isBusMaster })
         await isReported(stage, since: mark, "attacker1", "gone")
         await isBack(stage, since: mark)
@@ -214,7 +214,7 @@ extension Hostile {
         #expect(guest.harvest() == more)
         #expect(guest.audit(strangers: [stage.tag(0)]).isEmpty)
         guest.front.close()
-        #expect(await eventually { stage.disconnections(1) == guest.turn })
+        #expect(eventually { stage.disconnections(1) == guest.turn })
         #expect(Holders.mappings(guest.ram.name + "-") == guest.ram.regions.count + 1)
       }
     }
