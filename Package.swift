@@ -151,7 +151,7 @@ let package = Package(
       path: "Tests/Support", swiftSettings: settings),
     tests(of: "Linux", "CLinux", "Support"),
     tests(of: "GuestMemory", "Linux", "Support"),
-    tests(of: "Virtio", "GuestMemory", "Support"),
+    tests(of: "Virtio", "GuestMemory", "Linux", "Support"),
     tests(of: "Bus", "GuestMemory", "Linux", "Support"),
     .testTarget(
       name: "VhostUserTests", dependencies: ["VhostUser", "Virtio", "GuestMemory", "FlowSteering", "Linux", "CLinux", "Support"],

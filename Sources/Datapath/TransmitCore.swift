@@ -226,10 +226,12 @@ public struct TransmitCore: ~Copyable {
   @_noLocks
   #endif
   @inline(never) @usableFromInline mutating func copyWhole(_ place: IOVA, _ byteCount: UInt32) -> (address: IOVA, byteCount: UInt32) {
-    let range = GuestRange(GuestAddress(place.rawValue &- windowBase), count: byteCount)
-    guard let slice = memory.slice(range), let address = pool.take() else { preconditionFailure("a frame that was checked, and a host buffer") }
-    let buffer = unsafe pool.newest(byteCount: Int(byteCount))
-    unsafe sl_copy(buffer.baseAddress!, slice.base, Int(byteCount))
+    guard let address = pool.take() else { preconditionFailure("no host buffer is left") }
+    guard let slice = memory.slice(GuestRange(GuestAddress(place.rawValue &- windowBase), count: byteCount)) else {
+      preconditionFailure("a frame that was checked is not in memory")
+    }
+    let base = unsafe pool.newest(byteCount: Int(byteCount)).baseAddress!
+    unsafe sl_copy(base, slice.base, Int(byteCount))
     ledger.setNewest(.copied(.notMapped))
     return (address, byteCount)
   }

@@ -1,5 +1,5 @@
 internal import Glibc
-internal import Synchronization
+public import Synchronization
 
 /// A value that threads reach one at a time.
 ///
@@ -8,7 +8,7 @@ internal import Synchronization
 /// instead, which the tool knows. Nothing else differs.
 ///
 /// `@safe`: the pthread mutex and the value live in one allocation of this owner's, and are reached with the lock held.
-@safe public struct Mutex<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
+@frozen @safe public struct Mutex<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
   #if THREAD_SANITIZER
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
   private let value: UnsafeMutablePointer<Value>
@@ -36,12 +36,12 @@ internal import Synchronization
     return try unsafe body(&value.pointee)
   }
   #else
-  private let lock: Synchronization.Mutex<Value>
+  @usableFromInline let lock: Synchronization.Mutex<Value>
 
-  public init(_ value: consuming sending Value) { lock = Synchronization.Mutex(value) }
+  @inlinable public init(_ value: consuming sending Value) { lock = Synchronization.Mutex(value) }
 
   /// Runs `body` with the value, when no other thread has it.
-  public borrowing func withLock<Result: ~Copyable, Failure: Error>(
+  @inlinable @inline(__always) public borrowing func withLock<Result: ~Copyable, Failure: Error>(
     _ body: (inout sending Value) throws(Failure) -> sending Result
   ) throws(Failure) -> sending Result { try lock.withLock(body) }
   #endif

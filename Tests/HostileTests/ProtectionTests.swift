@@ -64,7 +64,7 @@ extension Hostile {
           try await stage.victimGoesOn("round \(round)")
         }
         // With its own address as the source.
-        let sent = stage.frames(8, to: 0).map { Array($0[..<6]) + stage.mac(1) + Array($0[12...]) }
+        let sent = (0..<8).map { Frames.make(to: stage.mac(0), from: stage.mac(1), tag: 0x5E4D_0001, number: $0, byteCount: 60 + 181 * $0) }
         for frame in sent { guest.transmit(frame) }
         guest.send.showAndKnock()
         var arrived: [[UInt8]] = []
@@ -176,7 +176,9 @@ extension Hostile {
         let mark = stage.mark
         let model = try await model(of: stage)
         refuseOnce(model, from: 0, below: Self.window)
-        _ = try guest.front.ask(Ask.getVringBase, littleEndian(UInt32(0), UInt32(0)))
+        // What a ring was made of stays for its next start, as long as its front-end does.
+        guest.front.close()
+        #expect(eventually { stage.disconnections(1) == guest.turn })
         #expect(model.withModels { card, _, _ in !card.isBusMaster })
         await isReported(stage, since: mark, "none", "ring")
         await isBack(stage, since: mark)
