@@ -29,8 +29,9 @@ final class ShareAccount: Sendable {
     note(Self.passedOver)
     deferred.set(deferred.value &+ 1)
   }
-  fileprivate func add(_ ticks: UInt64) {
-    lead.set(lead.value &+ ticks)
+  /// - Parameter surcharge: ticks that count for the lead, and were not taken.
+  fileprivate func add(_ ticks: UInt64, surcharge: UInt64) {
+    lead.set(lead.value &+ ticks &+ surcharge)
     charged.set(charged.value &+ ticks)
     if ticks > longest.value { longest.set(ticks) }
   }
@@ -67,11 +68,12 @@ struct FairShares: ~Copyable {
     return false
   }
 
-  /// Charges a VM for what it was polled for.
+  /// Charges a VM for what it was polled for. What goes beyond a quantum counts half as much again: whoever is polled next finds
+  /// the processor's caches full of it, and pays for that.
   ///
   /// - Parameter moved: it had work.
   @inline(__always) func charge(_ account: ShareAccount, _ ticks: UInt64, moved: Bool) {
-    account.add(ticks)
+    account.add(ticks, surcharge: ticks > quantum ? (ticks &- quantum) / 2 : 0)
     if moved { account.note(ShareAccount.moved) }
   }
 
