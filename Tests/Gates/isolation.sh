@@ -4,6 +4,7 @@
 #   isolation.sh SLUICE [BEFORE-SLUICE]   run all attacks against SLUICE, and against an older one for comparison
 #     --quick              fewer attacks and shorter windows: under two minutes
 #     --only NAME[,NAME]   only these
+#     --slack PERCENT      what rates and times may miss their limits by (default: 0): on a machine that does other work
 #     --list               list the attacks and exit
 #     --seed N             random seed (default: the clock)
 #     --json FILE          write the table to FILE, too
@@ -22,9 +23,9 @@ while [ $# -gt 0 ]; do
   case $1 in
     --quick) quick=--quick ;;
     --list) list=1 ;;
-    --only | --seed | --json | --before-source)
+    --only | --seed | --json | --before-source | --slack)
       [ $# -gt 1 ] || usage
-      case $1 in --only) only=$2 ;; --seed) seed=$2 ;; --json) json=$2 ;; *) before_source=$2 ;; esac
+      case $1 in --only) only=$2 ;; --seed) seed=$2 ;; --json) json=$2 ;; --slack) export ISOLATION_SLACK="$2" ;; *) before_source=$2 ;; esac
       shift ;;
     -*) usage ;;
     *) if [ -z "$after" ]; then after=$1; elif [ -z "$before" ]; then before=$1; else usage; fi ;;

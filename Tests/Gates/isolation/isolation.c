@@ -32,6 +32,7 @@ static const double silence_limit = 1.0;     // without WATCHDOG=1, in seconds
 static const double share_limit = 0.45;      // of the worker, while the attacker asks for all of it
 static const double gap_limit = 2.0;         // times the gap beside an honest VM that asks for as much as it can
 static const double gap_floor = 0.0002;      // seconds: the victim naps between two polls, and timers are not better
+static double slack = 1;                    // what times and rates may miss their limits by: see isolation.sh, --slack
 static const double inflight_limit = 16 << 20; // bytes, for 600 requests
 
 struct attack_entry { const char *name, *adversary, *what; bool quick; void (*run)(const struct attack_entry *); const void *details; };
@@ -50,9 +51,9 @@ static void skip(const char *why) { row("-", "-", "skipped", why, "-"); }
 
 static void show_answers(struct answers a, const char *note) {
   bool cut = a.cut;
-  row("another VM's message, longest", "50 ms", verdict(!cut && a.message <= answer_limit), note, cut ? "%.0f ms, and cut off" : "%.0f ms", a.message * 1e3);
-  row("status and health, longest", "50 ms", verdict(a.health <= answer_limit), note, "%.0f ms", a.health * 1e3);
-  row("longest without a sign of life", "1 s", verdict(a.silence < silence_limit), note, "%.2f s", a.silence);
+  row("another VM's message, longest", "50 ms", verdict(!cut && a.message <= answer_limit * slack), note, cut ? "%.0f ms, and cut off" : "%.0f ms", a.message * 1e3);
+  row("status and health, longest", "50 ms", verdict(a.health <= answer_limit * slack), note, "%.0f ms", a.health * 1e3);
+  row("longest without a sign of life", "1 s", verdict(a.silence < silence_limit * slack), note, "%.2f s", a.silence);
 }
 
 static bool begin(const struct stage_options *o) {
@@ -223,9 +224,9 @@ static void run_share(const struct attack_entry *entry) {
   if (made) {
     double share = median(shares, made), honest_share = median(honest_shares, made), gap = median(gaps, made), usual = median(alone_gaps, made);
     char text[64];
-    row("victim's share of its rate alone", "45 %", verdict(share >= share_limit), note, "%.0f %% (%.2f M/s; honest %.0f %%)", share * 100, attacked / made / 1e6, honest_share * 100);
+    row("victim's share of its rate alone", "45 %", verdict(share * slack >= share_limit), note, "%.0f %% (%.2f M/s; honest %.0f %%)", share * 100, attacked / made / 1e6, honest_share * 100);
     snprintf(text, sizeof text, "2 x honest");
-    row("gap between the victim's frames, p99.9", text, verdict(gap <= fmax(gap_limit * usual, gap_floor)), note, "%.0f us (honest %.0f us)", gap * 1e6, usual * 1e6);
+    row("gap between the victim's frames, p99.9", text, verdict(gap <= fmax(gap_limit * usual, gap_floor) * slack), note, "%.0f us (honest %.0f us)", gap * 1e6, usual * 1e6);
     show_answers(worst, note);
   } else if (note[0]) skip(note);
   else row("victim's share of its rate alone", "45 %", "BROKEN", "the victim receives nothing", "none");
@@ -678,6 +679,8 @@ static void choose_processors(void) {
 }
 
 int main(int count, char **words) {
+  const char *percent = getenv("ISOLATION_SLACK");
+  if (percent) slack = 1 + atof(percent) / 100;
   if (count > 1 && !strcmp(words[1], "attack")) return attack(count - 2, words + 2);
   const char *name = NULL;
   settings.seed = (uint64_t)now();
