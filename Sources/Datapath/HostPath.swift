@@ -11,6 +11,8 @@ public struct HostReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   public private(set) var frames: UInt64 = 0
   public private(set) var bytes: UInt64 = 0
   public private(set) var damaged: UInt64 = 0
+  /// Inside a frame that came in pieces, of which nothing is handed on.
+  private var isDiscarding = false
 
   /// Takes a queue that runs and is empty, and gives it all its buffers.
   public init(queue: consuming Queue, in space: any IOAddressSpace, allocator: IOVAAllocator) throws(DMABufferError) {
@@ -38,13 +40,15 @@ public struct HostReceivePath<Queue: ReceiveQueue & ~Copyable>: ~Copyable {
   public mutating func turn(limit: Int = 64, _ take: (UnsafeRawBufferPointer) -> Void) -> Int {
     var count = 0
     while count < limit, let completion = queue.reap() {
-      // Buffers hold the largest frame there is: one that goes on in the next buffer is damaged too.
-      let isWhole = completion.flags.contains(.isEnd) && !completion.flags.contains(.isDamaged)
+      // Buffers hold the largest frame there is: one that goes on in the next buffer is damaged, and counts once, with its end.
+      let isEnd = completion.flags.contains(.isEnd)
+      let isWhole = isEnd && !isDiscarding && !completion.flags.contains(.isDamaged)
+      isDiscarding = !isEnd
       if isWhole {
         unsafe take(UnsafeRawBufferPointer(pool.oldest(byteCount: Int(completion.byteCount))))
         frames += 1
         bytes += UInt64(completion.byteCount)
-      } else {
+      } else if isEnd {
         damaged += 1
       }
       pool.release()

@@ -505,13 +505,19 @@ public struct ReceiveCore: ~Copyable {
 extension ReceiveCore {
   /// Goes on with another map, in which everything of this path that is in guest memory must be where it is now.
   mutating func replaceMap(_ map: MemoryMap) throws(VirtqueueError) {
-    let view = MemoryView(map)
+    var view = MemoryView(map)
     var place = ledger.front
     while place != ledger.tail {
-      let base = unsafe ledger.entries[Int(place & ledger.entryMask)].base
+      let index = Int(place & ledger.entryMask)
+      let base = unsafe ledger.entries[index].base
       let now = unsafe view.guestAddress(ofHost: base)
       guard let now, let old = unsafe memory.guestAddress(ofHost: base), now == old else {
         throw .moved(unsafe memory.guestAddress(ofHost: base) ?? GuestAddress(0))
+      }
+      // Its frame lies elsewhere than its header, and may be in another region.
+      if unsafe ledger.entries[index].kind == .lentApart {
+        let frame = GuestRange(unsafe ledger.frames[index], count: need - NetHeader.byteCount)
+        guard let new = view.slice(frame), let old = memory.slice(frame), unsafe new.base == old.base else { throw .moved(frame.start) }
       }
       place = place &+ 1
     }

@@ -1,5 +1,8 @@
+#if THREAD_SANITIZER
 internal import Glibc
+#else
 public import Synchronization
+#endif
 
 /// A value that threads reach one at a time.
 ///
@@ -8,7 +11,7 @@ public import Synchronization
 /// instead, which the tool knows. Nothing else differs.
 ///
 /// `@safe`: the pthread mutex and the value live in one allocation of this owner's, and are reached with the lock held.
-@frozen @safe public struct Mutex<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
+@safe public struct Mutex<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
   #if THREAD_SANITIZER
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
   private let value: UnsafeMutablePointer<Value>
