@@ -120,6 +120,12 @@ headers headers-trixie trixie libc6-dev linux-libc-dev libcrypt-dev libpcap0.8-d
 
 # --- a kernel with iommufd ---
 
+# Everything is built in: no module, no other drivers than those of what the tests' machine has.
+on="64BIT SMP PRINTK TTY SERIAL_8250 SERIAL_8250_CONSOLE BLK_DEV_INITRD RD_GZIP BINFMT_ELF BINFMT_SCRIPT PROC_FS SYSFS
+  DEVTMPFS TMPFS SHMEM FUTEX EPOLL EVENTFD SIGNALFD TIMERFD MULTIUSER POSIX_TIMERS MEMFD_CREATE HUGETLBFS ADVISE_SYSCALLS
+  AIO HIGH_RES_TIMERS NO_HZ_IDLE KALLSYMS ACPI PCI PCI_MSI PCIEPORTBUS PCIEAER PCI_IOV HOTPLUG_PCI HOTPLUG_PCI_PCIE X86_X2APIC IRQ_REMAP
+  IOMMU_SUPPORT INTEL_IOMMU VIRTIO_MENU VIRTIO VIRTIO_PCI VIRTIO_NET IOMMUFD VFIO VFIO_GROUP VFIO_CONTAINER VFIO_IOMMU_TYPE1
+  VFIO_DEVICE_CDEV VFIO_PCI NET INET UNIX PACKET NETDEVICES NET_CORE ETHERNET NET_VENDOR_INTEL IGB PTP_1588_CLOCK MEMBARRIER RSEQ MMU_NOTIFIER NUMA IO_URING"
 iommufd_kernel() {
   # 6.12 does not map guests' memory by its files.
   version=7.2 origin=trixie-backports tree="$rig/linux-source-$version"
@@ -134,12 +140,6 @@ iommufd_kernel() {
   for tool in flex bison bc make gcc; do
     command -v $tool > /dev/null || { missing kernel-iommufd "there is no $tool: run .ci/setup test"; return 0; }
   done
-  # Everything is built in: no module, no other drivers than those of what the tests' machine has.
-  on="64BIT SMP PRINTK TTY SERIAL_8250 SERIAL_8250_CONSOLE BLK_DEV_INITRD RD_GZIP BINFMT_ELF BINFMT_SCRIPT PROC_FS SYSFS
-    DEVTMPFS TMPFS SHMEM FUTEX EPOLL EVENTFD SIGNALFD TIMERFD MULTIUSER POSIX_TIMERS MEMFD_CREATE HUGETLBFS ADVISE_SYSCALLS
-    HIGH_RES_TIMERS NO_HZ_IDLE KALLSYMS ACPI PCI PCI_MSI PCIEPORTBUS PCIEAER PCI_IOV HOTPLUG_PCI HOTPLUG_PCI_PCIE X86_X2APIC IRQ_REMAP
-    IOMMU_SUPPORT INTEL_IOMMU VIRTIO_MENU VIRTIO VIRTIO_PCI VIRTIO_NET IOMMUFD VFIO VFIO_GROUP VFIO_CONTAINER VFIO_IOMMU_TYPE1
-    VFIO_DEVICE_CDEV VFIO_PCI NET INET UNIX PACKET NETDEVICES NET_CORE ETHERNET NET_VENDOR_INTEL IGB PTP_1588_CLOCK MEMBARRIER RSEQ MMU_NOTIFIER NUMA IO_URING"
   (
     cd "$tree"
     make -s tinyconfig
@@ -149,9 +149,11 @@ iommufd_kernel() {
   ) > "$rig/kernel-iommufd.log" 2>&1 || { missing kernel-iommufd "it was not built: $(tail -1 "$rig/kernel-iommufd.log")"; return 0; }
   mkdir -p "$rig/kernel-iommufd"
   cp "$tree/arch/x86/boot/bzImage" "$rig/kernel-iommufd/vmlinuz"
+  echo "$on" > "$rig/kernel-iommufd/options"
   rm -rf "$tree"
 }
-[ "$offline" != --iommufd ] || [ -e "$rig/kernel-iommufd/vmlinuz" ] || iommufd_kernel
+# One that was made with other options is made anew.
+[ "$offline" != --iommufd ] || { [ -e "$rig/kernel-iommufd/vmlinuz" ] && [ "$(cat "$rig/kernel-iommufd/options" 2> /dev/null)" = "$on" ]; } || iommufd_kernel
 
 # --- programs ---
 
