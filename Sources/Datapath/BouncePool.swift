@@ -13,11 +13,16 @@ public struct BouncePool: ~Copyable {
   /// - Parameters:
   ///   - capacity: buffers, a power of two.
   ///   - largestFrame: bytes that the card may write to one.
+  ///   - keepsToPages: no buffer crosses a page, if it fits one: for a NIC that reads a buffer by one translation of the IOMMU. QEMU's
+  ///     drops a frame whose pages do not follow one another in memory, and counts it nowhere.
   public init(
-    capacity: Int, largestFrame: Int, in space: any IOAddressSpace, allocator: IOVAAllocator
+    capacity: Int, largestFrame: Int, keepsToPages: Bool = false, in space: any IOAddressSpace, allocator: IOVAAllocator
   ) throws(DMABufferError) {
     precondition(capacity > 0 && capacity & (capacity - 1) == 0)
-    stride = (largestFrame + 127) & ~63
+    let least = (largestFrame + 127) & ~63
+    // Else an odd number of lines, so that buffers do not compete for the same sets of a cache.
+    let powerOfTwo = 1 << (Int.bitWidth - (least - 1).leadingZeroBitCount)
+    stride = keepsToPages && powerOfTwo <= 4096 ? powerOfTwo : least
     self.capacity = capacity
     memory = try DMABuffer(byteCount: capacity * stride, access: [.read, .write], in: space, allocator: allocator)
   }

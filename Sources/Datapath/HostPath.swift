@@ -77,7 +77,7 @@ public struct HostTransmitPath<Queue: TransmitQueue & ~Copyable>: ~Copyable {
   /// Takes a queue that runs and is empty.
   public init(queue: consuming Queue, in space: any IOAddressSpace, allocator: IOVAAllocator) throws(DMABufferError) {
     room = Int(queue.frameByteCounts.upperBound) + 1
-    pool = try BouncePool(capacity: 64, largestFrame: room, in: space, allocator: allocator)
+    pool = try BouncePool(capacity: 64, largestFrame: room, keepsToPages: true, in: space, allocator: allocator)
     self.queue = queue
   }
 

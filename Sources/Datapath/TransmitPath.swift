@@ -213,7 +213,7 @@ public struct TransmitParts<Queue: TransmitQueue & ~Copyable>: ~Copyable {
     queue: consuming Queue, space: any IOAddressSpace, allocator: IOVAAllocator, bounceBuffers: Int = 256
   ) throws(DMABufferError) {
     let pool = try BouncePool(
-      capacity: bounceBuffers, largestFrame: Int(queue.frameByteCounts.upperBound), in: space, allocator: allocator)
+      capacity: bounceBuffers, largestFrame: Int(queue.frameByteCounts.upperBound), keepsToPages: true, in: space, allocator: allocator)
     self.init(queue: queue, pool: pool, counters: TransmitCounters())
   }
 
