@@ -85,17 +85,17 @@ import Testing
     shares.charge(b, 500, moved: true)
     var isOwing = shares.endIteration()
     #expect(!isOwing)
-    // 2,500 ahead.
+    // 3,500 ahead: what a took beyond a quantum of 1,000 counts half as much again.
     mayPoll = [shares.mayPoll(a), shares.mayPoll(b)]
     #expect(mayPoll == [false, true])
-    shares.charge(b, 1600, moved: true)
+    for ticks: UInt64 in [800, 800, 1000] { shares.charge(b, ticks, moved: true) }
     isOwing = shares.endIteration()
     #expect(isOwing)
     // 900 ahead: within a quantum.
     mayPoll = [shares.mayPoll(a)]
     #expect(mayPoll == [true])
     #expect(a.chargedTicks == 3000 && a.longestTicks == 3000 && a.deferrals == 1)
-    #expect(b.chargedTicks == 2100 && b.longestTicks == 1600 && b.deferrals == 0)
+    #expect(b.chargedTicks == 3100 && b.longestTicks == 1000 && b.deferrals == 0)
   }
 
   private final class Item {
