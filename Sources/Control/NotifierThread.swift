@@ -150,6 +150,7 @@ final class Notifications: @unchecked Sendable {
     cheap.set(0)
     if thread == nil {
       let (cheap, lastDear, byThread) = (cheap, lastDear, byThread)
+      // Without a thread or a descriptor for one the worker goes on notifying, and charges the VM for it.
       thread = try? NotifierThread(vm: vm, processor: processor) { nanoseconds in
         byThread.set(byThread.value &+ 1)
         if nanoseconds > Self.dear {

@@ -198,6 +198,7 @@ final class VFIONetworkCard: NetworkCard {
   }
 
   func shutDown() {
+    // A NIC that answers neither is off the bus, or is reset by the kernel when its files close: `device` goes next.
     try? unit.shutDown()
     try? device.setBusMaster(false)
   }
