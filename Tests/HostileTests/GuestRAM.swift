@@ -155,9 +155,15 @@ final class GuestRAM {
     open[address] = nil
     if count == 0 { return true }
     let (region, offset) = find(address, count)
-    let isIntact = memcmp(region.memory + offset + written, region.shadow + offset + written, count - written) == 0
+    let isIntact = isIntact(address, count, behind: written)
     memcpy(region.memory + offset, region.shadow + offset, count)
     return isIntact
+  }
+
+  /// Whether what lies behind the first `written` bytes is as it should be.
+  func isIntact(_ address: UInt64, _ count: Int, behind written: Int) -> Bool {
+    let (region, offset) = find(address, count)
+    return memcmp(region.memory + offset + written, region.shadow + offset + written, count - written) == 0
   }
 
   /// The first byte that differs from what it should be, outside of what is the device's to write; nil if there is none.

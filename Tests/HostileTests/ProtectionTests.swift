@@ -210,6 +210,7 @@ extension Hostile {
         try await stage.victimGoesOn("after the card is back")
         // It goes on where it was, and what could not be unmapped is kept when it has gone.
         #expect(status.vms["attacker1"]!.rings.allSatisfy { $0.state == "running" })
+        #expect(guest.clearPosted(of: Array(wanted.dropFirst(found.count))))
         guest.replenish()
         let more = stage.frames(8, to: 1)
         try await stage.inject(more)

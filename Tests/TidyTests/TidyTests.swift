@@ -65,4 +65,27 @@ import Testing
     }
     #expect(Set(counts.keys).isSubset(of: Self.rooms.keys))
   }
+
+  /// What git keeps of this checkout, or nil where it is not one: a release's archive, or git is not installed.
+  static func committedPaths() -> [String]? {
+    let git = Process(), output = Pipe()
+    git.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    git.arguments = ["git", "-C", package.path, "ls-files", "-z"]
+    git.standardOutput = output
+    git.standardError = FileHandle.nullDevice
+    guard (try? git.run()) != nil else { return nil }
+    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    git.waitUntilExit()
+    return git.terminationStatus == 0 ? text.split(separator: "\0").map(String.init) : nil
+  }
+
+  @Test(.enabled("this is no checkout of git's") { committedPaths() != nil })
+  func `the top level is fixed and nothing that a tool generates is committed`() throws {
+    let paths = try #require(Self.committedPaths())
+    let top: Set = ["Package.swift", "Sources", "Tests", "Bench", "Traces", "README.md", "LICENSE", ".ci", ".gitignore"]
+    #expect(Set(paths.map { String($0.prefix { $0 != "/" }) }).subtracting(top) == [])
+    let generated = ["swiftmodule", "swiftdoc", "swiftsourceinfo", "swiftdeps", "swiftinterface", "o", "a", "so", "d", "dia", "profraw", "log"]
+    #expect(paths.filter { generated.contains(($0 as NSString).pathExtension) } == [])
+    #expect(!paths.contains { $0.hasSuffix("Package.resolved") || $0.split(separator: "/").contains(".build") })
+  }
 }
