@@ -87,7 +87,7 @@ public final class Service: BackendService, @unchecked Sendable {
     let limit = ProcessLimits.reserveDescriptors(needed)
     guard limit >= needed else {
       throw .machine(
-        "\(configuration.vms.count) VMs may need \(needed) descriptors, and this process may have \(limit): raise the limit (ulimit -n \(needed), or LimitNOFILE=\(needed) of the unit), or configure fewer VMs"
+        "\(configuration.vms.count) \(configuration.vms.count == 1 ? "VM" : "VMs") may need \(needed) descriptors, and this process may have \(limit): raise the limit (ulimit -n \(needed), or LimitNOFILE=\(needed) of the unit), or configure fewer VMs"
       )
     }
   }

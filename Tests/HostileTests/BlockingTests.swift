@@ -26,7 +26,9 @@ extension Hostile {
       /// With 252 others.
       case many
 
-      /// Sends it and closes the test's own, which is not the last. The front-end, or what has to live on.
+      /// Sends it and closes the test's own, which must not be the last: nothing is received before that.
+      ///
+      /// - Returns: the front-end, or what has to live on.
       func send(_ number: Int32, on stage: Stage, letGo: () -> Void) throws -> [AnyObject] {
         let header = { FrontEnd.header($0, Flag.version, $1) }
         switch self {
@@ -66,9 +68,11 @@ extension Hostile {
         let message = header(request, UInt32(payload.count)) + payload
         switch self {
         case .stray:
-          front.send(Array(message[..<4]))
-          front.send(Array(message[4..<5]), controls: [[number]])
-          letGo()
+          stage.whileControlThreadIsBusy {
+            front.send(Array(message[..<4]))
+            front.send(Array(message[4..<5]), controls: [[number]])
+            letGo()
+          }
         case .carried:
           let (one, other) = Handle.pair()
           #expect(FrontEnd.send([0], [number], on: other.number))
@@ -77,9 +81,11 @@ extension Hostile {
           _ = consume one
         default:
           let numbers = self == .many ? [Int32](repeating: number, count: 253) : [number]
-          front.send(Array(message[..<4]), controls: [numbers])
-          letGo()
-          front.send(Array(message[4...]))
+          stage.whileControlThreadIsBusy {
+            front.send(Array(message[..<4]), controls: [numbers])
+            letGo()
+            front.send(Array(message[4...]))
+          }
         }
         return [guest]
       }
@@ -244,8 +250,11 @@ extension Hostile {
           return front
         }
         // The first stick, and what follows waits behind them, up to the bound.
-        var fronts = [bulk(lingering.number)]
-        lingering.letGo()
+        var fronts: [FrontEnd?] = []
+        stage.whileControlThreadIsBusy {
+          fronts.append(bulk(lingering.number))
+          lingering.letGo()
+        }
         #expect(fronts[0]!.isHungUp())
         while !stage.hasSaid("no connection: descriptors that an earlier front-end sent", since: mark, vm: 1), sent < 100 {
           fronts.append(bulk(event.number))
