@@ -10,6 +10,19 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+// A sanitizer takes locks of its own around an access that it watches, and the signal comes from within such an access: in the
+// handler it must watch none, nor a function that it wraps.
+#if defined(__has_attribute)
+#if __has_attribute(disable_sanitizer_instrumentation)
+#define IN_HANDLER __attribute__((disable_sanitizer_instrumentation))
+#endif
+#endif
+#ifndef IN_HANDLER
+#define IN_HANDLER
+#endif
 
 // 32 guests of 512 regions, and a log, each, while one table takes the place of another: nobody can take another's.
 enum { GUARDS = 2 * 32 * 513 };
@@ -34,7 +47,7 @@ static struct guard guards[GUARDS];
 static pthread_mutex_t table = PTHREAD_MUTEX_INITIALIZER;
 static struct sigaction before;
 
-static int contains(struct guard *slot, uintptr_t address, uintptr_t *start, uintptr_t *end) {
+IN_HANDLER static int contains(struct guard *slot, uintptr_t address, uintptr_t *start, uintptr_t *end) {
   *start = atomic_load(&slot->start);
   *end = atomic_load(&slot->end);
   return *start != 0 && address >= *start && address < *end;
@@ -42,7 +55,7 @@ static int contains(struct guard *slot, uintptr_t address, uintptr_t *start, uin
 
 // Puts zeros in place of the whole range: what its owner has taken a part of back is not used any more, and so one
 // signal is all that it can cost.
-static int mend(uintptr_t address) {
+IN_HANDLER static int mend(uintptr_t address) {
   for (int n = 0; n < GUARDS; n++) {
     struct guard *slot = &guards[n];
     uintptr_t start, end;
@@ -53,8 +66,9 @@ static int mend(uintptr_t address) {
     int is_here = contains(slot, address, &start, &end), is_mended = 0;
     if (is_here) {
       atomic_store_explicit(&slot->touched, 1, memory_order_release);
-      is_mended = mmap((void *)start, end - start, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+      // Bare: POSIX does not say that mmap(2)'s wrapper may be called by a handler.
+      is_mended = syscall(SYS_mmap, start, end - start, (long)(PROT_READ | PROT_WRITE),
+                          (long)(MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE), -1L, 0L) != -1;
     }
     atomic_fetch_sub(&slot->inside, 1);
     if (is_here) return is_mended;
@@ -62,7 +76,7 @@ static int mend(uintptr_t address) {
   return 0;
 }
 
-static void on_bus_error(int signal, siginfo_t *info, void *context) {
+IN_HANDLER static void on_bus_error(int signal, siginfo_t *info, void *context) {
   (void)context;
   int code = errno;
   // BUS_ADRERR: no such page. A page that the machine has lost is another matter, and is not made up for.
