@@ -181,7 +181,7 @@ static double median(double *values, int count) {
 static void run_share(const struct attack_entry *entry) {
   const struct share *s = entry->details;
   int rounds = settings.quick ? 3 : 5, made = 0;
-  double window = settings.quick ? 0.2 : 0.3, shares[16], gaps[16], alone_gaps[16], honest_shares[16], rate = 0, attacked = 0;
+  double window = settings.quick ? 0.2 : 0.3, shares[16], gaps[16], alone_gaps[16], honest_shares[16], takings[16], rate = 0, attacked = 0;
   struct stage_options options = {.vms = 4, .extra = {s->extra[0] ? s->extra[0] : "--log-level", s->extra[0] ? s->extra[1] : "info"}};
   struct answers worst = {0};
   char note[200] = "";
@@ -208,23 +208,27 @@ static void run_share(const struct attack_entry *entry) {
     if (!strncmp(line, "skipped", 7)) { snprintf(note, sizeof note, "%s", line + 8); attacker_end(&b); break; }
     if (!strncmp(line, "refused", 7)) snprintf(note, sizeof note, "%s", line);
     pause_for(0.05);
+    // What the attacker has of the worker says whether the attack is one: a ring that was stopped takes nothing. Older ones do not count it.
+    double since = now(), taken = stage_metric("sluice_vm_worker_seconds_total{vm=\"b\"");
     struct sample under = victim_measure(window);
+    taken = (stage_metric("sluice_vm_worker_seconds_total{vm=\"b\"") - taken) / (now() - since);
     struct answers a = probes_read();
     attacker_end(&b);
     worst.health = fmax(worst.health, a.health), worst.message = fmax(worst.message, a.message), worst.silence = fmax(worst.silence, a.silence), worst.cut |= a.cut;
-    if (getenv("ISOLATION_VERBOSE")) fprintf(stderr, "%s: alone %.3f M/s gap %.0f us, honest %.3f M/s %.0f us, attack %.3f M/s %.0f us (disturbed %.2f %.2f %.2f); message %.0f ms, health %.0f ms, silence %.2f s\n", entry->name,
-      alone.rate / 1e6, alone.gap * 1e6, beside.rate / 1e6, beside.gap * 1e6, under.rate / 1e6, under.gap * 1e6, alone.disturbed, beside.disturbed, under.disturbed, a.message * 1e3, a.health * 1e3, a.silence);
+    if (getenv("ISOLATION_VERBOSE")) fprintf(stderr, "%s: alone %.3f M/s gap %.0f us, honest %.3f M/s %.0f us, attack %.3f M/s %.0f us (disturbed %.2f %.2f %.2f), attacker has %.0f %% of the worker; message %.0f ms, health %.0f ms, silence %.2f s\n", entry->name,
+      alone.rate / 1e6, alone.gap * 1e6, beside.rate / 1e6, beside.gap * 1e6, under.rate / 1e6, under.gap * 1e6, alone.disturbed, beside.disturbed, under.disturbed, taken * 100, a.message * 1e3, a.health * 1e3, a.silence);
     if (alone.rate < 1000) continue;
     shares[made] = under.rate / alone.rate, honest_shares[made] = beside.rate / alone.rate;
-    gaps[made] = under.gap, alone_gaps[made] = beside.gap, made++;
+    gaps[made] = under.gap, alone_gaps[made] = beside.gap, takings[made] = isnan(taken) ? -1 : taken, made++;
     rate += alone.rate, attacked += under.rate;
     if (!stage_recovers(8)) break;
   }
   probes_stop();
   if (made) {
-    double share = median(shares, made), honest_share = median(honest_shares, made), gap = median(gaps, made), usual = median(alone_gaps, made);
-    char text[64];
-    row("victim's share of its rate alone", "45 %", verdict(share * slack >= share_limit), note, "%.0f %% (%.2f M/s; honest %.0f %%)", share * 100, attacked / made / 1e6, honest_share * 100);
+    double share = median(shares, made), honest_share = median(honest_shares, made), gap = median(gaps, made), usual = median(alone_gaps, made), taking = median(takings, made);
+    char text[64], attacker[64] = "";
+    if (taking >= 0) snprintf(attacker, sizeof attacker, "; attacker has %.0f %% of the worker", taking * 100);
+    row("victim's share of its rate alone", "45 %", verdict(share * slack >= share_limit), note, "%.0f %% (%.2f M/s; honest %.0f %%%s)", share * 100, attacked / made / 1e6, honest_share * 100, attacker);
     snprintf(text, sizeof text, "2 x honest");
     row("gap between the victim's frames, p99.9", text, verdict(gap <= fmax(gap_limit * usual, gap_floor) * slack), note, "%.0f us (honest %.0f us)", gap * 1e6, usual * 1e6);
     show_answers(worst, note);
