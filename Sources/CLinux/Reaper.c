@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #endif
 #include "Reaper.h"
+#include "Raise.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -31,6 +32,9 @@ struct sl_reaper {
   int count, capacity;
   struct range *ranges;
   int range_count;
+  // Eventfds to be raised, each once.
+  int *raises;
+  int raise_count, raise_capacity;
   int is_closing;
   int open;
   int has_thread;
@@ -41,6 +45,7 @@ static void release(sl_reaper *reaper) {
   pthread_cond_destroy(&reaper->news);
   pthread_mutex_destroy(&reaper->lock);
   free(reaper->numbers);
+  free(reaper->raises);
   free(reaper);
 }
 
@@ -54,12 +59,23 @@ static void unmap(struct range *range) {
   free(range);
 }
 
+// The lock is held.
+static int is_idle(const sl_reaper *reaper) { return reaper->count == 0 && reaper->ranges == NULL && reaper->raise_count == 0; }
+
 static void *run(void *argument) {
   sl_reaper *reaper = argument;
   (void)pthread_setname_np(pthread_self(), "reaper");
   pthread_mutex_lock(&reaper->lock);
   for (;;) {
-    while (reaper->count == 0 && reaper->ranges == NULL && !reaper->is_ending) pthread_cond_wait(&reaper->news, &reaper->lock);
+    while (is_idle(reaper) && !reaper->is_ending) pthread_cond_wait(&reaper->news, &reaper->lock);
+    if (reaper->raise_count > 0) {
+      int number = reaper->raises[--reaper->raise_count];
+      // Nobody closes it meanwhile: only this thread does.
+      pthread_mutex_unlock(&reaper->lock);
+      (void)sl_raise(number);
+      pthread_mutex_lock(&reaper->lock);
+      continue;
+    }
     struct range *range = reaper->ranges;
     if (reaper->count == 0 && range == NULL) break;
     int number = -1;
@@ -84,7 +100,7 @@ static void *run(void *argument) {
 
 // The lock is held. Without a thread the descriptors stay open and counted, and the next call tries again.
 static void start_thread(sl_reaper *reaper) {
-  if (reaper->has_thread || (reaper->count == 0 && reaper->ranges == NULL)) return;
+  if (reaper->has_thread || is_idle(reaper)) return;
   pthread_attr_t attributes;
   if (pthread_attr_init(&attributes) != 0) return;
   (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -147,6 +163,22 @@ void sl_reaper_unmap(sl_reaper *reaper, void *start, size_t count) {
   reaper->ranges = range;
   reaper->range_count++;
   reaper->open++;
+  start_thread(reaper);
+  pthread_cond_signal(&reaper->news);
+  pthread_mutex_unlock(&reaper->lock);
+}
+
+void sl_reaper_raise(sl_reaper *reaper, int number) {
+  pthread_mutex_lock(&reaper->lock);
+  int at = 0;
+  while (at < reaper->raise_count && reaper->raises[at] != number) at++;
+  if (at == reaper->raise_capacity) {
+    int capacity = at > 0 ? 2 * at : 16;
+    int *larger = realloc(reaper->raises, (size_t)capacity * sizeof *larger);
+    if (larger != NULL) reaper->raises = larger, reaper->raise_capacity = capacity;
+  }
+  // Without memory it is not raised.
+  if (at == reaper->raise_count && at < reaper->raise_capacity) reaper->raises[reaper->raise_count++] = number;
   start_thread(reaper);
   pthread_cond_signal(&reaper->news);
   pthread_mutex_unlock(&reaper->lock);

@@ -91,4 +91,9 @@ extension OwnedDescriptor {
 
   /// Raises an eventfd by one, and never waits, whatever others who have it too do to it. Full is as good as raised.
   public borrowing func raise() { _ = sl_raise(number) }
+  /// The same on the thread that will close it, if it came from another process: who raises an eventfd walks all that wait for it,
+  /// and their number is its owner's.
+  public borrowing func raiseElsewhere() {
+    if let reaper { reaper.raise(number) } else { raise() }
+  }
 }

@@ -40,6 +40,8 @@ internal import CLinux
   func adopt(_ count: Int = 1) { unsafe sl_reaper_adopt(object, CInt(clamping: count)) }
   /// Unmaps memory of a file that came from the front-end, and returns at once. It counts in `openCount` until that is done.
   @unsafe func unmap(_ start: UnsafeMutableRawPointer, _ byteCount: Int) { unsafe sl_reaper_unmap(object, start, byteCount) }
+  /// Raises an eventfd on the reaper's thread, before anything that is handed over later is closed; returns at once.
+  func raise(_ number: CInt) { unsafe sl_reaper_raise(object, number) }
   /// Returns at once; the descriptor must have been counted.
   func close(_ number: CInt) { unsafe sl_reaper_close(object, number) }
 }

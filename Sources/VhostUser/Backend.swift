@@ -40,6 +40,8 @@ public final class Backend {
   /// Closes every descriptor that came through this socket, and the connections themselves: their owner can make that
   /// take as long as it likes.
   public let reaper: Reaper
+  /// Raising an error descriptor took long once: somebody waits for it many times over. From then on the reaper's thread does that.
+  var errorsAreDear = false
   /// Files made by GET_INFLIGHT_FD: on this connection; and of this VM that count still, since when.
   var inflightFiles: (ofConnection: Int, ofVM: Int, since: UInt64) = (0, 0, 0)
   /// The front-end is to be told that the configuration has changed, as soon as it may be.
@@ -287,7 +289,7 @@ public final class Backend {
   private func refuse(
     _ header: MessageHeader, _ payload: [UInt8], _ error: MessageError, _ now: UInt64
   ) throws(MessageError) {
-    if case .badRing(let ring, _) = error { rings[ring].error?.descriptor.raise() }
+    if case .badRing(let ring, _) = error { raiseError(of: ring) }
     let request = Request(rawValue: header.request)
     switch error.consequence {
     case .close: throw error

@@ -134,6 +134,44 @@ import Testing
     #expect(eventually { !numbers.contains(where: isOpen) })
   }
 
+  /// A notification walks all that wait for it, so the sender of the eventfd decides how long it takes.
+  @Test func `an eventfd is raised by its reaper, before it is closed, and while another's reaper is stuck`() throws {
+    let (stuck, reaper) = (Reaper(limit: 1000), Reaper(limit: 1000))
+    let lingering = try Lingering()
+    let event = try EventDescriptor()
+    let late = try EventDescriptor()
+    let pair = try UnixStreamPair()
+    var receiver = try UnixStream(adopting: try pair.second.descriptor.duplicate())
+    receiver.entrust(to: reaper)
+    var stuckReceiver = try UnixStream(adopting: try pair.second.descriptor.duplicate())
+    stuckReceiver.entrust(to: stuck)
+    let kept = try hand(late.descriptor.number, through: pair.first, to: stuckReceiver)
+    do {
+      let descriptor = try hand(lingering.number, through: pair.first, to: stuckReceiver)
+      close(lingering.number)
+      _ = descriptor.number
+    }
+    #expect(eventually { stuck.waitingCount == 1 })
+    kept.raiseElsewhere()
+    let number: CInt
+    do {
+      let descriptor = try hand(event.descriptor.number, through: pair.first, to: receiver)
+      number = descriptor.number
+      descriptor.raiseElsewhere()
+    }
+    #expect(eventually { !isOpen(number) })
+    var wasRaised = event.clear()
+    #expect(wasRaised)
+    // It may have been raised before the socket's turn came, and is in any case when that is closed.
+    lingering.release()
+    wasRaised = eventually { late.clear() }
+    #expect(wasRaised)
+    // One that nobody else has is raised by whoever asks.
+    event.descriptor.raiseElsewhere()
+    wasRaised = event.clear()
+    #expect(wasRaised)
+  }
+
   @Test func `there is room for a message more while the limit allows for its descriptors`() throws {
     let reaper = Reaper(limit: UnixStream.mostDescriptors + 2)
     let pair = try UnixStreamPair()

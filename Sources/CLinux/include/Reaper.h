@@ -20,6 +20,10 @@ void sl_reaper_close(sl_reaper *reaper, int number);
 // Queues memory to be unmapped, and returns at once; it counts as a descriptor until that is done. From any thread. The last
 // mapping of a file that has no descriptor any more frees its pages: of a large guest that takes seconds.
 void sl_reaper_unmap(sl_reaper *reaper, void *start, size_t count);
+// Raises an eventfd by one on the reaper's thread, and returns at once. From any thread. Whatever is queued is raised before a
+// descriptor is closed or memory unmapped, so `number` may be given to `sl_reaper_close` behind this. Once more for one that is
+// queued already is once.
+void sl_reaper_raise(sl_reaper *reaper, int number);
 // Descriptors that were counted and are not closed: in use, queued, or being closed.
 int sl_reaper_open_count(sl_reaper *reaper);
 // Descriptors and mappings that are queued, or being closed.
