@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The guards of steering and of a turn, removed one at a time: each must be missed by some test. In a copy of what is committed.
+# The guards of steering, of a poll and of what keeps VMs apart, removed one at a time: each must be missed by some test. In a copy of
+# what is committed.
 #   mutations.sh [NAME...]
-# Some half an hour on two processors; not part of the test command. SLUICE_SEED repeats a run.
+# Some hour on two processors; not part of the test command. SLUICE_SEED repeats a run.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 copy=${SLUICE_MUTANTS:-$(mktemp -d)}
@@ -16,7 +17,8 @@ build() { swift build --build-tests >build.log 2>&1 || { grep error: build.log |
 steering='no hard change|go together|while rules change|ExclusivityTests|SteeringOracleTests|until a register is written'
 turn='DatapathTests|VirtioTests|ModelTests|ReceiveQueueTests'
 judges=$steering
-judge() { swift test --skip-build --no-parallel --filter "$judges" >test.log 2>&1 </dev/null; }
+# A test that never ends has missed the guard, too.
+judge() { timeout 240 swift test --skip-build --no-parallel --filter "$judges" >test.log 2>&1 </dev/null; }
 # mutate NAME FILE OLD NEW: OLD stands there once.
 mutate() {
   [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $1 "* ]] || return 0
@@ -76,4 +78,46 @@ mutate frame-over-all-chains Sources/Datapath/ReceiveCore.swift 'guard work <= D
 judges='FairSharesTests|MessageBudgetTests'
 mutate lead-forgiven Sources/Control/FairShares.swift 'let least = leastMoved != .max ? leastMoved : leastPassed' 'let least = UInt64.max'
 mutate bucket-without-end Sources/VhostUser/MessageBudget.swift '>= Self.burst * Self.interval { isEmptied = true }' '>= Self.burst * Self.interval { isEmptied = false }'
+
+# What keeps VMs apart: each was once missing.
+judges='OfferTests'
+mutate ring-reset-is-offered Sources/Control/Offer+VM.swift '.version1, .mergeableBuffers, .eventIndex,' 'Features(rawValue: 1 << 40), .version1, .mergeableBuffers, .eventIndex,'
+judges='ReaperTests|Blocking'
+mutate closed-by-whoever-lets-go Sources/Linux/OwnedDescriptor.swift 'if let reaper { reaper.close(number) } else {' 'if let reaper, reaper.limit < 0 { reaper.close(number) } else {'
+mutate descriptors-without-end Sources/Linux/Reaper.swift 'openCount + UnixStream.mostDescriptors <= limit' 'openCount >= 0'
+mutate an-eventfd-by-any-name Sources/CLinux/Sockets.c 'if (strcmp(link, "anon_inode:[eventfd]") == 0) return SL_KIND_EVENT;' 'if (strstr(link, "[eventfd]") != NULL) return SL_KIND_EVENT;'
+mutate closed-before-it-is-raised Sources/CLinux/Reaper.c 'if (reaper->raise_count > 0) {' 'if (reaper->raise_count > 0 && reaper->count == 0) {'
+judges='Descriptors'
+mutate any-socket-for-requests Sources/VhostUser/Backend+Network.swift 'socket.isUnixStream, socket.isUnnamedPair else' 'socket.isUnixStream else'
+judges='SourceCheckTests|Spoofing|SendingTests'
+mutate any-source Sources/Datapath/SourceCheck.swift 'if source != address { return .refuse }' ''
+mutate any-vlan Sources/Datapath/SourceCheck.swift 'return identifier == vlan ? .send : .refuse' 'return .send'
+mutate the-card-does-not-check Sources/Intel/Ixgbe/Ixgbe+Sending.swift 'if registers.read(PFVFSPOOF.self, n).rawValue != check.rawValue { registers.write(check, n) }' ''
+judges='without an AIO context'
+mutate no-context-at-the-start Sources/Linux/ProcessLimits.swift 'guard sl_raise_prepare() == 0 else { throw SystemError(.ioSetup) }' ''
+judges='InflightTests'
+mutate inflight-of-a-vm Sources/VhostUser/Backend+Inflight.swift 'guard inflightFiles.ofVM < limits.inflightAtOnce else' 'guard inflightFiles.ofVM < .max else'
+judges='GuardTests'
+mutate bounds-of-two-guards Sources/CLinux/Guard.c 'while (atomic_load(&guards[number].inside) != 0) sched_yield();' ''
+judges='it ends when asked'
+mutate asleep-for-ever Sources/Control/WorkerThread.swift 'if isStopping { return }
+      }' '}'
+judges='ConfigurationFileTests'
+mutate aliases-are-composed Sources/sluice/Run/YAMLStructure.swift 'case YAML_ALIAS_EVENT: return problem("aliases are not accepted; write the value out")' 'case YAML_ALIAS_EVENT: continue'
+judges='MessageBudgetTests|VhostUserTests'
+mutate memory-without-limit Sources/VhostUser/MemoryTable.swift 'guard total <= mostBytes else' 'guard total <= .max else'
+mutate ring-without-limit Sources/VhostUser/Backend+Rings.swift 'guard Int(state.number) <= limits.largestRing else' 'guard Int(state.number) <= .max else'
+judges='BusTests|ProtectedQueueTests|Protection'
+mutate unmapped-while-lent Sources/Bus/LentPages.swift 'for page in idle where lentCounts[page] == 0 { unmap(page) }' 'for page in idle { unmap(page) }'
+mutate two-threads-lend Sources/Bus/LentPages.swift 'guard address >= start else { return true }
+    thread.check()' 'guard address >= start else { return true }'
+mutate failed-unmap-is-forgotten Sources/Bus/LentPages.swift 'space.unmapFailures.record(error, at: IOVA(page), byteCount: Int(Self.pageBytes), keeping: region)' '_ = region'
+mutate memory-is-freed-all-the-same Sources/Bus/UnmapFailures.swift 'if !kept.contains(where: { $0 === memory }) { kept.append(memory) }' '_ = kept'
+mutate bus-master-stays-on Sources/Bus/UnmapFailures.swift 'stop?()' ''
+judges='RingLives'
+mutate contained-and-still-mapped Sources/Control/GuestDevice+Containment.swift 'if let window { waitingMap = window.map }
+      closeWindow()
+    }
+    failure' '}
+    failure'
 exit $status
