@@ -511,24 +511,44 @@ static int sender(char **words) {
   }
 }
 
-// waiters: VM b's call descriptor is watched so many times, and whoever raises it walks them all. b sends as fast as it can.
-static int waiters(char **words) {
-  int wanted = atoi(words[0]), side = 1;
+// Has an eventfd watched so many times: whoever raises it walks them all.
+static void watch_often(int event, int wanted) {
+  int side = 1, polls[1000], copies[1000], count = 0;
   while (side * side < wanted) side++;
   struct rlimit files;
   getrlimit(RLIMIT_NOFILE, &files), files.rlim_cur = files.rlim_max, setrlimit(RLIMIT_NOFILE, &files);
+  for (int k = 0; k < side; k++) if ((copies[k] = fcntl(event, F_DUPFD_CLOEXEC, 0)) < 0 || (polls[k] = epoll_create1(EPOLL_CLOEXEC)) < 0) leave("skipped only %d descriptors may be open", 2 * k);
+  for (int k = 0; k < side * side && count < wanted; k++, count++) {
+    struct epoll_event change = {.events = EPOLLIN | EPOLLET};
+    if (epoll_ctl(polls[k / side], EPOLL_CTL_ADD, copies[k % side], &change)) leave("skipped only %d waiters are possible: %s", count, strerror(errno));
+  }
+}
+
+// waiters: VM b's call descriptor is watched so many times. b sends as fast as it can.
+static int waiters(char **words) {
   struct vm v;
   if (vm_start(&v, path("b"), 5, 0, 256) != done) leave("refused an honest front-end");
-  int polls[1000], copies[1000], count = 0;
-  for (int k = 0; k < side; k++) if ((copies[k] = fcntl(v.transmit.call, F_DUPFD_CLOEXEC, 0)) < 0 || (polls[k] = epoll_create1(EPOLL_CLOEXEC)) < 0) leave("skipped only %d descriptors may be open", 2 * k);
-  for (int k = 0; k < side * side && count < wanted; k++, count++) {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
-    if (epoll_ctl(polls[k / side], EPOLL_CTL_ADD, copies[k % side], &event)) leave("skipped only %d waiters are possible: %s", count, strerror(errno));
-  }
+  watch_often(v.transmit.call, atoi(words[0]));
   for (uint32_t n = 0; n < v.transmit.size; n++) put_frame(vm_transmit_buffer(&v, n) + net_header, 0xfe, 2, -1, "waiters"), ring_post(&v.transmit, (uint16_t)n);
   ring_publish(&v.transmit), ring_kick(&v.transmit);
   say("fired");
   drive(&v.transmit, 30);
+}
+
+// waiters-error: the error descriptor of a ring that cannot start, for it is said to lie outside of memory. Each attempt raises it.
+static int waiters_error(char **words) {
+  struct peer p = connected("b", true, P_USUAL);
+  struct region memory = make_region(0, 2 << 20);
+  if (peer_add_region(&p, &memory) != done) leave("refused the memory");
+  struct ring r;
+  make_ring(&r, 1, 256, &memory, 0);
+  watch_often(r.error, atoi(words[0]));
+  struct region elsewhere = memory;
+  elsewhere.guest = 1ull << 36;
+  r.memory = &elsewhere;
+  if (start_ring(&p, &r, 0) == lost) leave("refused a ring outside of memory");
+  say("fired");
+  for (;;) if (start_ring(&p, &r, 0) == lost) leave("refused the next");
 }
 
 // --- floods ---
@@ -790,7 +810,7 @@ static int full_call(char **words) {
 
 static const struct { const char *name; int (*run)(char **); int words; } kinds[] = {
   {"linger", linger, 1}, {"populated", populated, 1}, {"fuse", fuse_attack, 1}, {"counter", counter, 2}, {"chains", chains, 4}, {"chains-packed", chains_packed, 3}, {"honest", honest, 1}, {"sender", sender, 2},
-  {"waiters", waiters, 1}, {"flood", flood, 1}, {"inflight", inflight, 1}, {"hoard", hoard, 0}, {"own-socket", own_socket, 1}, {"aio", take_aio, 0},
+  {"waiters", waiters, 1}, {"waiters-error", waiters_error, 1}, {"flood", flood, 1}, {"inflight", inflight, 1}, {"hoard", hoard, 0}, {"own-socket", own_socket, 1}, {"aio", take_aio, 0},
   {"full-call", full_call, 0},
 };
 
