@@ -215,8 +215,8 @@ static void run_share(const struct attack_entry *entry) {
     struct answers a = probes_read();
     attacker_end(&b);
     worst.health = fmax(worst.health, a.health), worst.message = fmax(worst.message, a.message), worst.silence = fmax(worst.silence, a.silence), worst.cut |= a.cut;
-    if (getenv("ISOLATION_VERBOSE")) fprintf(stderr, "%s: alone %.3f M/s gap %.0f us, honest %.3f M/s %.0f us, attack %.3f M/s %.0f us (disturbed %.2f %.2f %.2f), attacker has %.0f %% of the worker; message %.0f ms, health %.0f ms, silence %.2f s\n", entry->name,
-      alone.rate / 1e6, alone.gap * 1e6, beside.rate / 1e6, beside.gap * 1e6, under.rate / 1e6, under.gap * 1e6, alone.disturbed, beside.disturbed, under.disturbed, taken * 100, a.message * 1e3, a.health * 1e3, a.silence);
+    if (getenv("ISOLATION_VERBOSE")) fprintf(stderr, "%s: alone %.3f M/s gap %.0f us, honest %.3f M/s %.0f us, attack %.3f M/s %.0f us (disturbed %.2f %.2f %.2f), attacker has %.0f %% of the worker, %.0f us at once; message %.0f ms, health %.0f ms, silence %.2f s\n", entry->name,
+      alone.rate / 1e6, alone.gap * 1e6, beside.rate / 1e6, beside.gap * 1e6, under.rate / 1e6, under.gap * 1e6, alone.disturbed, beside.disturbed, under.disturbed, taken * 100, stage_metric("sluice_vm_worker_longest_seconds{vm=\"b\"") * 1e6, a.message * 1e3, a.health * 1e3, a.silence);
     if (alone.rate < 1000) continue;
     shares[made] = under.rate / alone.rate, honest_shares[made] = beside.rate / alone.rate;
     gaps[made] = under.gap, alone_gaps[made] = beside.gap, takings[made] = isnan(taken) ? -1 : taken, made++;
