@@ -393,6 +393,7 @@ public final class Service: BackendService, @unchecked Sendable {
     _ request: InjectRequest, _ trace: TraceWire, _ cancellation: Injection.Cancellation,
     _ answer: @escaping (Swift.Result<InjectReport, ControlError>) -> Void
   ) {
+    if host.isAway { return answer(.failure(.busy("the card is away: it was lost, and is opened again as soon as it can be; try again"))) }
     guard let card = host.card as? SimulatedNetworkCard else {
       return answer(.failure(.badRequest("the card is real: frames come over its wire; inject is for the simulated one")))
     }

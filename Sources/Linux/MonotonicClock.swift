@@ -17,6 +17,16 @@ public enum MonotonicClock {
   }
 }
 
+/// The processor's time that the calling thread has used, in nanoseconds: it stands still while the thread waits, or another one has
+/// the processor. clock_gettime(2), CLOCK_THREAD_CPUTIME_ID: a system call.
+public enum ThreadClock {
+  public static func now() -> UInt64 {
+    var time = timespec()
+    unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+  }
+}
+
 /// The processor's time-stamp counter: cheap enough to read twice a batch, and of constant rate.
 public enum TickCounter {
   @inlinable public static func now() -> UInt64 { sl_ticks() }

@@ -52,17 +52,21 @@ public final class Backend {
   /// What its front-ends may still ask for, and the last time that was given here.
   private var budget = MessageBudget()
   private var latest: UInt64 = 0
-  /// Measures how long a message took.
+  /// Measure how long a call takes, and what of the processor.
   private let clock: () -> UInt64
+  private let workClock: () -> UInt64
 
   /// - Parameters:
-  ///   - clock: nanoseconds, to measure how long a message takes.
+  ///   - clock: nanoseconds, to measure how long a call takes.
+  ///   - workClock: nanoseconds of a processor's time that the thread has used, to charge the VM for. Not the time for which it
+  ///     waited: that a worker is slow to answer, or the machine busy, is not this VM's doing.
   ///   - report: told what changes, on the control thread. Not to call back.
   public init(
     _ offer: Offer, limits: Limits = Limits(), device: any BackendDevice, clock: @escaping () -> UInt64 = MonotonicClock.now,
+    workClock: @escaping () -> UInt64 = ThreadClock.now,
     report: @escaping (Event) -> Void
   ) {
-    self.clock = clock
+    (self.clock, self.workClock) = (clock, workClock)
     self.offer = offer
     self.limits = limits
     self.device = device
@@ -152,8 +156,8 @@ public final class Backend {
 
   func disconnect(_ reason: DisconnectReason) {
     guard isConnected else { return }
-    let start = clock()
-    defer { budget.take(MessageBudget.cost(tokens: 1, nanoseconds: clock() &- start), at: latest) }
+    let start = workClock()
+    defer { budget.take(MessageBudget.cost(tokens: 1, nanoseconds: workClock() &- start), at: latest) }
     stop(Array(rings.indices), forgettingKick: true)
     // The front-end learns nothing from a closed connection.
     if let problem = forgetMemory() { report(.refused(.device(problem))) }
@@ -204,10 +208,10 @@ public final class Backend {
   private func handle(
     _ header: MessageHeader, _ payload: [UInt8], _ descriptors: consuming ReceivedDescriptors, _ now: UInt64
   ) throws(MessageError) {
-    let start = clock()
+    let start = workClock()
     defer {
       let tokens = Request(rawValue: header.request)?.tokens ?? 0
-      budget.take(MessageBudget.cost(tokens: tokens, nanoseconds: clock() &- start), at: now)
+      budget.take(MessageBudget.cost(tokens: tokens, nanoseconds: workClock() &- start), at: now)
     }
     do throws(MessageError) {
       let answer = try self.answer(header, payload, descriptors, now)

@@ -10,7 +10,7 @@ public struct MessageBudget: Hashable, Sendable {
   /// Tokens that come back in a second: 250 starts or stops of rings. Lawful front-ends need a few of these at a guest's
   /// reset, a migration, when memory is plugged.
   public static let perSecond: UInt64 = 1000
-  /// Work of so many nanoseconds costs one token more, whatever message it was for: in the long run a VM has a tenth of the
+  /// So many nanoseconds of a processor cost one token more, whatever message it was for: in the long run a VM has a tenth of the
   /// control thread.
   public static let nanosecondsPerToken: UInt64 = 100_000
   /// The most that one message costs: one that takes long for reasons of our own (memory that is pinned for a card) must not
@@ -31,7 +31,7 @@ public struct MessageBudget: Hashable, Sendable {
   ///
   /// - Parameters:
   ///   - tokens: those of its kind; see `Request.tokens`.
-  ///   - nanoseconds: the time that it took.
+  ///   - nanoseconds: the processor's time that it took.
   public static func cost(tokens: UInt64, nanoseconds: UInt64) -> UInt64 {
     min(tokens + nanoseconds / nanosecondsPerToken, mostPerMessage)
   }

@@ -53,11 +53,13 @@ extension Hostile {
           model.withModels { card, _, _ in loss.happen(to: card) }
           // Traffic meets its end: what comes is a prefix of it, whole and once.
           let wanted = stage.frames(64, to: 0)
-          let report = try await stage.inject(wanted, speed: "pps=20000")
+          // By then it may be known to be lost: that is said, and nothing comes.
+          let report: InjectReport?
+          do { report = try await stage.inject(wanted, speed: "pps=20000") } catch ControlError.busy { report = nil }
           try await isBack(stage, since: mark)
           let found = stage.victim.harvest()
           #expect(found == Array(wanted.prefix(found.count)), "\(found.count) frames came, and are not the first ones")
-          #expect(report.delivered["victim"].map { Int($0) } ?? 0 <= wanted.count)
+          #expect(report.map { $0.delivered["victim"].map { Int($0) } ?? 0 <= wanted.count } ?? found.isEmpty)
           stage.victim.replenish()
           let problems = stage.victim.audit(strangers: [stage.tag(1)])
           #expect(problems.isEmpty, "\(problems)")

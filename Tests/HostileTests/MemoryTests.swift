@@ -194,6 +194,12 @@ extension Hostile {
             #expect(eventually { Holders.mappings(guest.ram.name + "-1") == 1 }, "\(way): still mapped")
             usleep(20_000)
           }
+          if way != "replaced by other pages" {
+            // What it has not met of that memory yet, it meets now.
+            if guest.receive.room > 0 { _ = guest.receive.offer([Piece(away.guest, bufferBytes)]) }
+            guest.receive.showAndKnock()
+            _ = await eventually { await stage.ring(1, 0).state == "failed" }
+          }
           let ring = await stage.ring(1, 0)
           switch way {
           case "replaced by none": #expect(ring.state == "failed" && ring.reason?.contains("its memory was taken away") == true, "\(way): \(ring)")

@@ -66,7 +66,7 @@ extension Hostile {
         #expect(registers.byWorkers.isEmpty, "read by workers: \(registers.byWorkers)")
         let maps = await mapCalls(stage)
 
-        let wanted = stage.frames(3000, to: 0)
+        let wanted = stage.frames(800, to: 0)
         let isDone = Mutex(false)
         async let injected = {
           let report = try await stage.inject(wanted)
@@ -91,7 +91,7 @@ extension Hostile {
         found += stage.victim.harvest()
         stage.victim.replenish()
         #expect(found == wanted, "the victim got \(found.count) frames of \(wanted.count) beside \(toggles) toggles")
-        #expect(report.frames.sent == 3000 && report.frames.delivered == 3000 && report.frames.dropped == 0, "\(report)")
+        #expect(report.frames.sent == 800 && report.frames.delivered == 800 && report.frames.dropped == 0, "\(report)")
         let others = registers.byWorkers.filter { !isOfStopping($0.key) }
         #expect(others.isEmpty, "read by workers: \(others)")
         #expect(await mapCalls(stage) == maps, "something was mapped for a ring that started again")

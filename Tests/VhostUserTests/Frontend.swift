@@ -87,7 +87,7 @@ final class Frontend {
     self.device = device
     let log = Log()
     self.log = log
-    backend = Backend(offer ?? Offer(features: offered, queuePairs: 2), limits: limits, device: device, clock: { stopwatch.now }) {
+    backend = Backend(offer ?? Offer(features: offered, queuePairs: 2), limits: limits, device: device, clock: { stopwatch.now }, workClock: { stopwatch.now }) {
       log.events.append($0)
     }
     socket = try Self.connect(backend, now)
