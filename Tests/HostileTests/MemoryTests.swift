@@ -195,8 +195,10 @@ extension Hostile {
             usleep(20_000)
           }
           if way != "replaced by other pages" {
-            // What it has not met of that memory yet, it meets now.
-            if guest.receive.room > 0 { _ = guest.receive.offer([Piece(away.guest, bufferBytes)]) }
+            // If every buffer was used before the memory went, the ring meets that memory in the next one.
+            _ = guest.collect()
+            if guest.receive.room > 0 { guest.post([Piece(away.guest, bufferBytes)]) }
+            guest.ram.shutAll(in: away.guest, away.byteCount)
             guest.receive.showAndKnock()
             _ = await eventually { await stage.ring(1, 0).state == "failed" }
           }
