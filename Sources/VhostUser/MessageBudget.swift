@@ -12,7 +12,12 @@ public struct MessageBudget: Hashable, Sendable {
   public static let perSecond: UInt64 = 1000
   /// So many nanoseconds of a processor cost one token more, whatever message it was for: in the long run a VM has a tenth of the
   /// control thread.
-  public static let nanosecondsPerToken: UInt64 = 100_000
+  public static let nanosecondsPerToken: UInt64 = 100_000 * slowness
+  #if THREAD_SANITIZER  // A build that watches every access takes some twenty times as long.
+    private static let slowness: UInt64 = 20
+  #else
+    private static let slowness: UInt64 = 1
+  #endif
   /// The most that one message costs: one that takes long for reasons of our own (memory that is pinned for a card) must not
   /// hold its VM up for more than half a second.
   public static let mostPerMessage: UInt64 = 512

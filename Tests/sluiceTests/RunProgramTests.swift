@@ -94,7 +94,7 @@ import Testing
   @Test func `without descriptors for its VMs it does not start, and says how many they need`() throws {
     let outcome = try ProgramTests().shell(#"ulimit -n 600; exec "$0" run --vm a,socket=a.sock"#)
     #expect(outcome.status == 71, "\(outcome.error)")
-    #expect(outcome.error.contains("1 VMs may need ") && outcome.error.contains("this process may have 600: raise the limit (ulimit -n "))
+    #expect(outcome.error.contains("1 VM may need ") && outcome.error.contains("this process may have 600: raise the limit (ulimit -n "))
   }
 
   /// Any user can take all that the machine has. What a process has from its start on stays its own.
