@@ -392,9 +392,10 @@ static _Noreturn void drive(struct ring *r, uint32_t nap_us) {
 }
 
 // chains: every head of the ring names an indirect table of as many pieces of a few bytes as are allowed. They lie in `regions`
-// regions, in an order that no cache of the last region helps with, and where there are only two in a memory that no cache holds.
+// regions, in an order that no cache of the last region helps with, and where there are only two in a memory that no cache holds. A
+// guest has touched its memory; of a front-end's that is cold, each page is allocated when the back-end first comes to it.
 static int chains(char **words) {
-  bool receives = !strcmp(words[0], "rx");
+  bool receives = !strcmp(words[0], "rx"), is_cold = !strcmp(words[0], "tx-cold");
   uint32_t size = (uint32_t)atoi(words[1]), regions = (uint32_t)atoi(words[2]), entries = (uint32_t)atoi(words[3]);
   // A table for each head, or one for all if they would take too much. Together the pieces hold one frame that is not too long.
   uint32_t tables = (uint64_t)size * entries <= 1 << 20 ? size : 1, length = receives ? (2047 + entries) / entries : entries < 1500 ? 1500 / entries : 1;
@@ -402,6 +403,7 @@ static int chains(char **words) {
   struct peer p = connected("b", true, P_USUAL);
   struct region memory = make_region(0, table_at + (uint64_t)tables * entries * 16 + small), data = make_region(large, large_bytes);
   struct region pages = make_unmapped(0, regions * small);
+  if (!is_cold && (fallocate(data.fd, 0, 0, (off_t)large_bytes) || fallocate(pages.fd, 0, 0, (off_t)(regions * small)))) leave("skipped no memory: %s", strerror(errno));
   if (peer_add_region(&p, &memory) != done || peer_add_region(&p, &data) != done) leave("refused the memory");
   for (uint32_t k = 2; k < regions; k++) {
     struct region one = {.guest = first + k * step, .bytes = small, .offset = k * small, .fd = pages.fd};

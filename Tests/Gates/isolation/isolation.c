@@ -203,16 +203,16 @@ static void run_share(const struct attack_entry *entry) {
     struct sample beside = victim_measure(window);
     attacker_end(&b), pause_for(0.05);
     b = attacker_start(s->flood && geteuid() ? 5 : 0, s->words[0], s->words[1], s->words[2], s->words[3], s->words[4], NULL);
+    // What the attacker has of the worker says whether the attack is one: a ring that was stopped takes nothing. Older ones do not count it.
+    double since = now(), taken = stage_metric("sluice_vm_worker_seconds_total{vm=\"b\"");
     probes_reset();
     const char *line = attacker_wait(&b, "fired", 15);
     if (!strncmp(line, "skipped", 7)) { snprintf(note, sizeof note, "%s", line + 8); attacker_end(&b); break; }
     if (!strncmp(line, "refused", 7)) snprintf(note, sizeof note, "%s", line);
     pause_for(0.05);
-    // What the attacker has of the worker says whether the attack is one: a ring that was stopped takes nothing. Older ones do not count it.
-    double since = now(), taken = stage_metric("sluice_vm_worker_seconds_total{vm=\"b\"");
     struct sample under = victim_measure(window);
-    taken = (stage_metric("sluice_vm_worker_seconds_total{vm=\"b\"") - taken) / (now() - since);
     struct answers a = probes_read();
+    taken = (stage_metric("sluice_vm_worker_seconds_total{vm=\"b\"") - taken) / (now() - since);
     attacker_end(&b);
     worst.health = fmax(worst.health, a.health), worst.message = fmax(worst.message, a.message), worst.silence = fmax(worst.silence, a.silence), worst.cut |= a.cut;
     if (getenv("ISOLATION_VERBOSE")) fprintf(stderr, "%s: alone %.3f M/s gap %.0f us, honest %.3f M/s %.0f us, attack %.3f M/s %.0f us (disturbed %.2f %.2f %.2f), attacker has %.0f %% of the worker, %.0f us at once; message %.0f ms, health %.0f ms, silence %.2f s\n", entry->name,
@@ -259,7 +259,7 @@ end:
 #define RX(size, regions, entries) {.words = {"chains", "rx", size, regions, entries}, .honest = "rx", .sends_to_b = true}
 static const struct share tx_256 = TX("256", "2", "256"), tx_1024 = TX("1024", "2", "1024"), tx_1024_500 = TX("1024", "500", "1024"),
   tx_32768 = TX("32768", "1", "32768"), tx_32768_500 = LARGE(false, "tx"),
-  rx_256 = RX("256", "2", "256"), rx_1024_500 = RX("1024", "500", "1024"), rx_32768_500 = LARGE(true, "rx"),
+  tx_1024_cold = {.words = {"chains", "tx-cold", "1024", "2", "1024"}, .honest = "tx"}, rx_256 = RX("256", "2", "256"), rx_1024_500 = RX("1024", "500", "1024"), rx_32768_500 = LARGE(true, "rx"),
   packed_1024_500 = {.words = {"chains-packed", "1024", "500", "1024"}, .honest = "tx", .packed = true},
   waiters_small = {.words = {"waiters", "20000"}, .honest = "tx"}, waiters_large = {.words = {"waiters", "200000"}, .honest = "tx"},
   waiters_error = {.words = {"waiters-error", "200000"}, .honest = "tx"},
@@ -641,6 +641,7 @@ static const struct attack_entry attacks[] = {
   {"counter", "front-end", "an eventfd that makes its writer sleep", true, run_moment, &counter},
   {"chains-tx-256", "guest", "transmit ring of 256, every head names a table of 256 pieces, 2 regions", true, run_share, &tx_256},
   {"chains-tx-1024", "guest", "the same with a ring of 1024", true, run_share, &tx_1024},
+  {"chains-tx-1024-cold", "front-end", "the same in memory that nobody has touched yet", false, run_share, &tx_1024_cold},
   {"chains-tx-1024-500", "front-end", "the same with 500 regions", false, run_share, &tx_1024_500},
   {"chains-tx-32768", "front-end", "the same with a ring of 32768 and 1 region", false, run_share, &tx_32768},
   {"chains-tx-32768-500", "front-end", "the same with a ring of 32768 and 500 regions", false, run_share, &tx_32768_500},
