@@ -63,7 +63,8 @@ import Testing
       injection.cancel()
       let tally = try sink.settled()
       print("\(own.isPacked ? "packed" : "split"), \(own.pairs) queue pairs, \(Self.rounds) changes of rings: \(outcomes); \(tally)")
-      try #require(tally.isSound, "\(tally)")
+      // With the number of queue pairs a flow's queue changes, and what is in the old one may come behind what is in the new one.
+      try #require(own.pairs > 1 ? tally.isWhole : tally.isSound, "\(tally)")
       try #require(try !machine.guest.features().contains("RING_RESET"))
       let findings = try machine.guest.memoryFindings()
       try #require(findings.isEmpty, "\(findings)")

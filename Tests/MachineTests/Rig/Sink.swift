@@ -89,7 +89,9 @@ struct Tally: Equatable, CustomStringConvertible {
   }
 
   /// None damaged, doubled, out of order or for somebody else. Some may be missing.
-  var isSound: Bool { bad == 0 && duplicate == 0 && reordered == 0 && astray == 0 }
+  var isSound: Bool { isWhole && reordered == 0 }
+  /// Every frame that came is one that was sent, once; in any order.
+  var isWhole: Bool { bad == 0 && duplicate == 0 && astray == 0 }
   /// All from the first to the furthest, whole, once and in order.
   var isUnbroken: Bool { isSound && holes == 0 }
   /// All, whole, once and in order.
