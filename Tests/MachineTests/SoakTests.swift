@@ -129,7 +129,8 @@ import Testing
       try eventually("it holds what it held: \(expected); before: \(samples)") {
         // What asked for the status is gone a moment later.
         let now = try sample()
-        return now.descriptors == expected.descriptors && now.mappings == expected.mappings
+        // The kernel may keep one mapping in two parts, or two that came to lie side by side as one.
+        return now.descriptors == expected.descriptors && now.mappings <= expected.mappings + 1
       }
       guard samples.count > 6 else { return }
       try #require(samples.last!.kibibytes < samples[5].kibibytes + 2048, "\(samples)")
